@@ -1,0 +1,66 @@
+"""CLIP as a yardstick and a guide: unit embeddings of pictures and texts from a local Hugging Face folder."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from .vocabulary import Vocabulary
+
+VOCABULARY = "vocabulary.json"
+NEEDED = ("config.json", "model.safetensors", VOCABULARY)
+
+
+class SmallCLIP(nn.Module):
+    """A small CLIP with a compact vocabulary.
+
+    A folder holds transformers' `config.json` and `model.safetensors` and a `vocabulary.json` (word -> CLIP token id);
+    the text table has one row for `<unk>`, one for start, one for end and one per word, in this order.
+    """
+
+    def __init__(self, model: CLIPModel, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.model = model
+        self.vocabulary = vocabulary
+
+    @staticmethod
+    def load(folder: Path) -> "SmallCLIP":
+        """Load from a local folder, never from the network; weights in fp32, eval mode, no gradients on weights."""
+        folder = Path(folder)
+        missing = [name for name in NEEDED if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"'{folder.name}' is not a small CLIP folder: {', '.join(missing)} missing; "
+                f"expected {', '.join(NEEDED)}. Choose another folder."
+            )
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        model.eval().requires_grad_(False)
+        return SmallCLIP(model, Vocabulary(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))))
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Embed pictures, differentiably.
+
+        Args:
+            images: (b h w 3) in 0..1, any size; squeezed to the model's square.
+
+        Returns:
+            unit vectors (b d).
+        """
+        size = self.model.config.vision_config.image_size
+        pixels = rearrange(images, "b h w c -> b c h w").float()
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        vision = self.model.vision_model(pixel_values=pixels * 2 - 1)
+        return F.normalize(self.model.visual_projection(vision.pooler_output), dim=-1)
+
+    def embed_rows(self, rows: Tensor) -> Tensor:
+        """Embed encoded texts: compact-vocabulary rows (b 77) -> unit vectors (b d)."""
+        text = self.model.text_model(input_ids=rows)
+        return F.normalize(self.model.text_projection(text.pooler_output), dim=-1)
+
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """Embed texts: unit vectors (b d)."""
+        return self.embed_rows(self.vocabulary.encode(texts).to(self.model.device))

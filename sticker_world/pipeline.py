@@ -1,0 +1,104 @@
+"""The embedded family from nothing to shipped files, part by part; every part goes on where it stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .autoencoder import Autoencoder, train_autoencoder, train_decoder
+from .contrastive import train_clip
+from .dataset import Scenes, open_scenes
+from .diffusion import collect, train_diffusion
+from .export import export_checkpoint, export_clip, export_segmenter
+from .latents import encode_scenes, latent_colours
+from .segmenter import train_segmenter
+
+MODELS = Path(__file__).parent.parent / "models"
+CHECKPOINT = MODELS / "checkpoints" / "sticker_world.safetensors"
+CLIP_FOLDER = MODELS / "hf_clip" / "sticker_world"
+SEGMENTER_FOLDER = MODELS / "segmenters" / "sticker_world"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where training happens and how long.
+
+    Attributes:
+        folder: scenes, latents, states and averaged weights; may be deleted afterwards.
+        scenes: how many training scenes to draw.
+        steps: length of the schedules, by part.
+    """
+
+    folder: Path
+    scenes: int
+    steps: dict[str, int]
+
+    def open(self) -> Scenes:
+        """The training scenes, drawn if need be."""
+        return open_scenes(self.folder / "scenes", self.scenes)
+
+    @property
+    def weights(self) -> Path:
+        """Folder of states and averaged weights."""
+        return self.folder / "weights"
+
+    def average(self, part: str) -> dict[str, Tensor]:
+        """The averaged weights of a part; an error says which part to train first."""
+        path = self.weights / f"{part}.safetensors"
+        if not path.exists():
+            raise SystemExit(f"There are no trained weights for '{part}' yet. Run: python stage.py train {part}")
+        return load_file(path)
+
+
+def _autoencoder(shop: Workshop) -> None:
+    train_autoencoder(shop.open(), shop.weights, shop.steps["autoencoder"])
+
+
+def _decoder(shop: Workshop) -> None:
+    train_decoder(shop.open(), shop.weights, shop.average("autoencoder"), shop.steps["decoder"])
+
+
+def _diffusion(shop: Workshop) -> None:
+    scenes = shop.open()
+    autoencoder = Autoencoder()
+    autoencoder.load_state_dict(shop.average("autoencoder"))
+    latents, _ = encode_scenes(scenes, autoencoder, shop.weights)
+    train_diffusion(collect(scenes, latents), shop.weights, shop.steps["diffusion"])
+
+
+def _clip(shop: Workshop) -> None:
+    train_clip(shop.open(), shop.weights, shop.steps["clip"])
+
+
+def _segmenter(shop: Workshop) -> None:
+    train_segmenter(shop.open(), shop.weights, shop.steps["segmenter"])
+
+
+def _export(shop: Workshop) -> None:
+    scenes = shop.open()
+    autoencoder = Autoencoder()
+    autoencoder.load_state_dict(shop.average("autoencoder"))
+    latents, stats = encode_scenes(scenes, autoencoder, shop.weights)
+    export_checkpoint(shop.average("diffusion"), shop.average("decoder"), stats, CHECKPOINT)
+    export_clip(shop.average("clip"), CLIP_FOLDER)
+    export_segmenter(shop.average("segmenter"), SEGMENTER_FOLDER)
+    factors, bias = latent_colours(scenes, latents)
+    print("LATENT_RGB =", [[round(x, 4) for x in row] for row in factors.tolist()])
+    print("LATENT_RGB_BIAS =", [round(x, 4) for x in bias.tolist()])
+    shipped = [CHECKPOINT, *CLIP_FOLDER.iterdir(), *SEGMENTER_FOLDER.iterdir()]
+    for path in shipped:
+        print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")
+    print(f"{sum(path.stat().st_size for path in shipped) / 1e6:7.2f} MB  in all")
+
+
+# In the order in which a full training runs; the autoencoder must come before its decoder and the denoiser.
+PARTS: dict[str, Callable[[Workshop], None]] = {
+    "autoencoder": _autoencoder,
+    "decoder": _decoder,
+    "diffusion": _diffusion,
+    "clip": _clip,
+    "segmenter": _segmenter,
+    "export": _export,
+}

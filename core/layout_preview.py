@@ -1,0 +1,99 @@
+"""Draws a layout: boxes and masks in painter's order, each with its number and phrase. Readable at 256 pixels."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .layout import Layout
+from .overlay import COLOURS
+
+PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
+TINT = 0.45  # opacity of a region's visible part
+SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
+LINE, LETTERS, MARGIN = 4, 22, 4  # pixels of a picture whose shorter side is 512
+
+
+def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
+    """Draw a layout on an empty canvas or on pictures.
+
+    Args:
+        layout: what to draw.
+        images: (b h w c) float in 0..1 with the canvas' aspect ratio, or None for an empty canvas.
+
+    Returns:
+        (b h' w' 3) float32 in 0..1 on the CPU; h' and w' are the pictures' size (or the canvas) times the smallest
+        whole number that makes the shorter side at least `SMALLEST_SIDE`.
+    """
+    if images is None:
+        images = torch.full((1, layout.height, layout.width, 3), PAPER)
+    factor = -(-SMALLEST_SIDE // min(images.shape[1:3]))
+    pixels = rearrange(images[..., :3].detach().float().cpu().clamp(0, 1), "b h w c -> b c h w")
+    large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
+    large = rearrange(large, "b c h w -> b h w c")
+    height, width = large.shape[1:3]
+    own, visible = layout.masks(height, width), layout.visible_masks(height, width)[1:]
+    for i, mask in enumerate(visible):
+        opacity = TINT * mask[..., None]
+        large = (1 - opacity) * large + opacity * torch.tensor(_colour(i)) / 255
+    return torch.stack([_with_lines(picture, layout, own) for picture in large])
+
+
+def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
+    """Outlines first, then the labels, so that no line crosses a letter."""
+    canvas = Image.fromarray((picture * 255).round().byte().numpy())
+    draw = ImageDraw.Draw(canvas)
+    scale = min(canvas.size) / SMALLEST_SIDE
+    corners = []
+    for i, (region, mask) in enumerate(zip(layout.sorted_regions(), own >= 0.5, strict=True)):
+        if region.mask is None:
+            x0, y0, x1, y1 = (value * side for value, side in zip(region.box, canvas.size * 2, strict=True))
+            corners.append((x0, y0))
+            draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_colour(i), width=round(LINE * scale))
+        else:
+            draw.bitmap((0, 0), Image.fromarray(_outline(mask, round(LINE * scale))), fill=_colour(i))
+            rows, columns = mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
+            corners.append((columns[0], rows[0]) if rows else (0, 0))
+    taken: list[tuple[float, ...]] = []
+    for i, (region, corner) in enumerate(zip(layout.sorted_regions(), corners, strict=True)):
+        taken.append(_label(draw, f"{i + 1} {region.phrase}", corner, canvas.size, _colour(i), scale, taken))
+    return torch.from_numpy(np.asarray(canvas, np.float32) / 255)
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _outline(mask: Tensor, width: int) -> np.ndarray:
+    """Where a bool mask (h w) is within `width` pixels of its edge: uint8 (h w), 0 or 255."""
+    window = 2 * width + 1
+    padded = F.pad((~mask).float()[None], (width,) * 4, value=1.0)
+    near_outside = F.max_pool2d(padded, window, stride=1)[0] > 0
+    return (mask & near_outside).byte().mul(255).numpy()
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    corner: tuple[float, float],
+    size: tuple[int, int],
+    colour: tuple[int, int, int],
+    scale: float,
+    taken: list[tuple[float, ...]],
+) -> tuple[float, ...]:
+    """A plate at a region's corner, kept inside the picture and below the plates that are already there."""
+    font, margin = ImageFont.load_default(LETTERS * scale), MARGIN * scale
+    while draw.textlength(text, font) > size[0] - 2 * margin and len(text) > 4:
+        text = f"{text[:-4]}..."
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    x, y = max(0, min(corner[0], size[0] - width)), max(0, min(corner[1], size[1] - height))
+    for plate in sorted(taken, key=lambda plate: plate[1]):
+        if x < plate[2] and plate[0] < x + width and y < plate[3] and plate[1] < y + height:
+            y = min(plate[3], size[1] - height)
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    dark = sum(channel * weight for channel, weight in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 128
+    draw.text((x + margin - left, y + margin - top), text, fill="white" if dark else "black", font=font)
+    return x, y, x + width, y + height

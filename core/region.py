@@ -1,0 +1,225 @@
+"""One thing on the canvas: what it is, where it is, and how strongly it is asked for."""
+
+import base64
+import binascii
+import difflib
+import math
+import reprlib
+import unicodedata
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ImageColor
+from torch import Tensor
+
+from .masks import Box
+
+LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
+KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour")
+
+
+class LayoutError(ValueError):
+    """A layout that cannot be meant; the message says what was found, what was expected and what to change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One thing on the canvas.
+
+    Attributes:
+        phrase: what it is called in the global prompt, such as "a dog".
+        box: x0, y0, x1, y1 in 0..1 of the canvas, top left corner first.
+        mask: float32 (h w) in 0..1, any resolution with the canvas' aspect ratio; wins over the box.
+        prompt: longer prompt for its own layer; "" means the phrase.
+        strength: multiplies a method's guidance for this region; 0 switches it off here.
+        order: painter's order, larger is nearer; of equals the later in the list is nearer.
+        colour: what vision guidance pulls towards, a CSS colour name or #rrggbb; "" means no vision guidance.
+
+    Raises:
+        LayoutError: a value that cannot be meant.
+    """
+
+    phrase: str
+    box: Box | None = None
+    mask: Tensor | None = None
+    prompt: str = ""
+    strength: float = 1.0
+    order: int = 0
+    colour: str = ""
+
+    def __post_init__(self) -> None:
+        name = f'The region "{self.phrase}"'
+        for key in ("phrase", "prompt", "colour"):
+            check_text(getattr(self, key), f"{name}: {key}")
+        if not self.phrase.strip():
+            raise LayoutError('A region has no phrase. Give it a name such as "a dog".')
+        if self.box is None and self.mask is None:
+            raise LayoutError(f"{name} has neither a box nor a mask. Write four numbers behind it or connect a mask.")
+        if self.box is not None:
+            object.__setattr__(self, "box", _checked_box(self.box, name))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _checked_mask(self.mask, name))
+        if not math.isfinite(_as_float(self.strength)):
+            raise LayoutError(f"{name} has strength {describe(self.strength)}; expected a finite number such as 1.0.")
+        if type(self.order) is not int:
+            raise LayoutError(f"{name} has order {describe(self.order)}; expected a whole number such as 0.")
+        object.__setattr__(self, "strength", _as_float(self.strength))
+        colour_to_rgb(self.colour, name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Region):
+            return NotImplemented
+        if any(getattr(self, key) != getattr(other, key) for key in KEYS if key != "mask"):
+            return False
+        if self.mask is None or other.mask is None:
+            return self.mask is other.mask
+        return torch.equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, key) for key in KEYS if key != "mask"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the region as JSON values; what is left at its default is left out, except box, strength and order."""
+        data: dict[str, Any] = {"phrase": self.phrase}
+        if self.box is not None:
+            data["box"] = list(self.box)
+        if self.mask is not None:
+            data["mask"] = _mask_to_dict(self.mask)
+        data |= {"prompt": self.prompt, "strength": self.strength, "order": self.order}
+        return data | ({"colour": self.colour} if self.colour else {})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Region":
+        """Build a region from JSON values.
+
+        Raises:
+            LayoutError: a key or a value that is not a region's.
+        """
+        if not isinstance(data, Mapping):
+            raise LayoutError(f"A region is {describe(data)}; expected an object with the keys {', '.join(KEYS)}.")
+        data = dict(data)
+        if "color" in data and "colour" not in data:
+            data["colour"] = data.pop("color")
+        check_keys(data, KEYS, f'The region "{data.get("phrase", "")}"')
+        if "phrase" not in data:
+            raise LayoutError('A region has no "phrase". Give it a name such as "a dog".')
+        mask = data.get("mask")
+        if mask is not None and not isinstance(mask, Tensor):
+            data["mask"] = _mask_from_dict(mask, f'The region "{data["phrase"]}"')
+        return cls(**data)
+
+
+def colour_to_rgb(colour: str, name: str = "The layout") -> tuple[float, float, float] | None:
+    """Red, green and blue in 0..1 of a CSS colour name or #rrggbb, or None for "".
+
+    Raises:
+        LayoutError: no such colour.
+    """
+    if not colour:
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(colour.strip())[:3]
+    except ValueError:
+        hint = nearest(colour.strip().lower(), ImageColor.colormap)
+        raise LayoutError(f'{name} has the colour "{colour}"; expected "red", #rrggbb or the like.{hint}') from None
+    return red / 255, green / 255, blue / 255
+
+
+def check_keys(data: Mapping[str, Any], known: Iterable[str], name: str) -> None:
+    """Refuse keys that nothing would read, naming the nearest one that exists."""
+    for key in data:
+        if key not in known:
+            hint = nearest(str(key), known)
+            raise LayoutError(f'{name} has the unknown key "{key}".{hint} Known: {", ".join(known)}.')
+
+
+def check_text(value: Any, name: str) -> None:  # noqa: ANN401 - JSON holds anything
+    """Refuse what is not text, and characters that no keyboard types and no tokenizer reads."""
+    if not isinstance(value, str):
+        raise LayoutError(f"{name} is {describe(value)}; expected text.")
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
+            raise LayoutError(f"{name} holds the control character U+{ord(character):04X}; remove it.")
+
+
+def describe(value: Any) -> str:  # noqa: ANN401 - JSON holds anything
+    """Name a JSON value for an error message, short whatever it is."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' Did you mean "x"?' for the most similar known word, or nothing."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f' Did you mean "{found[0]}"?' if found else ""
+
+
+def _as_float(value: Any) -> float:  # noqa: ANN401 - JSON holds anything
+    """The number as a float; NaN for what is no number, infinite for what is too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _checked_box(box: Any, name: str) -> Box:  # noqa: ANN401 - JSON holds anything
+    if not isinstance(box, list | tuple) or len(box) != 4:
+        raise LayoutError(f"{name} has the box {describe(box)}; expected four numbers x0 y0 x1 y1 in 0..1.")
+    x0, y0, x1, y1 = (_as_float(value) for value in box)
+    shown = f"{name} has the box {describe(list(box))[1:-1]}"
+    if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+        raise LayoutError(f"{shown}; expected four finite numbers x0 y0 x1 y1 in 0..1.")
+    if not all(0 <= value <= 1 for value in (x0, y0, x1, y1)):
+        raise LayoutError(f"{shown}, which leaves the canvas; expected shares of the canvas in 0..1, not pixels.")
+    if x0 > x1 or y0 > y1:
+        right = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        raise LayoutError(
+            f"{shown} with reversed corners; expected the top left corner first: {' '.join(f'{v:g}' for v in right)}."
+        )
+    if x0 == x1 or y0 == y1:
+        raise LayoutError(f"{shown}, which has no area; expected x0 < x1 and y0 < y1.")
+    return x0, y0, x1, y1
+
+
+def _checked_mask(mask: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds anything
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or 0 in mask.shape:
+        found = tuple(mask.shape) if isinstance(mask, Tensor) else describe(mask)
+        raise LayoutError(f"{name} has the mask {found}; expected a tensor of (height, width).")
+    mask = mask.detach().float().cpu()
+    if not torch.isfinite(mask).all():
+        raise LayoutError(f"{name} has a mask with values that are not finite (NaN or infinite).")
+    low, high = mask.aminmax()
+    if low < 0 or high > 1:
+        raise LayoutError(f"{name} has a mask with values from {low:g} to {high:g}; expected 0 outside to 1 inside.")
+    if high == 0:
+        raise LayoutError(f"{name} has an empty mask. Paint where the region is, or give it a box instead.")
+    return mask
+
+
+def _mask_to_dict(mask: Tensor) -> dict[str, Any]:
+    packed = zlib.compress(mask.numpy().astype("<f4").tobytes())
+    return {"height": mask.shape[0], "width": mask.shape[1], "float32_zlib_base64": base64.b64encode(packed).decode()}
+
+
+def _mask_from_dict(data: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds anything
+    keys = ("height", "width", "float32_zlib_base64")
+    if not isinstance(data, Mapping) or set(data) != set(keys):
+        raise LayoutError(f"{name} has the mask {describe(data)}; expected an object with the keys {', '.join(keys)}.")
+    height, width, text = (data[key] for key in keys)
+    if not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (height, width)):
+        raise LayoutError(f"{name} has a mask of {height!r} x {width!r}; expected sides of 1 to {LARGEST_SIDE} pixels.")
+    wanted = 4 * height * width
+    try:
+        # At most one byte more than wanted is unpacked, so a small text cannot fill the memory.
+        values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), wanted + 1)
+    except (TypeError, ValueError, binascii.Error, zlib.error) as error:
+        raise LayoutError(f"{name} has a mask that cannot be unpacked: {error}.") from None
+    if len(values) != wanted:
+        raise LayoutError(f"{name} has a mask with too few or too many values for {height} x {width} pixels.")
+    return torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32).reshape(height, width))

@@ -1,0 +1,13 @@
+"""The only place that imports ComfyUI's node API: the numbered version we are written for, else the newest."""
+
+try:
+    from comfy_api.v0_0_2 import ComfyExtension, io, ui
+except ImportError:
+    from comfy_api.latest import ComfyExtension, io, ui
+
+__all__ = ["BoundingBox", "BoundingBoxes", "ComfyExtension", "Layout", "io", "ui"]
+
+Layout = io.Custom("STAGE_LAYOUT")
+# Official types of newer versions, spoken by name where the version at hand has no class for them.
+BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
+BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")

@@ -1,0 +1,79 @@
+"""How well pictures follow a layout."""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.host.comfy_score import load_segmenter, require_segmenter, segmenter_names, show_text
+from ..core.layout_score import report, report_text
+from ..core.overlay import score_and_draw
+from ..core.segmentation import SegmenterError
+from .api import Layout, io, ui
+
+EMBEDDED = "sticker_world"
+
+
+class StageLayoutScore(io.ComfyNode):
+    """Pictures and a layout -> numbers and a drawing of what was found."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        names = segmenter_names()
+        return io.Schema(
+            node_id="StageLayoutScore",
+            display_name="Layout Score",
+            category="Stagecraft/score",
+            description="Measures with a segmenter whether each thing of a layout is in its place, and draws what was "
+            "found (solid) beside what was asked for (dashed).",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Pictures painted for this layout, with the canvas' aspect ratio. More pictures give means "
+                    "over all of them, which vary less, and a drawing of each.",
+                ),
+                Layout.Input("layout", tooltip="What was asked for; its names must be known to the segmenter."),
+                io.Combo.Input(
+                    "segmenter",
+                    options=names,
+                    default=EMBEDDED if EMBEDDED in names else None,
+                    tooltip="Folder under models/segmenters with a semantic segmentation model in the Hugging Face "
+                    "layout. It decides which things can be found; sticker_world knows the embedded model's things.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="Found against asked, one drawing per picture."),
+                io.Float.Output(
+                    display_name="box_iou",
+                    tooltip="Mean overlap of found and asked boxes, 0 (nothing in place) to 1 (everything exactly).",
+                ),
+                io.String.Output(display_name="json", tooltip="All numbers as JSON: means, then every region."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, segmenter: str | None) -> bool | str:
+        """Refuse an unknown segmenter before anything is painted; a connected one is checked when it runs."""
+        try:
+            if segmenter is not None:
+                require_segmenter(segmenter)
+        except SegmenterError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, image: Tensor, layout: Any, segmenter: str) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+        """Score and draw every picture."""
+        judge = load_segmenter(segmenter)
+        scores, overlays = zip(*(score_and_draw(picture, layout, judge) for picture in image), strict=True)
+        overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)
+        show_text(cls.hidden.unique_id, text)
+        shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}
+        return io.NodeOutput(overlay, numbers["box_iou"], json.dumps(numbers), ui=shown)
+
+
+NODES = [StageLayoutScore]

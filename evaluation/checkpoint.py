@@ -1,0 +1,47 @@
+"""Reads the shipped checkpoint back into the modules that it was trained as, to measure them without a host."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ..sticker_world.autoencoder import TAESD_WIDTH, Autoencoder
+from ..sticker_world.diffusion import StickerDiffusion
+from ..sticker_world.export import ldm_key
+
+FIRST_STAGE = "first_stage_model."
+UNET = "model.diffusion_model."
+TEXT = "cond_stage_model.transformer.text_model."
+
+
+def _load(module: nn.Module, checkpoint: Path, name_in_file: Callable[[str], str]) -> None:
+    """Fill a module in float32 and freeze it; every one of its weights must be in the file."""
+    with safe_open(checkpoint, "pt") as file:
+        module.load_state_dict({key: file.get_tensor(name_in_file(key)).float() for key in module.state_dict()})
+    module.eval().requires_grad_(False)
+
+
+def load_autoencoder(checkpoint: Path) -> Autoencoder:
+    """The autoencoder at TAESD's stock width; its latents are raw, before the file's own scale."""
+    model = Autoencoder((TAESD_WIDTH,) * 4)
+    _load(model, checkpoint, lambda key: FIRST_STAGE + key)
+    return model
+
+
+def load_encoder(checkpoint: Path) -> Callable[[Tensor], Tensor]:
+    """Pictures (b 3 h w) in 0..1 -> latents (b 4 h/8 w/8) as the U-Net expects them, at unit scale."""
+    model = load_autoencoder(checkpoint)
+    with safe_open(checkpoint, "pt") as file:
+        scale, shift = (file.get_tensor(f"{FIRST_STAGE}vae_{name}").float() for name in ("scale", "shift"))
+    return lambda pictures: model.encode(pictures) / scale + shift
+
+
+def load_diffusion(checkpoint: Path) -> StickerDiffusion:
+    """U-Net and text encoder with the compact vocabulary's rows."""
+    model = StickerDiffusion()
+    keys = model.unet.state_dict()
+    attention_at = {".".join(key.split(".")[:2]) for key in keys if key.startswith("up_") and ".attentions." in key}
+    _load(model.unet, checkpoint, lambda key: UNET + ldm_key(key, attention_at))
+    _load(model.text, checkpoint, lambda key: TEXT + key.removeprefix("text_model."))
+    return model

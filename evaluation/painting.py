@@ -1,0 +1,69 @@
+"""Pictures from a real ComfyUI server: what a method paints for an item, and how long it took."""
+
+import io
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..commands.comfy_server import ComfyServer
+from ..sticker_world.concepts import CANVAS
+from .methods import METHODS, PICTURES, Graph, plain_prompt
+from .sets import Item
+
+TIMEOUT = 600.0  # seconds per prompt; a slow machine paints a batch in far less
+
+
+@dataclass
+class Painter:
+    """Queues graphs on one server; masks are uploaded once.
+
+    Attributes:
+        server: a running ComfyUI with this pack.
+    """
+
+    server: ComfyServer
+    _uploaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def paint(self, method: str, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
+        """Paint an item with a method.
+
+        Returns:
+            uint8 pictures (h w 3), and seconds per picture on the server.
+
+        Raises:
+            PromptRejected: the server does not accept the graph.
+            PromptFailed: a node failed.
+        """
+        return self._run(METHODS[method](item.layout, item.seed, pictures, self._masks(item)))
+
+    def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
+        """Paint one picture of a plain prompt; returns as `paint`."""
+        return self._run(plain_prompt(prompt, seed, 1))
+
+    def _run(self, graph: Graph) -> tuple[list[np.ndarray], float]:
+        result = self.server.run(graph, timeout=TIMEOUT)
+        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
+        return pictures, result.seconds / len(pictures)
+
+    def _masks(self, item: Item) -> tuple[str, ...]:
+        """Names of the item's masks in the server's input folder; empty for an item of boxes."""
+        if "masks" not in item.tags:
+            return ()
+        if item.seed not in self._uploaded:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = write_masks(item, Path(folder))
+                self._uploaded[item.seed] = tuple(self.server.upload(path) for path in paths)
+        return self._uploaded[item.seed]
+
+
+def write_masks(item: Item, folder: Path) -> list[Path]:
+    """Write every region's mask, in painter's order, as a grey PNG of the canvas' size."""
+    paths = []
+    for number, mask in enumerate(item.layout.masks(CANVAS, CANVAS)):
+        path = folder / f"stage_mask_{item.seed}_{number}.png"
+        Image.fromarray(np.round(mask.numpy() * 255).astype(np.uint8)).convert("RGB").save(path)
+        paths.append(path)
+    return paths

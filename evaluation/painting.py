@@ -37,13 +37,14 @@ class Painter:
             PromptRejected: the server does not accept the graph.
             PromptFailed: a node failed.
         """
-        return self._run(METHODS[method](item.layout, item.seed, pictures, self._masks(item)))
+        return self.paint_graph(METHODS[method](item.layout, item.seed, pictures, self._masks(item)))
 
     def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
         """Paint one picture of a plain prompt; returns as `paint`."""
-        return self._run(plain_prompt(prompt, seed, 1))
+        return self.paint_graph(plain_prompt(prompt, seed, 1))
 
-    def _run(self, graph: Graph) -> tuple[list[np.ndarray], float]:
+    def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
+        """Run a graph of `methods` and fetch its pictures; returns as `paint`."""
         result = self.server.run(graph, timeout=TIMEOUT)
         pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
         return pictures, result.seconds / len(pictures)

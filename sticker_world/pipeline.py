@@ -85,8 +85,8 @@ def _export(shop: Workshop) -> None:
     export_clip(shop.average("clip"), CLIP_FOLDER)
     export_segmenter(shop.average("segmenter"), SEGMENTER_FOLDER)
     factors, bias = latent_colours(scenes, latents)
-    print("LATENT_RGB =", [[round(x, 4) for x in row] for row in factors.tolist()])
-    print("LATENT_RGB_BIAS =", [round(x, 4) for x in bias.tolist()])
+    print("latent_rgb_factors =", [[round(x, 4) for x in row] for row in factors.tolist()])
+    print("latent_rgb_factors_bias =", [round(x, 4) for x in bias.tolist()])
     shipped = [CHECKPOINT, *CLIP_FOLDER.iterdir(), *SEGMENTER_FOLDER.iterdir()]
     for path in shipped:
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")

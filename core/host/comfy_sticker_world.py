@@ -25,13 +25,18 @@ TOKEN_IDS = "clip_l.token_ids"
 
 
 class StickerLatents(comfy.latent_formats.LatentFormat):
-    """Unit-scale latents; the colours are for the sampler's live preview."""
+    """Unit-scale latents."""
 
     scale_factor = 1.0
-
-    def __init__(self) -> None:
-        self.latent_rgb_factors = LATENT_RGB
-        self.latent_rgb_factors_bias = LATENT_RGB_BIAS
+    # For the sampler's live preview: least squares from latents to mean colours of 8 x 8 pixels in -1..1, as
+    # `stage.py train export` prints them.
+    latent_rgb_factors = [
+        [-0.1403, -0.477, -0.3821],
+        [0.2424, 0.2231, -0.4093],
+        [-0.497, -0.3044, -0.6319],
+        [-0.7282, -0.2315, -0.024],
+    ]
+    latent_rgb_factors_bias = [0.193, 0.1592, 0.2737]
 
 
 class StickerTextModel(comfy.sd1_clip.SDClipModel):
@@ -127,11 +132,6 @@ class StickerWorld(comfy.supported_models.SD15):
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
         """Tokenizer and text encoder."""
         return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
-
-
-# Least squares from the autoencoder's latents to mean colours of 8 x 8 pixels in -1..1, printed by `stage.py train`.
-LATENT_RGB = [[0.0, 0.0, 0.0]] * 4
-LATENT_RGB_BIAS = [0.0, 0.0, 0.0]
 
 
 def register_model_class() -> None:

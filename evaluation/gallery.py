@@ -1,0 +1,65 @@
+"""The README's first picture: layouts, what the prompt alone paints, and what layered rendering paints.
+
+`python commands/launcher.py evaluation.gallery` paints it on a real ComfyUI server and writes `assets/gallery.jpg`. The
+layouts are for show; they are in no evaluation set.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..commands.comfy_server import ComfyServer
+from ..commands.environment import current_environment
+from ..core.layout import Layout, parse_layout
+from ..core.layout_preview import draw_layout
+from ..sticker_world.concepts import CANVAS
+from .methods import METHODS
+from .painting import Painter
+from .yardsticks import ROOT
+
+FILE = ROOT / "assets" / "gallery.jpg"
+GAP = 8  # pixels between pictures
+PAPER = (250, 250, 248)
+SHOWN = ("plain", "lrdiff")
+# (seed, background, regions)
+LAYOUTS = (
+    (1, "on a green meadow", "a house: 0.05 0.1 0.5 0.58\na panda: 0.5 0.45 0.95 0.9"),
+    (2, "at night", "a rocket: 0.55 0.05 0.95 0.5\na frog: 0.06 0.5 0.46 0.92"),
+    (3, "on the beach", "a duck: 0.05 0.4 0.45 0.8\na bus: 0.5 0.55 0.95 0.9"),
+    (4, "in the snow", "a tree: 0.62 0.08 0.94 0.6\na penguin: 0.12 0.3 0.5 0.8"),
+    (5, "in the desert", "a cactus: 0.06 0.08 0.44 0.56\na tractor: 0.46 0.5 0.95 0.9"),
+    (6, "in a room", "a cat: 0.06 0.48 0.48 0.9\na gift: 0.56 0.1 0.92 0.5"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Paint the gallery; returns the exit status."""
+    layouts = [
+        (seed, parse_layout(text, width=CANVAS, height=CANVAS, background=background))
+        for seed, background, text in LAYOUTS
+    ]
+    with ComfyServer(current_environment(), ROOT) as server:
+        painter = Painter(server)
+        rows = [[_preview(layout) for _, layout in layouts]]
+        for method in SHOWN:
+            rows.append([painter.paint_graph(METHODS[method](layout, seed, 1))[0][0] for seed, layout in layouts])
+    FILE.parent.mkdir(exist_ok=True)
+    tile(rows).save(FILE, quality=90)
+    print(f"written: {FILE}")
+    return 0
+
+
+def _preview(layout: Layout) -> np.ndarray:
+    picture = Image.fromarray((draw_layout(layout)[0] * 255).round().byte().numpy())
+    return np.asarray(picture.resize((CANVAS, CANVAS), Image.Resampling.LANCZOS))
+
+
+def tile(rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
+    """Lay pictures out in a grid: uint8 (h w 3) of `CANVAS` size each."""
+    step = CANVAS + GAP
+    sheet = Image.new("RGB", (step * len(rows[0]) + GAP, step * len(rows) + GAP), PAPER)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture), (GAP + x * step, GAP + y * step))
+    return sheet

@@ -1,12 +1,12 @@
 """Vision guidance of LRDiff (Layered Rendering Diffusion, arXiv 2311.18435).
 
 Every layer's evaluation sees the shared noisy latent plus a constant vector inside the layer's mask and minus it
-outside, so the model is inclined to draw there what the layer asks for, and nowhere else. The vector is taken off the
-prediction again, so it steers without being painted.
+outside, so the model is inclined to draw there what the layer asks for, and nowhere else. The state itself stays as it
+is, so nothing of the vector is left once the layers hand over.
 """
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from torch import Tensor
 
 
@@ -44,21 +44,21 @@ def state_scale(signal: Tensor, noise: Tensor, data_deviation: float = 1.0) -> T
     return torch.sqrt(signal**2 + (noise / data_deviation) ** 2)
 
 
-def fused_prediction(denoised: Tensor, offsets: Tensor, visible: Tensor) -> Tensor:
-    """Fuse the layers' predictions into one for the unperturbed state: D = sum_i Mbar_i (D_i - Delta_i).
+def fused_prediction(denoised: Tensor, visible: Tensor) -> Tensor:
+    """Fuse the layers' predictions into one for the shared state: D = sum_i Mbar_i D_i(x + Delta_i).
 
-    reconstructed: Eq. 7 and 8 of the paper were not legible in any source. Each layer is evaluated at x + Delta_i with
-    its own caption, what the network gives out is cut by the layers' visible masks and summed, and that sum moves the
-    unperturbed x. In terms of clean predictions D = x - sigma * output this is the formula above: without the second
-    term xi would be painted into the picture. A flow model's velocities fuse by the same formula.
+    reconstructed: Eq. 7 and 8 of the paper were not legible in any source. Each layer is evaluated at x + Delta_i, with
+    Delta_i = xi_i * `state_scale`, and the clean pictures that the network then sees are cut by the layers' visible
+    masks and summed; x moves towards that sum. The other reading takes Delta_i off again (D_i - Delta_i: the network's
+    output applied to the unperturbed x). It turns xi against itself: a network that answers a shift of its input by less
+    than the shift, as it must at high noise, is then pushed away from the colour. On the tuning layouts that reading was
+    no better than no guidance (AP@0.5 0.11 for both), and this one far better (0.44; strength 0.3, t0 0.35).
 
     Args:
         denoised: (n b c h w), every layer's clean prediction at its own perturbed state x + Delta_i.
-        offsets: (n c h w), Delta_i = xi_i * `state_scale`; zero for a layer without guidance.
         visible: (n h w), a partition of unity.
 
     Returns:
         (b c h w).
     """
-    unperturbed = denoised - rearrange(offsets, "n c h w -> n 1 c h w")
-    return einsum(unperturbed, visible, "n b c h w, n h w -> b c h w")
+    return einsum(denoised, visible, "n b c h w, n h w -> b c h w")

@@ -16,7 +16,7 @@ STEPS = 20
 CFG = 5.0
 SAMPLER, SCHEDULER = "euler", "normal"
 NEGATIVE = ""
-T0, STRENGTH, LAYER_PROMPT = 0.35, 1.0, "{phrase}"  # layered rendering's own settings
+T0, STRENGTH, LAYER_PROMPT = 0.5, 0.6, "{phrase}"  # the node's defaults, chosen on the tuning layouts
 PICTURES = "pictures"  # id of the node whose images are the result
 
 Graph: TypeAlias = dict[str, dict]

@@ -101,7 +101,7 @@ def _hand_over(entry: dict[str, Any], percent_to_sigma: Callable[[float], float]
 
 
 def _guide_rows(guidance: dict[Any, Tensor]) -> Callable[..., Tensor]:
-    """APPLY_MODEL wrapper that adds xi (c h w) to the rows of the entries with these uuids and takes it off again.
+    """APPLY_MODEL wrapper that adds xi (c h w) to the rows of the entries with these uuids.
 
     A ControlNet has already been evaluated by then: it sees the unperturbed state, of which its hint speaks.
     """
@@ -126,7 +126,7 @@ def _guide_rows(guidance: dict[Any, Tensor]) -> Callable[..., Tensor]:
             if uuid in guidance:
                 xi = guidance[uuid].to(x)
                 rows += factor * (xi if x.ndim == 4 else rearrange(xi, "c h w -> c 1 h w"))
-        return executor(x + offset, *rest, **kwargs) - offset
+        return executor(x + offset, *rest, **kwargs)
 
     return guide
 

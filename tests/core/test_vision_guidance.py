@@ -36,7 +36,7 @@ def test_scale_is_the_same_process_in_any_units():
     torch.testing.assert_close(state_scale(signal, noise, deviation), in_units_of_data)
 
 
-def slow_fusion(denoised, offsets, visible):
+def slow_fusion(denoised, visible):
     layers, batch, channels, height, width = denoised.shape
     fused = torch.zeros(batch, channels, height, width)
     for b in range(batch):
@@ -44,23 +44,24 @@ def slow_fusion(denoised, offsets, visible):
             for row in range(height):
                 for column in range(width):
                     for i in range(layers):
-                        layer = denoised[i, b, c, row, column] - offsets[i, c, row, column]
-                        fused[b, c, row, column] += visible[i, row, column] * layer
+                        fused[b, c, row, column] += visible[i, row, column] * denoised[i, b, c, row, column]
     return fused
 
 
 def test_fusion_per_pixel():
-    denoised, offsets = torch.randn(3, 2, 2, 4, 3), torch.randn(3, 2, 4, 3)
-    visible = torch.rand(3, 4, 3).softmax(0)
-    torch.testing.assert_close(fused_prediction(denoised, offsets, visible), slow_fusion(denoised, offsets, visible))
+    denoised, visible = torch.randn(3, 2, 2, 4, 3), torch.rand(3, 4, 3).softmax(0)
+    torch.testing.assert_close(fused_prediction(denoised, visible), slow_fusion(denoised, visible))
 
 
-def test_fusion_of_predictions_is_fusion_of_network_outputs():
-    """Eq. 8: what moves x is the masked sum of the layers' outputs at x + Delta_i, whether noise or velocity."""
-    x, level = torch.randn(2, 4, 6, 6, dtype=torch.double), 0.6
-    offsets = torch.randn(3, 4, 6, 6, dtype=torch.double)
-    outputs = torch.randn(3, 2, 4, 6, 6, dtype=torch.double)
-    visible = torch.rand(3, 6, 6, dtype=torch.double).softmax(0)
-    denoised = x + offsets[:, None] - level * outputs  # x_0 = x - sigma eps, and x_0 = x - t v
-    direction = (x - fused_prediction(denoised, offsets, visible)) / level
-    torch.testing.assert_close(direction, (visible[:, None, None] * outputs).sum(0))
+def test_guidance_moves_the_prediction_towards_delta_inside_and_away_outside():
+    """With the exact denoiser of unit-variance data, D(x) = x / (sigma^2 + 1), at every noise level."""
+    mask, delta = torch.zeros(4, 6), torch.tensor([0.8, -0.5])
+    mask[:, :3] = 1
+    for sigma in (0.1, 1.0, 14.6):
+        x = sigma * torch.randn(1, 2, 4, 6)
+        scale = state_scale(torch.tensor(1.0), torch.tensor(sigma))
+        shift = vision_guidance(delta, mask) * scale
+        plain, guided = (fused_prediction((at / (sigma**2 + 1))[None], torch.ones(1, 4, 6)) for at in (x, x + shift))
+        moved = (guided - plain)[0]
+        torch.testing.assert_close(moved[:, :, :3], (delta / scale)[:, None, None].expand(2, 4, 3))
+        torch.testing.assert_close(moved[:, :, 3:], (-delta / scale)[:, None, None].expand(2, 4, 3))

@@ -80,7 +80,7 @@ class SlowRun:
         for layer, pixels in zip(self.layers, self.painted([layer.box for layer in self.layers]), strict=True):
             delta = self.guidance(layer, x.shape, sigma)
             text = layer.text if which == "positive" else self.negative
-            denoised = self.denoise(x, x + delta, sigma, timestep, text, options) - delta
+            denoised = self.denoise(x, x + delta, sigma, timestep, text, options)
             for row in range(x.shape[2]):
                 for column in range(x.shape[3]):
                     fused[:, :, row, column] += self.cell(pixels, row, column) * denoised[:, :, row, column]

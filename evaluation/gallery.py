@@ -24,12 +24,20 @@ PAPER = (250, 250, 248)
 SHOWN = ("plain", "lrdiff")
 # (seed, background, regions)
 LAYOUTS = (
-    (1, "on a green meadow", "a house: 0.05 0.1 0.5 0.58\na panda: 0.5 0.45 0.95 0.9"),
-    (2, "at night", "a rocket: 0.55 0.05 0.95 0.5\na frog: 0.06 0.5 0.46 0.92"),
-    (3, "on the beach", "a duck: 0.05 0.4 0.45 0.8\na bus: 0.5 0.55 0.95 0.9"),
-    (4, "in the snow", "a tree: 0.62 0.08 0.94 0.6\na penguin: 0.12 0.3 0.5 0.8"),
-    (5, "in the desert", "a cactus: 0.06 0.08 0.44 0.56\na tractor: 0.46 0.5 0.95 0.9"),
-    (6, "in a room", "a cat: 0.06 0.48 0.48 0.9\na gift: 0.56 0.1 0.92 0.5"),
+    (
+        1,
+        "on a green meadow",
+        "a house: 0.05 0.1 0.5 0.58 | colour=#b18c72\na panda: 0.5 0.45 0.95 0.9 | colour=#b2a2c8",
+    ),
+    (2, "at night", "a rocket: 0.55 0.05 0.95 0.5 | colour=#db93a8\na frog: 0.06 0.5 0.46 0.92 | colour=#a1be72"),
+    (3, "on the beach", "a duck: 0.05 0.4 0.45 0.8 | colour=#a9a19e\na bus: 0.5 0.55 0.95 0.9 | colour=#9aa3aa"),
+    (4, "in the snow", "a tree: 0.62 0.08 0.94 0.6 | colour=#70a260\na penguin: 0.12 0.3 0.5 0.8 | colour=#b58cba"),
+    (
+        5,
+        "in the desert",
+        "a cactus: 0.06 0.08 0.44 0.56 | colour=#67b365\na tractor: 0.46 0.5 0.95 0.9 | colour=#3f8b81",
+    ),
+    (6, "in a room", "a cat: 0.06 0.48 0.48 0.9 | colour=#f3a04b\na gift: 0.56 0.1 0.92 0.5 | colour=#e07c3d"),
 )
 
 

@@ -9,12 +9,11 @@ from ..sticker_world.concepts import CONCEPT_NAMES
 from ..sticker_world.dataset import TOKEN_GRID
 from ..sticker_world.probe import autoencoder_psnr, held_out_scenes, word_map_hits
 from ..sticker_world.scene import Scene
+from ..sticker_world.shipped import CHECKPOINT_FILE
 from .checkpoint import load_autoencoder, load_diffusion, load_encoder
-from .methods import CHECKPOINT
 from .sets import expected_areas
-from .yardsticks import DIGITS, ROOT, Yardsticks, image_scores, real_scenes, result_row
+from .yardsticks import DIGITS, Yardsticks, image_scores, real_scenes, result_row
 
-CHECKPOINT_FILE = ROOT / "models" / "checkpoints" / CHECKPOINT
 HELD_OUT_SCENES = 256  # for the segmenter, the autoencoder, CLIP and the word maps
 CHOICES = 32
 TIMESTEP = 500

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..sticker_world.autoencoder import TAESD_WIDTH, Autoencoder
 from ..sticker_world.diffusion import StickerDiffusion
-from ..sticker_world.export import ldm_key
+from ..sticker_world.export import ldm_names
 
 FIRST_STAGE = "first_stage_model."
 UNET = "model.diffusion_model."
@@ -40,8 +40,7 @@ def load_encoder(checkpoint: Path) -> Callable[[Tensor], Tensor]:
 def load_diffusion(checkpoint: Path) -> StickerDiffusion:
     """U-Net and text encoder with the compact vocabulary's rows."""
     model = StickerDiffusion()
-    keys = model.unet.state_dict()
-    attention_at = {".".join(key.split(".")[:2]) for key in keys if key.startswith("up_") and ".attentions." in key}
-    _load(model.unet, checkpoint, lambda key: UNET + ldm_key(key, attention_at))
+    names = ldm_names(model.unet.state_dict())
+    _load(model.unet, checkpoint, lambda key: UNET + names[key])
     _load(model.text, checkpoint, lambda key: TEXT + key.removeprefix("text_model."))
     return model

@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from ..core.layout import Layout
 from ..sticker_world.concepts import CANVAS
+from ..sticker_world.shipped import CHECKPOINT_FILE
 
-CHECKPOINT = "sticker_world.safetensors"
+CHECKPOINT = CHECKPOINT_FILE.name
 STEPS = 20
 CFG = 5.0
 SAMPLER, SCHEDULER = "euler", "normal"

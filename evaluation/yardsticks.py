@@ -13,11 +13,10 @@ from ..core.layout_score import RegionScore, summarize
 from ..core.metrics import clip_similarity, kernel_inception_distance, mean_or_none
 from ..core.segmentation import Segmenter
 from ..sticker_world.scene import Scene, make_scene
+from ..sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
 from .sets import exactly
 
 ROOT = Path(__file__).parent.parent
-SEGMENTER_FOLDER = ROOT / "models" / "segmenters" / "sticker_world"
-CLIP_FOLDER = ROOT / "models" / "hf_clip" / "sticker_world"
 REAL_SEED = 7_005
 REAL_SCENES = 300  # per number of objects: what KID compares with
 BATCH = 32  # pictures per pass through CLIP

@@ -193,23 +193,3 @@ def train_diffusion(data: Latents, folder: Path, steps: int) -> dict[str, Tensor
         return denoising + ATTENTION_WEIGHT * attention, {"v": denoising.item(), "attention": attention.item()}
 
     return train("diffusion", model, loss_of_step, folder=folder, steps=steps, peak_lr=8e-4, ema=0.9985)
-
-
-@torch.no_grad()
-def sample(model: StickerDiffusion, captions: list[str], *, steps: int = 20, cfg: float = 5.0, seed: int = 0) -> Tensor:
-    """Draw latents (b 4 32 32) with deterministic DDIM and classifier-free guidance, for looks during training."""
-    device = next(model.parameters()).device
-    alphas = scaled_linear_alphas().to(device)
-    rows = vocabulary().encode(["" for _ in captions] + captions).to(device)
-    x = torch.randn(
-        len(captions), LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, generator=torch.Generator().manual_seed(seed)
-    )
-    x = x.to(device)
-    times = torch.linspace(TIMESTEPS - 1, 0, steps + 1).round().long()
-    for t, after in zip(times[:-1], times[1:], strict=True):
-        free, told = model(torch.cat([x, x]), t.to(device).repeat(2 * len(x)), rows).float().chunk(2)
-        v = free + cfg * (told - free)
-        a, b = alphas[t], alphas[after]
-        x0, noise = a.sqrt() * x - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * x
-        x = b.sqrt() * x0 + (1 - b).sqrt() * noise
-    return x

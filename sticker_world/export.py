@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def _resnet_name(rest: str) -> str:
     return f"{_RESNET[layer]}.{kind}"
 
 
-def ldm_key(key: str, attention_at: set[str]) -> str:
+def _ldm_name(key: str, attention_at: set[str]) -> str:
     """The original (ldm) name of a diffusers U-Net weight.
 
     Args:
@@ -59,10 +60,11 @@ def ldm_key(key: str, attention_at: set[str]) -> str:
     return f"{_FIXED[layer]}.{kind}"
 
 
-def unet_to_ldm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a diffusers U-Net's weights to the ldm layout that SD checkpoints use."""
-    attention_at = {".".join(key.split(".")[:2]) for key in weights if key.startswith("up_") and ".attentions." in key}
-    return {ldm_key(key, attention_at): value for key, value in weights.items()}
+def ldm_names(keys: Iterable[str]) -> dict[str, str]:
+    """The original (ldm) names, as SD checkpoints use them, of all weights of a diffusers U-Net."""
+    keys = list(keys)
+    attention_at = {".".join(key.split(".")[:2]) for key in keys if key.startswith("up_") and ".attentions." in key}
+    return {key: _ldm_name(key, attention_at) for key in keys}
 
 
 def export_checkpoint(
@@ -78,7 +80,7 @@ def export_checkpoint(
     """
     out: dict[str, Tensor] = {}
     unet = {key.removeprefix("unet."): value for key, value in diffusion.items() if key.startswith("unet.")}
-    out |= {f"model.diffusion_model.{key}": value for key, value in unet_to_ldm(unet).items()}
+    out |= {f"model.diffusion_model.{name}": unet[key] for key, name in ldm_names(unet).items()}
     text = {key.removeprefix("text."): value for key, value in diffusion.items() if key.startswith("text.")}
     prefix = "cond_stage_model.transformer.text_model."
     out |= {prefix + key.removeprefix("text_model."): value for key, value in text.items() if "position_ids" not in key}

@@ -14,11 +14,7 @@ from .diffusion import collect, train_diffusion
 from .export import export_checkpoint, export_clip, export_segmenter
 from .latents import encode_scenes, latent_colours
 from .segmenter import train_segmenter
-
-MODELS = Path(__file__).parent.parent / "models"
-CHECKPOINT = MODELS / "checkpoints" / "sticker_world.safetensors"
-CLIP_FOLDER = MODELS / "hf_clip" / "sticker_world"
-SEGMENTER_FOLDER = MODELS / "segmenters" / "sticker_world"
+from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, MODELS, SEGMENTER_FOLDER
 
 
 @dataclass(frozen=True)
@@ -81,13 +77,13 @@ def _export(shop: Workshop) -> None:
     autoencoder = Autoencoder()
     autoencoder.load_state_dict(shop.average("autoencoder"))
     latents, stats = encode_scenes(scenes, autoencoder, shop.weights)
-    export_checkpoint(shop.average("diffusion"), shop.average("decoder"), stats, CHECKPOINT)
+    export_checkpoint(shop.average("diffusion"), shop.average("decoder"), stats, CHECKPOINT_FILE)
     export_clip(shop.average("clip"), CLIP_FOLDER)
     export_segmenter(shop.average("segmenter"), SEGMENTER_FOLDER)
     factors, bias = latent_colours(scenes, latents)
     print("latent_rgb_factors =", [[round(x, 4) for x in row] for row in factors.tolist()])
     print("latent_rgb_factors_bias =", [round(x, 4) for x in bias.tolist()])
-    shipped = [CHECKPOINT, *CLIP_FOLDER.iterdir(), *SEGMENTER_FOLDER.iterdir()]
+    shipped = [CHECKPOINT_FILE, *CLIP_FOLDER.iterdir(), *SEGMENTER_FOLDER.iterdir()]
     for path in shipped:
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")
     print(f"{sum(path.stat().st_size for path in shipped) / 1e6:7.2f} MB  in all")

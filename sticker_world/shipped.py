@@ -1,0 +1,8 @@
+"""Where the shipped models lie: training writes them there, evaluation reads them."""
+
+from pathlib import Path
+
+MODELS = Path(__file__).parent.parent / "models"
+CHECKPOINT_FILE = MODELS / "checkpoints" / "sticker_world.safetensors"
+CLIP_FOLDER = MODELS / "hf_clip" / "sticker_world"
+SEGMENTER_FOLDER = MODELS / "segmenters" / "sticker_world"

@@ -27,7 +27,7 @@ TIMESTEPS = 1000
 BATCH = 16
 DROPPED_CAPTIONS = 0.1  # classifier-free guidance needs the empty prompt
 UNKNOWN_WORDS = 0.02  # share of words replaced by <unk>, so that a stranger word does little harm
-ATTENTION_WEIGHT = 0.03
+ATTENTION_WEIGHT = 0.08
 OBJECT_WEIGHT = 1.0  # extra weight of object cells, only where noise no longer hides the layout
 OBJECT_WEIGHT_FROM = 0.3  # ... that is, from this cumulative alpha on
 

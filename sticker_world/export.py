@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.clip import VOCABULARY
 from .autoencoder import widen
-from .contrastive import make_clip
+from .contrastive import TaughtCLIP
 from .segmenter import make_segmenter
 from .vocabulary import VOCABULARY_FILE, vocabulary
 
@@ -96,8 +96,9 @@ def export_checkpoint(
 
 def export_clip(weights: dict[str, Tensor], folder: Path) -> None:
     """Write the small CLIP as a Hugging Face folder with its vocabulary."""
-    clip = make_clip()
-    clip.load_state_dict(weights)
+    taught = TaughtCLIP()
+    taught.load_state_dict(weights)
+    clip = taught.clip
     clip.model.half().save_pretrained(folder)
     shutil.copyfile(VOCABULARY_FILE, folder / VOCABULARY)
 

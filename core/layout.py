@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from .boxes import read_bounding_boxes
 from .layout_text import read_layout_text
 from .masks import box_coverage, is_same_aspect, resample_by_area
 from .region import LARGEST_SIDE, LayoutError, Region, check_keys, check_text, describe
+from .shapes import draw_shape, is_shape
 
-__all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "parse_layout"]
+__all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "layouts_of", "parse_layout"]
 
 MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
@@ -67,6 +68,19 @@ class Layout:
     def sorted_regions(self) -> tuple[Region, ...]:
         """Regions in painter's order, farthest first; of equal orders the earlier in the list is farther."""
         return tuple(sorted(self.regions, key=lambda region: region.order))
+
+    def largest_first(self) -> "Layout":
+        """Give the same layout with larger regions behind smaller ones wherever orders leave it open."""
+
+        def area(region: Region) -> float:
+            if region.mask is not None:
+                return float(region.mask.mean())
+            x0, y0, x1, y1 = region.box
+            return (x1 - x0) * (y1 - y0)
+
+        ranked = sorted(range(len(self.regions)), key=lambda i: (self.regions[i].order, -area(self.regions[i])))
+        orders = {i: order for order, i in enumerate(ranked)}
+        return replace(self, regions=tuple(replace(region, order=orders[i]) for i, region in enumerate(self.regions)))
 
     def masks(self, height: int, width: int) -> Tensor:
         """Every region's own mask on a grid, hidden parts included.
@@ -123,6 +137,25 @@ class Layout:
         return layout_from_data(data, masks=None, boxes=None)
 
 
+def layouts_of(layout: "Layout | Sequence[Layout]", pictures: int) -> list["Layout"]:
+    """Give every picture of a batch its layout.
+
+    Args:
+        layout: one for all pictures, or one for each.
+        pictures: how many there are.
+
+    Raises:
+        LayoutError: another number of layouts.
+    """
+    if isinstance(layout, Layout):
+        return [layout] * pictures
+    if len(layout) != pictures:
+        raise LayoutError(
+            f"There are {len(layout)} layouts for {pictures} pictures. Give as many pictures, or one layout for all."
+        )
+    return list(layout)
+
+
 def check_side(key: str, side: Any) -> int:  # noqa: ANN401 - JSON holds anything
     """Give a side of the canvas if it is one.
 
@@ -152,9 +185,9 @@ def parse_layout(
 ) -> Layout:
     """Build a layout from text: JSON (`Layout.to_dict`, or a list of regions) or one region per line.
 
-    A line is `phrase: x0 y0 x1 y1`, `phrase: mask 2` or just `phrase`, which takes the next of the given masks or
-    boxes. Behind it may stand, each after a `|`: a longer prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines
-    and lines that begin with # mean nothing.
+    A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
+    just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
+    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing.
 
     Args:
         text: JSON or lines; may be empty where `boxes` carry their own phrases.
@@ -197,7 +230,7 @@ def layout_from_data(
     regions = [dict(region) if isinstance(region, Mapping) else region for region in regions]
     width, height = check_side("width", data["width"]), check_side("height", data["height"])
     read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
-    regions = _with_boxes(_with_masks(regions, masks), read)
+    regions = _with_shapes(_with_boxes(_with_masks(regions, masks), read), height, width)
     return Layout(
         width=width,
         height=height,
@@ -226,6 +259,17 @@ def _with_masks(regions: list[Any], masks: Sequence[Tensor] | None) -> list[Any]
             )
         regions = [{**region, "mask": k} if isinstance(region, dict) else region for k, region in enumerate(regions, 1)]
     return [{**region, "mask": masks[region["mask"] - 1]} if _is_mask_number(region) else region for region in regions]
+
+
+def _with_shapes(regions: list[Any], height: int, width: int) -> list[Any]:
+    """Draw the masks that are written as shapes, at the canvas' size."""
+    drawn = []
+    for region in regions:
+        if isinstance(region, dict) and is_shape(region.get("mask")):
+            name = f'The region "{region.get("phrase", "")}"'
+            region = {**region, "mask": draw_shape(region["mask"], height, width, name)}
+        drawn.append(region)
+    return drawn
 
 
 def _is_mask_number(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything

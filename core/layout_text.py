@@ -48,6 +48,8 @@ def _read_line(line: str, number: int) -> dict[str, Any]:
     region: dict[str, Any] = {"phrase": (phrase if colon else head).strip()}
     if colon and (reference := re.fullmatch(r"mask\s+(\d+)", place.strip(), re.IGNORECASE)):
         region["mask"] = int(reference[1])
+    elif colon and (shape := re.fullmatch(r"(ellipse|polygon)\s+(.+)", place.strip(), re.IGNORECASE)):
+        region["mask"] = {shape[1].lower(): _read_shape_numbers(shape[2], number)}
     elif colon:
         region["box"] = _read_numbers(place, number)
     for option in options:
@@ -65,17 +67,27 @@ def _read_line(line: str, number: int) -> dict[str, Any]:
 
 
 def _read_numbers(place: str, number: int) -> list[float]:
-    words = place.replace(",", " ").split()
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        values = []
-    if len(values) != 4:
+    values = _floats(place)
+    if values is None or len(values) != 4:
         raise LayoutError(
             f'Line {number} has "{describe(place.strip())[1:-1]}" behind the colon; expected four numbers x0 y0 x1 y1 '
-            'in 0..1, or "mask 1".'
+            'in 0..1, "mask 1", "ellipse x0 y0 x1 y1" or "polygon x y x y x y".'
         )
     return values
+
+
+def _read_shape_numbers(place: str, number: int) -> list[float]:
+    values = _floats(place)
+    if values is None:
+        raise LayoutError(f'Line {number} has a shape of "{describe(place.strip())[1:-1]}"; expected numbers in 0..1.')
+    return values
+
+
+def _floats(place: str) -> list[float] | None:
+    try:
+        return [float(word) for word in place.replace(",", " ").split()]
+    except ValueError:
+        return None
 
 
 def _read_option(key: str, value: str, number: int) -> str | float | int:

@@ -5,22 +5,89 @@ outside, so the model is inclined to draw there what the layer asks for, and now
 is, so nothing of the vector is left once the layers hand over.
 """
 
+from dataclasses import dataclass
+
 import torch
-from einops import einsum
+from einops import einsum, rearrange, repeat
 from torch import Tensor
 
+SOURCES = ("colour", "dynamic", "reference", "vector")
+EVERY_STEP, FIRST_STEP, AS_PUBLISHED = "every step", "first step", "as published"
+INJECTIONS = (EVERY_STEP, FIRST_STEP, AS_PUBLISHED)
+PUBLISHED_INJECTIONS = 5  # steps after which the authors' script adds xi again
+PUBLISHED_TOP_K = 20  # the script's `topk`; the paper prints no K
 
-def vision_guidance(delta: Tensor, mask: Tensor) -> Tensor:
+
+@dataclass(frozen=True, eq=False)
+class VisionGuidance:
+    """Where delta comes from, and how it is used.
+
+    Attributes:
+        source: "colour", the latent of each region's colour; "vector", the same given vector for all; "reference", the
+            mean latent of one picture per region; "dynamic", Eq. 6. The first three are the paper's constant vector.
+        top_k: K of Eq. 6, positions in latent cells.
+        inside: factor of +delta inside a region; Eq. 5 has 1, the authors' script 0.05 (its lambda2).
+        outside: factor of -delta outside; Eq. 5 has 1, the authors' script 0.20 (its lambda1).
+        inject: when a layer's network sees xi: at "every step" of the layered part, at the "first step" only, or
+            "as published", which only trajectories know: added for good to the initial noise, and after each of the
+            first five steps with the scale of the authors' script.
+        vector: (c) numbers in the model's latent space, for "vector".
+        references: (n h w 3) in 0..1, one for each region in painter's order, for "reference".
+
+    Raises:
+        ValueError: an unknown source or injection, K below 1, or a source without what it needs.
+    """
+
+    source: str = "colour"
+    top_k: int = PUBLISHED_TOP_K
+    inside: float = 1.0
+    outside: float = 1.0
+    inject: str = EVERY_STEP
+    vector: tuple[float, ...] = ()
+    references: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("source", SOURCES), ("inject", INJECTIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'Vision guidance has the {name} "{getattr(self, name)}"; known: {", ".join(known)}.')
+        if self.top_k < 1:
+            raise ValueError(f"Vision guidance has top_k {self.top_k}; expected 1 or more latent cells.")
+        if self.source == "vector" and not self.vector:
+            raise ValueError('Vision guidance by "vector" needs the vector: one number for each latent channel.')
+        if self.source == "reference" and self.references is None:
+            raise ValueError('Vision guidance by "reference" needs pictures. Connect one for each region.')
+
+
+def vision_guidance(delta: Tensor, mask: Tensor, inside: float | Tensor = 1.0, outside: float | Tensor = 1.0) -> Tensor:
     """Xi of Eq. 5: +delta inside the mask, -delta outside; in between for soft masks.
 
     Args:
-        delta: (c), one latent vector in the model's own latent space (unit-variance data).
-        mask: (h w) in 0..1, the region's own mask in latent cells, hidden parts included.
+        delta: (b c), latent vectors in the model's own latent space (unit-variance data).
+        mask: (b h w) in 0..1, the region's own mask in latent cells, hidden parts included; b may be 1.
+        inside: factor inside the mask (the authors' script's lambda2).
+        outside: factor outside the mask (its lambda1).
 
     Returns:
-        (c h w), in units of the variance-preserving state x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
+        (b c h w), in units of the variance-preserving state x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps.
     """
-    return einsum(delta, 2 * mask - 1, "c, h w -> c h w")
+    sides = inside * mask - outside * (1 - mask)
+    return rearrange(delta, "b c -> b c 1 1") * rearrange(sides, "b h w -> b 1 h w")
+
+
+def dynamic_vector(state: Tensor, attention: Tensor, top_k: int) -> Tensor:
+    """Delta of Eq. 6 without its lambda: the mean noisy latent where a phrase's attention is strongest.
+
+    Args:
+        state: (b c h w), the variance-preserving noisy latent of the first step.
+        attention: (b h w), the phrase's cross-attention on the same grid.
+        top_k: K; at most all the cells are taken.
+
+    Returns:
+        (b c).
+    """
+    places = rearrange(attention, "b h w -> b (h w)").topk(min(top_k, attention[0].numel()), dim=-1).indices
+    cells = rearrange(state, "b c h w -> b c (h w)")
+    return torch.gather(cells, 2, repeat(places, "b k -> b c k", c=cells.shape[1])).mean(-1)
 
 
 def state_scale(signal: Tensor, noise: Tensor, data_deviation: float = 1.0) -> Tensor:
@@ -63,3 +130,16 @@ def fused_prediction(denoised: Tensor, visible: Tensor) -> Tensor:
         (b c h w).
     """
     return einsum(denoised, visible, "n b c h w, n h w -> b c h w")
+
+
+def join_layers(states: Tensor, visible: Tensor) -> Tensor:
+    """Put the layers' latents together at t0, as the authors' script does: each where it is seen.
+
+    Args:
+        states: (n b c ...), every layer's latent at the same noise level.
+        visible: (n b 1 ...), a partition of unity; b may be 1. Where a layer was left out the others make up for it.
+
+    Returns:
+        (b c ...).
+    """
+    return (states * visible).sum(0) / visible.sum(0)

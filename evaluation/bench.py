@@ -11,8 +11,12 @@ from tqdm import tqdm
 from ..commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
 from ..commands.environment import current_environment
 from ..commands.messages import SetupProblem
-from .cli import RESULTS, write_results
-from .methods import STEPS
+from ..core.layout import Layout, Region
+from ..sticker_world.concepts import CANVAS
+from .files import RESULTS, write_results
+from .graphs import STEPS, Graph
+from .lrdiff import LRDiff
+from .methods import METHODS, plain_prompt
 from .painting import Painter
 from .sets import LAYOUT_SETS, Item, load_set
 from .tables import bench_table
@@ -20,6 +24,10 @@ from .yardsticks import ROOT
 
 REPEATS = 5  # of every measurement; the median counts
 ROW_KEYS = ("name", "value", "unit", "baseline", "ratio")
+# Four boxes of a tenth of the canvas each, apart from each other and not on the grid of latent cells.
+SIDE = 0.1**0.5
+QUARTERS = [(x, y, x + SIDE, y + SIDE) for y in (0.09, 0.59) for x in (0.09, 0.59)]
+THINGS = {"a dog": "#c58c76", "a cat": "#f3a04b", "a duck": "#a9a19e", "a frog": "#a1be72"}
 
 
 def first_of_boxes(set_name: str) -> Item:
@@ -50,16 +58,51 @@ def measure_in_turns(jobs: dict[str, Callable[[int], float]], repeats: int = REP
     return {name: median(values) for name, values in times.items()}
 
 
-def _row(name: str, seconds: float, baseline: float | None = None) -> dict:
-    """One row with DESIGN's keys; the unit is seconds of one picture."""
+def _row(name: str, seconds: float, baseline: float | None = None, unit: str = "s") -> dict:
+    """One row with DESIGN's keys; the unit is "s" or "ms", of a picture or of a step."""
+    factor = {"s": 1.0, "ms": 1000.0}[unit]
     ratio = None if baseline is None else round(seconds / baseline, 3)
-    values = (name, round(seconds, 3), "s", None if baseline is None else round(baseline, 3), ratio)
-    return dict(zip(ROW_KEYS, values, strict=True))
+    values = (round(factor * seconds, 3), unit, None if baseline is None else round(factor * baseline, 3), ratio)
+    return dict(zip(ROW_KEYS, (name, *values), strict=True))
 
 
 def _job(painter: Painter, method: str, item: Item) -> Callable[[int], float]:
     """Seconds of one picture of a layout, with other noise each turn."""
-    return lambda turn: painter.paint(method, replace(item, seed=item.seed + turn), 1)[1]
+    return lambda turn: painter.paint(METHODS[method], replace(item, seed=item.seed + turn), 1)[1]
+
+
+def _step_job(painter: Painter, graph: Callable[..., Graph]) -> Callable[[int], float]:
+    """Seconds of one sampler step: what `STEPS` more steps cost, so that nothing before and after them counts.
+
+    Args:
+        painter: of a running server.
+        graph: (seed, steps) -> graph.
+    """
+
+    def seconds(seed: int, steps: int) -> float:
+        pictures, each = painter.paint_graph(graph(seed, steps))
+        return each * len(pictures)
+
+    def job(turn: int) -> float:
+        seed = 3 * turn
+        seconds(seed, 1)  # from here on the server has the prompts and layers in its cache, for both that count
+        short = seconds(seed + 1, 1)
+        return (seconds(seed + 2, 1 + STEPS) - short) / STEPS
+
+    return job
+
+
+def rows_of_step(layout: Layout) -> int:
+    """Rows of the model in a layered step: each layer with its prompt and its negative prompt."""
+    return 2 * (1 + len(layout.regions))
+
+
+def four_boxes() -> Layout:
+    """The layout that `crop` is measured on."""
+    regions = tuple(
+        Region(phrase, box=box, colour=colour) for (phrase, colour), box in zip(THINGS.items(), QUARTERS, strict=True)
+    )
+    return Layout(CANVAS, CANVAS, "", "on a green meadow", regions)
 
 
 def bench_picture(painter: Painter) -> list[dict]:
@@ -70,13 +113,48 @@ def bench_picture(painter: Painter) -> list[dict]:
 
 
 def bench_layered(painter: Painter) -> list[dict]:
-    """Layered rendering with 1, 2 and 3 regions against a plain picture."""
+    """Layered rendering with 1, 2 and 3 regions against a plain picture, then step by step, and cropped."""
     items = [first_of_boxes(name) for name in LAYOUT_SETS]
     jobs = {"plain": _job(painter, "plain", items[0])}
     for item in items:
         jobs[f"layered rendering, regions: {len(item.layout.regions)}"] = _job(painter, "lrdiff", item)
     times = measure_in_turns(jobs)
-    return [_row(name, seconds, times["plain"]) for name, seconds in times.items() if name != "plain"]
+    pictures = [_row(name, seconds, times["plain"]) for name, seconds in times.items() if name != "plain"]
+    return pictures + _layered_steps(painter, [item.layout for item in items]) + _cropped_steps(painter)
+
+
+def _layered_steps(painter: Painter, layouts: Sequence[Layout]) -> list[dict]:
+    """A layered step against a plain step of as many rows of the model, which is a batch of plain pictures.
+
+    Both evaluate these rows at once, so the ratio is what layers cost beyond the model's own work.
+    """
+    layered = LRDiff(t0=1.0)  # every step
+    jobs: dict[str, Callable[[int], float]] = {}
+    for layout in layouts:
+        rows = rows_of_step(layout)
+        jobs[f"layered step, rows: {rows}"] = _step_job(
+            painter, lambda seed, steps, layout=layout: layered(layout, seed, 1, steps=steps)
+        )
+        jobs[f"plain step, rows: {rows}"] = _step_job(
+            painter, lambda seed, steps, layout=layout, rows=rows: plain_prompt(layout.prompt, seed, rows // 2, steps)
+        )
+    times = measure_in_turns(jobs)
+    found = []
+    for layout in layouts:
+        rows = rows_of_step(layout)
+        name = f"layered step, regions: {len(layout.regions)}, against a plain one of as many rows ({rows})"
+        found.append(_row(name, times[f"layered step, rows: {rows}"], times[f"plain step, rows: {rows}"], "ms"))
+    return found
+
+
+def _cropped_steps(painter: Painter) -> list[dict]:
+    """A layered step with every layer cropped to its box, against one without."""
+    layout, jobs = four_boxes(), {}
+    for name, crop in (("whole", False), ("cropped", True)):
+        method = LRDiff(t0=1.0, crop=crop)
+        jobs[name] = _step_job(painter, lambda seed, steps, method=method: method(layout, seed, 1, steps=steps))
+    times = measure_in_turns(jobs)
+    return [_row("layered step, 4 boxes of a tenth, crop against none", times["cropped"], times["whole"], "ms")]
 
 
 BENCHES: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}

@@ -1,43 +1,34 @@
 """`python stage.py evaluate`: every method on the same layouts and noise, in one run on one real ComfyUI server."""
 
 import argparse
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
-from ..commands.environment import current_environment
+from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
-from ..core.layout_score import RegionScore, score_pictures
 from ..core.segmentation import SegmenterError
-from . import base
+from . import base, plots, sweeps
+from .files import RESULTS, write_results
+from .graphs import Method
+from .lrdiff import VARIANTS
 from .methods import METHODS
-from .painting import Painter
-from .sets import LAYOUT_SETS, TUNING_SET, Item, load_presence, load_set
-from .tables import measures_table, results_table
-from .yardsticks import ROOT, Yardsticks, image_scores, result_row, to_images
+from .painting import Painter, evaluation_server
+from .scoring import Painted, layout_rows, score, spread
+from .sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
+from .tables import measures_table, results_table, sweeps_table
+from .yardsticks import Yardsticks
 
-RESULTS = Path(__file__).parent / "results"
 PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a picture that does all it was asked
 BASE = "base"
-CHOICES = (*METHODS, PERFECT, BASE)
-
-
-@dataclass(frozen=True)
-class Painted:
-    """One picture, where it came from and how it scored."""
-
-    method: str
-    set_name: str
-    item: Item
-    picture: np.ndarray
-    seconds: float | None
-    scores: list[RegionScore]
+ALL = "all"  # sweeps
+CHOICES = (*METHODS, *VARIANTS, PERFECT, BASE)
+USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
+ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
+PAINTED: dict[str, Method] = {**METHODS, **VARIANTS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,39 +38,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         SetupProblem: the models are missing, or the server refuses a graph or fails at one.
     """
     options = _parse(argv)
-    everything = [name for name in CHOICES if not (options.tuning and name == BASE)]
-    methods = [name for name in CHOICES if name in (options.methods or everything)]
     try:
         yardsticks = Yardsticks.load()
+        if options.sweep:
+            with evaluation_server() as server:
+                return _sweep(Painter(server), yardsticks, options)
+        methods = chosen_methods(options)
         if set(methods) <= {PERFECT}:
             results = {"layouts": _evaluate_layouts(None, yardsticks, methods, options)}
         else:
-            with ComfyServer(current_environment(), ROOT) as server:
+            with evaluation_server() as server:
                 results = _evaluate(Painter(server), yardsticks, methods, options)
     except (PromptFailed, PromptRejected, SegmenterError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
     for path, content in result_files(results, methods, options):
         write_results(path, content)
-        print(f"written: {path}")
+        _say_written(path)
     return 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="stage.py evaluate", description=__doc__)
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"{', '.join(CHOICES)}; default: all of them")
+    known = f"{', '.join(CHOICES)}; default: {', '.join(USUAL)}"
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=known)
+    parser.add_argument("--ablation", action="store_true", help=f"also {', '.join(VARIANTS)}")
     parser.add_argument("--layouts", type=int, metavar="N", help="layouts (or prompts) per set; default: all of them")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per layout; default: 1")
     parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here instead of evaluation/results")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also keep every picture in this folder")
+    swept = f"instead, one setting at a time on the tuning set: {', '.join((ALL, *sweeps.SWEEPS))}; may be repeated"
+    parser.add_argument("--sweep", action="append", metavar="NAME", help=swept)
+    parser.add_argument("--resume", action="store_true", help="with --sweep: keep the values that the file already has")
     options = parser.parse_args(argv)
-    unknown = [name for name in options.methods if name not in CHOICES]
-    if unknown:
-        parser.error(f"there is no method {unknown[0]!r}; choose from {', '.join(CHOICES)}")
+    _check_names(parser, "method", options.methods, CHOICES)
+    _check_names(parser, "sweep", options.sweep or (), (ALL, *sweeps.SWEEPS))
     if options.seeds < 1 or (options.layouts is not None and options.layouts < 1):
         parser.error("--layouts and --seeds must be 1 or more")
+    if options.sweep and (options.methods or options.ablation or options.pictures):
+        parser.error("--sweep has methods of its own and keeps no pictures: no METHOD, --ablation or --pictures")
+    if options.resume and not options.sweep:
+        parser.error("--resume needs --sweep")
     return options
+
+
+def _check_names(parser: argparse.ArgumentParser, kind: str, names: Sequence[str], choices: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in choices]
+    if unknown:
+        parser.error(f"there is no {kind} {unknown[0]!r}; choose from {', '.join(choices)}")
+
+
+def chosen_methods(options: argparse.Namespace) -> list[str]:
+    """What a run without --sweep paints, in the order of `CHOICES`."""
+    names = {*(options.methods or USUAL), *(ABLATED if options.ablation else ())}
+    if options.tuning and not options.methods:
+        names.discard(BASE)
+    return [name for name in CHOICES if name in names]
 
 
 def _evaluate(painter: Painter, yardsticks: Yardsticks, methods: list[str], options: argparse.Namespace) -> dict:
@@ -90,13 +105,6 @@ def _evaluate(painter: Painter, yardsticks: Yardsticks, methods: list[str], opti
     if BASE in methods:
         results["base"] = _evaluate_base(painter, yardsticks, options)
     return results
-
-
-def spread(rows: Sequence, number: int | None) -> list:
-    """Take `number` rows from the whole length of a list, so that every category keeps its share."""
-    if number is None or number >= len(rows):
-        return list(rows)
-    return [rows[(2 * i + 1) * len(rows) // (2 * number)] for i in range(number)]
 
 
 def _evaluate_layouts(
@@ -115,39 +123,12 @@ def _evaluate_layouts(
                 if method == PERFECT:
                     pictures, seconds = [item.perfect_picture()], None
                 else:
-                    pictures, seconds = painter.paint(method, item, options.seeds)
-                times = len(pictures)
-                scores = score_pictures(
-                    to_images(pictures), [item.layout] * times, yardsticks.segmenter, [item.areas] * times
-                )
-                for number, (picture, score) in enumerate(zip(pictures, scores, strict=True)):
-                    painted.append(Painted(method, set_name, item, picture, seconds, score))
+                    pictures, seconds = painter.paint(PAINTED[method], item, options.seeds)
+                painted += score(yardsticks, method, set_name, item, pictures, seconds)
+                for number, picture in enumerate(pictures):
                     _keep(options.pictures, f"{set_name}_{item.seed}_{number}_{method}", picture)
                 bar.update()
-    return {"rows": list(_layout_rows(yardsticks, painted, names, methods))}
-
-
-def _layout_rows(
-    yardsticks: Yardsticks, painted: list[Painted], names: Sequence[str], methods: list[str]
-) -> Iterable[dict]:
-    """A row per set and method, then one per kind and category of the set ("objects_2/masks")."""
-    for set_name in names:
-        of_set = [p for p in painted if p.set_name == set_name]
-        kinds, categories = zip(*(p.item.tags for p in of_set), strict=True)
-        for tag in (None, *dict.fromkeys(kinds), *dict.fromkeys(categories)):
-            for method in methods:
-                chosen = [p for p in of_set if p.method == method and (tag is None or tag in p.item.tags)]
-                if chosen:
-                    yield _layout_row(yardsticks, chosen, tag)
-
-
-def _layout_row(yardsticks: Yardsticks, painted: list[Painted], tag: str | None) -> dict:
-    first = painted[0]
-    features = yardsticks.image_features([p.picture for p in painted])
-    objects = len(first.item.layout.regions) if tag is None else None  # a tag has too few pictures for KID
-    images = image_scores(yardsticks, features, [p.item.layout.prompt for p in painted], objects)
-    name = first.set_name if tag is None else f"{first.set_name}/{tag}"
-    return result_row(first.method, name, [p.scores for p in painted], images, [p.seconds for p in painted])
+    return {"rows": list(layout_rows(yardsticks, painted, names, methods))}
 
 
 def _evaluate_base(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> dict:
@@ -172,6 +153,24 @@ def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(folder / f"{name}.png")
 
 
+def _sweep(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> int:
+    """Run the chosen sweeps; a run on the whole tuning set replaces their committed rows and the plot."""
+    names = tuple(sweeps.SWEEPS) if ALL in options.sweep else tuple(options.sweep)
+    path = options.json or (RESULTS / "sweeps.json" if options.layouts is None else None)
+    rows = sweeps.run(
+        painter, yardsticks, names, layouts=options.layouts, seeds=options.seeds, path=path, resume=options.resume
+    )
+    print("\n" + sweeps_table(rows))
+    if path is not None:
+        _say_written(path)
+    return 0
+
+
+def _say_written(path: Path) -> None:
+    for file in (path, *plots.redraw(path)):
+        print(f"written: {file}")
+
+
 def _print(results: dict) -> None:
     for content in results.values():
         print("\n" + results_table(content["rows"]))
@@ -187,15 +186,11 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
         return [(options.json, merged | ({"measures": measures} if measures else {}))]
     if options.tuning or options.layouts is not None:
         return []
-    full = {"layouts": set(methods) >= {*METHODS, PERFECT}, "base": True}
-    return [(RESULTS / f"{group}.json", content) for group, content in results.items() if full[group]]
-
-
-def write_results(path: Path, content: dict) -> None:
-    """Write results as JSON, one row per line."""
-    lists = []
-    for key, rows in content.items():
-        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-        lists.append(f'"{key}": [\n{lines}\n]')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{" + ",\n".join(lists) + "}\n", encoding="utf-8")
+    files = []
+    for group, names in (("layouts", (*METHODS, PERFECT)), ("ablation", ABLATED)):
+        if "layouts" in results and set(methods) >= set(names):
+            rows = [row for row in results["layouts"]["rows"] if row["method"] in names]
+            files.append((RESULTS / f"{group}.json", {"rows": rows}))
+    if "base" in results:
+        files.append((RESULTS / "base.json", results["base"]))
+    return files

@@ -1,74 +1,27 @@
-"""One function per method: a layout in, a graph in ComfyUI's API format out.
+"""One function per method: a layout in, a graph in ComfyUI's API format out."""
 
-Every method paints with the same checkpoint, steps, CFG, sampler, scheduler, size and noise, so that only the method
-differs. The pictures are the output of node `PICTURES`.
-"""
-
-import json
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..core.layout import Layout
 from ..sticker_world.concepts import CANVAS
-from ..sticker_world.shipped import CHECKPOINT_FILE
-
-CHECKPOINT = CHECKPOINT_FILE.name
-STEPS = 20
-CFG = 5.0
-SAMPLER, SCHEDULER = "euler", "normal"
-NEGATIVE = ""
-T0, STRENGTH, LAYER_PROMPT = 0.5, 0.6, "{phrase}"  # the node's defaults, chosen on the tuning layouts
-PICTURES = "pictures"  # id of the node whose images are the result
-
-Graph: TypeAlias = dict[str, dict]
-Link: TypeAlias = list  # [node id, output index]
+from .graphs import NEGATIVE, STEPS, Graph, GraphBuilder, Link, Method
+from .lrdiff import LRDiff
 
 
-class GraphBuilder:
-    """Collects nodes; `add` gives each an id and returns it."""
-
-    def __init__(self) -> None:
-        self.graph: Graph = {}
-
-    def add(self, class_type: str, node_id: str | None = None, **inputs: object) -> str:
-        """Add a node and return its id; a link is [id, output index]."""
-        node_id = node_id or str(len(self.graph) + 1)
-        self.graph[node_id] = {"class_type": class_type, "inputs": inputs}
-        return node_id
-
-    def load(self) -> tuple[Link, Link, Link]:
-        """MODEL, CLIP and VAE of the checkpoint."""
-        loader = self.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
-        return [loader, 0], [loader, 1], [loader, 2]
-
-    def encode(self, clip: Link, text: str) -> Link:
-        """CONDITIONING of a prompt."""
-        return [self.add("CLIPTextEncode", clip=clip, text=text), 0]
-
-    def sample(self, model: Link, positive: Link, negative: Link, vae: Link, seed: int, pictures: int) -> Graph:
-        """Add everything from the empty latent to the pictures; returns the finished graph."""
-        latent = self.add("EmptyLatentImage", width=CANVAS, height=CANVAS, batch_size=pictures)
-        sampler = self.add(
-            "KSampler", model=model, positive=positive, negative=negative, latent_image=[latent, 0], seed=seed,
-            steps=STEPS, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, denoise=1.0,
-        )  # fmt: skip
-        decoded = self.add("VAEDecode", samples=[sampler, 0], vae=vae)
-        self.add("PreviewImage", PICTURES, images=[decoded, 0])
-        return self.graph
-
-
-def plain_prompt(prompt: str, seed: int, pictures: int) -> Graph:
+def plain_prompt(prompt: str, seed: int, pictures: int, steps: int = STEPS) -> Graph:
     """A prompt and nothing else.
 
     Args:
         prompt: what to paint.
         seed: of the noise.
         pictures: how many to paint in one batch.
+        steps: of the sampler.
     """
     builder = GraphBuilder()
     model, clip, vae = builder.load()
     positive, negative = builder.encode(clip, prompt), builder.encode(clip, NEGATIVE)
-    return builder.sample(model, positive, negative, vae, seed, pictures)
+    return builder.sample(model, positive, negative, vae, seed, pictures, steps)
 
 
 def plain(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
@@ -127,18 +80,30 @@ def _add_masked(builder: GraphBuilder, before: Link | None, prompt: Link, mask: 
     return [builder.add("ConditioningCombine", conditioning_1=before, conditioning_2=masked), 0]
 
 
-def lrdiff(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
-    """Layered rendering (LRDiff) by our own nodes; the layout travels as JSON, masks included. See `set_mask`."""
-    builder = GraphBuilder()
-    model, clip, vae = builder.load()
-    text = json.dumps(layout.to_dict())
-    stage = builder.add("StageLayout", layout=text, prompt="", background="", width=CANVAS, height=CANVAS)
-    rendering = builder.add(
-        "StageLayeredRendering", model=model, clip=clip, vae=vae, layout=[stage, 0],
-        positive=builder.encode(clip, layout.prompt), negative=builder.encode(clip, NEGATIVE),
-        t0=T0, strength=STRENGTH, layer_prompt=LAYER_PROMPT,
-    )  # fmt: skip
-    return builder.sample([rendering, 0], [rendering, 1], [rendering, 2], vae, seed, pictures)
+@dataclass(frozen=True)
+class MultiDiffusion:
+    """A method: MultiDiffusion with bootstrapping, from `baselines`.
+
+    Attributes:
+        bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50.
+    """
+
+    bootstrapped: float = 0.2
+
+    def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
+        """Build the graph; the layout brings its own masks."""
+        builder = GraphBuilder()
+        model, clip, vae = builder.load()
+        painting = builder.add(
+            "EvaluationMultiDiffusion", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
+            negative=builder.encode(clip, NEGATIVE), bootstrapped=self.bootstrapped, seed=seed,
+        )  # fmt: skip
+        return builder.sample([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures)
 
 
-METHODS: dict[str, Callable[..., Graph]] = {"plain": plain, "set_mask": set_mask, "lrdiff": lrdiff}
+METHODS: dict[str, Method] = {
+    "plain": plain,
+    "set_mask": set_mask,
+    "multidiffusion": MultiDiffusion(),
+    "lrdiff": LRDiff(),
+}

@@ -9,11 +9,20 @@ import numpy as np
 from PIL import Image
 
 from ..commands.comfy_server import ComfyServer
+from ..commands.environment import current_environment
 from ..sticker_world.concepts import CANVAS
-from .methods import METHODS, PICTURES, Graph, plain_prompt
+from .graphs import PICTURES, Graph, Method
+from .methods import plain_prompt
 from .sets import Item
+from .yardsticks import ROOT
 
+BASELINES = Path(__file__).parent / "baselines.yaml"
 TIMEOUT = 600.0  # seconds per prompt; a slow machine paints a batch in far less
+
+
+def evaluation_server() -> ComfyServer:
+    """A ComfyUI with this pack and with the published competitors in `baselines`, which no user's ComfyUI loads."""
+    return ComfyServer(current_environment(), ROOT, arguments=("--extra-model-paths-config", str(BASELINES)))
 
 
 @dataclass
@@ -21,14 +30,14 @@ class Painter:
     """Queues graphs on one server; masks are uploaded once.
 
     Attributes:
-        server: a running ComfyUI with this pack.
+        server: a running one; `evaluation_server` makes it.
     """
 
     server: ComfyServer
     _uploaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
-    def paint(self, method: str, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
-        """Paint an item with a method.
+    def paint(self, method: Method, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
+        """Paint an item with a method, in one batch.
 
         Returns:
             uint8 pictures (h w 3), and seconds per picture on the server.
@@ -37,14 +46,14 @@ class Painter:
             PromptRejected: the server does not accept the graph.
             PromptFailed: a node failed.
         """
-        return self.paint_graph(METHODS[method](item.layout, item.seed, pictures, self._masks(item)))
+        return self.paint_graph(method(item.layout, item.seed, pictures, self._masks(item)))
 
     def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
         """Paint one picture of a plain prompt; returns as `paint`."""
         return self.paint_graph(plain_prompt(prompt, seed, 1))
 
     def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
-        """Run a graph of `methods` and fetch its pictures; returns as `paint`."""
+        """Run a method's graph and fetch its pictures; returns as `paint`."""
         result = self.server.run(graph, timeout=TIMEOUT)
         pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
         return pictures, result.seconds / len(pictures)

@@ -1,22 +1,23 @@
 """Rewrites the README's tables from the result files: `python commands/launcher.py evaluation.readme_tables`.
 
-A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a key of `TABLES`.
+A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a key of `TABLES`. A plot stands between
+`<!-- plot:NAME -->` and `<!-- /plot -->`; NAME is a key of `plots.PLOTS`.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 
-from .cli import RESULTS
-from .tables import bench_table, measures_table, results_table
+from .files import RESULTS, read_results
+from .plots import PLOTS, picture_of
+from .tables import bench_table, measures_table, results_table, sweeps_table
 from .yardsticks import ROOT
 
 README = ROOT / "README.md"
-MARKED = re.compile(r"(<!-- table:(\w+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def _read(name: str) -> dict:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return read_results(RESULTS / f"{name}.json")
 
 
 def _layouts() -> str:
@@ -25,6 +26,14 @@ def _layouts() -> str:
 
 def _layouts_by_tag() -> str:
     return results_table([row for row in _read("layouts")["rows"] if "/" in row["set"]])
+
+
+def _ablation() -> str:
+    return results_table([row for row in _read("ablation")["rows"] if "/" not in row["set"]])
+
+
+def _sweeps() -> str:
+    return sweeps_table(_read("sweeps")["rows"])
 
 
 def _presence() -> str:
@@ -43,6 +52,8 @@ def _bench() -> str:
 TABLES: dict[str, tuple[Callable[[], str], str]] = {
     "layouts": (_layouts, "python stage.py evaluate"),
     "layouts_by_tag": (_layouts_by_tag, "python stage.py evaluate"),
+    "ablation": (_ablation, PLOTS["ablation"].command),
+    "sweeps": (_sweeps, PLOTS["sweeps"].command),
     "presence": (_presence, "python stage.py evaluate base"),
     "measures": (_measures, "python stage.py evaluate base"),
     "bench": (_bench, "python stage.py bench"),
@@ -50,19 +61,25 @@ TABLES: dict[str, tuple[Callable[[], str], str]] = {
 
 
 def rewrite(text: str) -> str:
-    """Put the newest numbers into every marked table of a text.
+    """Put the newest numbers into every marked table of a text, and the marked plots where they belong.
 
     Raises:
-        ValueError: a marker names a table that does not exist.
+        ValueError: a marker names a table or a plot that does not exist.
         FileNotFoundError: the results of a marked table are missing.
     """
 
     def replace(match: re.Match) -> str:
-        start, name, _, end = match.groups()
-        if name not in TABLES:
-            raise ValueError(f'there is no table "{name}"; choose from {", ".join(TABLES)}')
-        draw, command = TABLES[name]
-        return f"{start}{draw()}\n\nFrom `{command}`.\n{end}"
+        start, kind, name, _, end = match.groups()
+        known = TABLES if kind == "table" else PLOTS
+        if name not in known:
+            raise ValueError(f'there is no {kind} "{name}"; choose from {", ".join(known)}')
+        if kind == "table":
+            draw, command = TABLES[name]
+            content = draw()
+        else:
+            content = f"![{PLOTS[name].text}]({picture_of(name).relative_to(ROOT).as_posix()})"
+            command = PLOTS[name].command
+        return f"{start}{content}\n\nFrom `{command}`.\n{end}"
 
     return MARKED.sub(replace, text)
 

@@ -42,6 +42,13 @@ def results_table(rows: Sequence[dict]) -> str:
     return table([HEADINGS.get(key, key) for key in keys], cells)
 
 
+def sweeps_table(rows: Sequence[dict]) -> str:
+    """A table of sweeps, one line per value and method."""
+    keys = ("sweep", "method", "value", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip")
+    cells = [[str(row[key]) or "(none)" if key == "value" else number(row[key]) for key in keys] for row in rows]
+    return table([HEADINGS.get(key, key) for key in keys], cells)
+
+
 def measures_table(measures: Sequence[dict]) -> str:
     """A table of the base family's own numbers beside what is asked of them."""
     cells = [[m["name"], number(m["value"]), m["unit"], number(m["target"])] for m in measures]

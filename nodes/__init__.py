@@ -1,7 +1,24 @@
 """ComfyUI nodes: a schema and a few lines that call the core each."""
 
+from .edit import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
+from .edit_picture import StageEditPicture
+from .layer_settings import StageLayerSettings
 from .layered_rendering import StageLayeredRendering
-from .layout import StageLayout, StageLayoutPreview
+from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .score import StageLayoutScore
+from .vision_guidance import StageVisionGuidance
 
-NODES = [StageLayout, StageLayoutPreview, StageLayeredRendering, StageLayoutScore]
+NODES = [
+    StageLayout,
+    StageLayoutBatch,
+    StageLayoutPreview,
+    StageLayeredRendering,
+    StageVisionGuidance,
+    StageLayerSettings,
+    StageLayoutScore,
+    StageEditInsert,
+    StageEditReplace,
+    StageEditRemove,
+    StageEditMove,
+    StageEditPicture,
+]

@@ -5,9 +5,11 @@ try:
 except ImportError:
     from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["BoundingBox", "BoundingBoxes", "ComfyExtension", "Layout", "io", "ui"]
+__all__ = ["BoundingBox", "BoundingBoxes", "ComfyExtension", "LayerSettings", "Layout", "VisionGuidance", "io", "ui"]
 
 Layout = io.Custom("STAGE_LAYOUT")
+VisionGuidance = io.Custom("STAGE_VISION_GUIDANCE")
+LayerSettings = io.Custom("STAGE_LAYER_SETTINGS")
 # Official types of newer versions, spoken by name where the version at hand has no class for them.
 BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")

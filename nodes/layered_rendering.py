@@ -2,13 +2,18 @@
 
 from typing import Any
 
-from ..core.host.comfy_layers import render_in_layers
-from .api import Layout, io
+from ..core.host.comfy_layers import MODES, PAPER, render_in_layers
+from .api import LayerSettings, Layout, VisionGuidance, io
+
+CATEGORY = "Stagecraft/layered rendering"
 
 # reconstructed: both were chosen on the tuning layouts (evaluation/layouts/tuning.json). The published script switches
 # after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed.
 DEFAULT_T0 = 0.5
 DEFAULT_STRENGTH = 0.6
+# LRDiff's script tells the background's layer the things' names as its negative prompt.
+DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
+DEFAULT_CROP_MARGIN = 8  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas
 
 
 class StageLayeredRendering(io.ComfyNode):
@@ -20,7 +25,7 @@ class StageLayeredRendering(io.ComfyNode):
         return io.Schema(
             node_id="StageLayeredRendering",
             display_name="Layered Rendering",
-            category="Stagecraft/layered rendering",
+            category=CATEGORY,
             description="Paints each region of a layout with its own prompt in the first part of the run, then the "
             "whole picture with yours (LRDiff, arXiv 2311.18435). Works with every sampler.",
             inputs=[
@@ -58,8 +63,52 @@ class StageLayeredRendering(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The checkpoint's VAE; only needed where a region has a colour. It turns the colour into "
-                    "a vector of the model.",
+                    tooltip="The checkpoint's VAE; only needed where a region has a colour or reference picture. It "
+                    "turns them into vectors of the model.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=PAPER,
+                    optional=True,
+                    tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
+                    "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
+                    "they are put together once at t0, as in the authors' script; each thing is sure to be there, but "
+                    "seams are harder and t0 should be lower, about 0.3.",
+                ),
+                io.String.Input(
+                    "background_negative",
+                    default=DEFAULT_BACKGROUND_NEGATIVE,
+                    optional=True,
+                    tooltip="Negative prompt of the background's layer; may hold {phrases}, {background} and "
+                    "{prompt}. More words keep more things out of the background; empty uses the negative prompt.",
+                ),
+                io.Boolean.Input(
+                    "crop",
+                    default=False,
+                    optional=True,
+                    tooltip="On: each region's layer is evaluated only on its surroundings, which is faster for small "
+                    "regions on a large canvas, but a layer then knows nothing of the rest. Mode paper only.",
+                ),
+                io.Int.Input(
+                    "crop_margin",
+                    default=DEFAULT_CROP_MARGIN,
+                    min=0,
+                    max=256,
+                    optional=True,
+                    tooltip="Latent cells around a region that a cropped layer sees too. Higher lets the layer see "
+                    "more of its surroundings and takes longer; lower is faster, but things may be cut at the edge.",
+                ),
+                VisionGuidance.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="From Vision Guidance: where the vectors of the regions come from and how they are used. "
+                    "Not connected: the regions' colours, at every step.",
+                ),
+                LayerSettings.Input(
+                    "layers",
+                    optional=True,
+                    tooltip="From Layer Settings: prompts, LoRA hooks, ControlNets and CFG of single layers.",
                 ),
             ],
             outputs=[
@@ -81,9 +130,17 @@ class StageLayeredRendering(io.ComfyNode):
         strength: float,
         layer_prompt: str,
         vae: Any = None,  # noqa: ANN401
+        mode: str = PAPER,
+        background_negative: str = DEFAULT_BACKGROUND_NEGATIVE,
+        crop: bool = False,
+        crop_margin: int = DEFAULT_CROP_MARGIN,
+        guidance: Any = None,  # noqa: ANN401
+        layers: Any = (),  # noqa: ANN401
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
         prepared = render_in_layers(
-            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, layer_prompt=layer_prompt
-        )
+            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, layer_prompt=layer_prompt,
+            mode=mode, guidance=guidance, background_negative=background_negative,
+            crop=crop_margin if crop else None, settings=layers,
+        )  # fmt: skip
         return io.NodeOutput(*prepared)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..core.boxes import write_bounding_boxes
-from ..core.layout import LayoutError, parse_layout
+from ..core.layout import Layout as LayoutValue
+from ..core.layout import LayoutError, layouts_of, parse_layout
 from ..core.layout_preview import draw_layout
 from ..core.layout_text import read_layout_text
 from .api import BoundingBox, BoundingBoxes, Layout, io, ui
@@ -35,9 +37,10 @@ class StageLayout(io.ComfyNode):
                     default=EXAMPLE,
                     placeholder="a dog: 0.1 0.3 0.5 0.8 | a fluffy brown dog | colour=brown",
                     tooltip="One thing per line, farthest first: its name, a colon, and its box as left, top, right "
-                    "and bottom in 0..1 of the canvas. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next "
-                    "connected mask or box. Behind a | may stand a longer prompt, colour=red, strength=1.5 or order=2. "
-                    "A larger box gives the thing more room, a higher order brings it nearer. JSON works too.",
+                    "and bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y "
+                    "x y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
+                    "a | may stand a longer prompt, colour=red, strength=1.5 or order=2. A larger box gives the thing "
+                    "more room, a higher order brings it nearer. JSON works too.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -173,5 +176,38 @@ class StageLayoutPreview(io.ComfyNode):
     @classmethod
     def execute(cls, layout: Any, image: Tensor | None = None) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
         """Draw."""
-        drawn = draw_layout(layout, image)
+        count = 1 if isinstance(layout, LayoutValue) else len(layout)
+        layouts = layouts_of(layout, count if image is None else len(image))
+        if image is None or count == 1:
+            drawn = torch.cat([draw_layout(each, image) for each in layouts[:count]])
+        else:
+            pictures = image.split(1)
+            drawn = torch.cat([draw_layout(*pair) for pair in zip(layouts, pictures, strict=True)])
         return io.NodeOutput(drawn, ui=ui.PreviewImage(drawn, cls=cls))
+
+
+class StageLayoutBatch(io.ComfyNode):
+    """Layouts -> one layout for each picture of a batch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayoutBatch",
+            display_name="Layout Batch",
+            category=CATEGORY,
+            description="Joins layouts, so that every picture of a batch has its own. Chain several for more.",
+            inputs=[
+                Layout.Input("first", tooltip="Layout of the first picture, or a batch of layouts for the first ones."),
+                Layout.Input("second", tooltip="Layout of the next picture, or a batch of layouts; same canvas size."),
+            ],
+            outputs=[
+                Layout.Output(display_name="layout", tooltip="One layout for each picture of the latent's batch.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, first: Any, second: Any) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+        """Join them."""
+        joined = [(each,) if isinstance(each, LayoutValue) else tuple(each) for each in (first, second)]
+        return io.NodeOutput(joined[0] + joined[1])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.host.comfy_score import load_segmenter, require_segmenter, segmenter_names, show_text
+from ..core.layout import layouts_of
 from ..core.layout_score import report, report_text
 from ..core.overlay import score_and_draw
 from ..core.segmentation import SegmenterError
@@ -69,7 +70,8 @@ class StageLayoutScore(io.ComfyNode):
     def execute(cls, image: Tensor, layout: Any, segmenter: str) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
         """Score and draw every picture."""
         judge = load_segmenter(segmenter)
-        scores, overlays = zip(*(score_and_draw(picture, layout, judge) for picture in image), strict=True)
+        pairs = zip(image, layouts_of(layout, len(image)), strict=True)
+        scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
         overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}

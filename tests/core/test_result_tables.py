@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from stagecraft.core.layout_score import RegionScore
-from stagecraft.evaluation import bench, cli, readme_tables, tables
+from stagecraft.evaluation import bench, cli, files, plots, readme_tables, sweeps, tables
 from stagecraft.evaluation.yardsticks import result_row
 
 DESIGN_KEYS = (
@@ -32,19 +33,20 @@ def test_rows_have_the_same_keys_in_the_same_order():
 
 def test_files_come_back_as_they_were(tmp_path):
     content = {"rows": [row(), row(kid=None)], "measures": [{"name": "x", "value": None, "unit": "", "target": 1.0}]}
-    cli.write_results(tmp_path / "new" / "results.json", content)
+    files.write_results(tmp_path / "new" / "results.json", content)
     assert json.loads((tmp_path / "new" / "results.json").read_text()) == content
     with pytest.raises(ValueError, match="not JSON compliant"):
-        cli.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
+        files.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
 
 
 def options(**given) -> argparse.Namespace:
-    return argparse.Namespace(**{"json": None, "tuning": False, "layouts": None, **given})
+    usual = {"json": None, "tuning": False, "layouts": None, "methods": [], "ablation": False}
+    return argparse.Namespace(**{**usual, **given})
 
 
 def test_only_full_runs_replace_the_committed_results(tmp_path):
     results = {"layouts": {"rows": [row()]}, "base": {"rows": [row()], "measures": []}}
-    full = list(cli.CHOICES)
+    full = list(cli.USUAL)
     assert [path.name for path, _ in cli.result_files(results, full, options())] == ["layouts.json", "base.json"]
     assert [path.name for path, _ in cli.result_files(results, ["plain", "base"], options())] == ["base.json"]
     assert cli.result_files(results, full, options(layouts=3)) == []
@@ -54,6 +56,23 @@ def test_only_full_runs_replace_the_committed_results(tmp_path):
     assert len(content["rows"]) == 2
 
 
+def test_the_ablation_has_a_file_of_its_own():
+    painted = {"layouts": {"rows": [row(method=name) for name in (*cli.METHODS, *cli.VARIANTS, cli.PERFECT)]}}
+    written = cli.result_files(painted, list(cli.CHOICES), options())
+    names = {path.name: [row["method"] for row in content["rows"]] for path, content in written}
+    assert names == {"layouts.json": [*cli.METHODS, cli.PERFECT], "ablation.json": ["lrdiff", *cli.VARIANTS]}
+    assert cli.result_files(painted, ["lrdiff", *cli.VARIANTS], options())[0][0].name == "ablation.json"
+    assert cli.result_files(painted, list(cli.VARIANTS), options()) == []
+
+
+def test_what_a_run_paints():
+    assert cli.chosen_methods(options()) == [*cli.METHODS, cli.PERFECT, cli.BASE]
+    assert cli.chosen_methods(options(tuning=True)) == [*cli.METHODS, cli.PERFECT]
+    assert cli.chosen_methods(options(ablation=True)) == list(cli.CHOICES)
+    assert cli.chosen_methods(options(methods=["plain"], ablation=True)) == ["plain", "lrdiff", *cli.VARIANTS]
+    assert cli.chosen_methods(options(methods=["base", "lrdiff"])) == ["lrdiff", "base"]
+
+
 def test_a_part_of_a_set_keeps_its_categories():
     rows = [category for category in "abcde" for _ in range(8)]
     assert sorted(set(cli.spread(rows, 5))) == list("abcde")
@@ -61,7 +80,18 @@ def test_a_part_of_a_set_keeps_its_categories():
     assert len(cli.spread(rows, 7)) == 7
 
 
-@pytest.mark.parametrize("arguments", [["lrdif"], ["--layouts", "0"], ["plain", "--seeds", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["lrdif"],
+        ["--layouts", "0"],
+        ["plain", "--seeds", "0"],
+        ["--sweep", "to"],
+        ["plain", "--sweep", "t0"],
+        ["--sweep", "t0", "--ablation"],
+        ["--resume"],
+    ],
+)
 def test_wrong_arguments_end_with_a_sentence(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -99,7 +129,7 @@ def test_bench_takes_turns_and_counts_no_warm_up():
 
 def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(readme_tables, "RESULTS", tmp_path)
-    cli.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
+    files.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
     text = "before\n<!-- table:layouts -->\nold\n<!-- /table -->\nafter\n"
     new = readme_tables.rewrite(text)
     assert new.startswith("before\n<!-- table:layouts -->\n| method") and new.endswith("<!-- /table -->\nafter\n")
@@ -114,3 +144,101 @@ def test_the_readme_shows_the_committed_results():
     text = Path(readme_tables.README).read_text(encoding="utf-8")
     assert readme_tables.MARKED.search(text), "the README has no marked table"
     assert readme_tables.rewrite(text) == text, "run: python commands/launcher.py evaluation.readme_tables"
+
+
+def sweep_row(point, pictures=20, **scores) -> dict:
+    scores = {**dict.fromkeys(sweeps.SCORES, 0.5), "pictures": pictures, **scores}
+    return dict(zip(sweeps.KEY, point, strict=True)) | scores
+
+
+def test_sweeps_change_one_setting_and_start_from_a_method():
+    points = sweeps.points(tuple(sweeps.SWEEPS))
+    assert len(set(points)) == len(points)
+    for point in points:
+        name, value, method = point
+        settings, start = sweeps.settings_of(point), sweeps.STARTS[method]
+        assert getattr(settings, name) == value
+        changed = {key for key, kept in vars(start).items() if getattr(settings, key) != kept}
+        assert changed <= {name}
+
+
+def test_sweeps_that_were_interrupted_go_on(tmp_path):
+    file, measured = tmp_path / "sweeps.json", []
+    files.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
+
+    def row_of(point):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(point)
+        return sweep_row(point)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.collect(["mode"], row_of, 20, file, False)
+    written = files.read_results(file)["rows"]
+    assert [row["sweep"] for row in written] == ["top_k", "mode", "mode"]  # other sweeps stay, in their own order
+    rows = sweeps.collect(["mode"], sweep_row, 20, file, True)
+    assert [tuple(row[key] for key in sweeps.KEY) for row in rows] == sweeps.points(["mode"])
+    assert files.read_results(file)["rows"] == [written[0], *rows]
+
+    again = []
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point), 20, file, True)
+    assert again == []
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, True)
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, False)
+    assert again == 2 * sweeps.points(["mode"])  # of another number of pictures, and without resuming
+
+
+def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    monkeypatch.setattr(plots, "FOLDER", tmp_path / "assets")
+    rows = [sweep_row(point, bleed=None if point[1] == "" else 0.1) for point in sweeps.points(tuple(sweeps.SWEEPS))]
+    files.write_results(tmp_path / "sweeps.json", {"rows": rows})
+    sets = ("objects_1", "objects_1/x")
+    ablation = [row(method=name, set=set_name) for name in cli.ABLATED for set_name in sets]
+    files.write_results(tmp_path / "ablation.json", {"rows": ablation})
+    for name, shown in (("sweeps", rows), ("ablation", ablation)):
+        (path,) = plots.redraw(tmp_path / f"{name}.json")
+        assert plots.shown_digest(path) == plots.digest(shown) != plots.digest(shown[1:])
+        assert min(Image.open(path).size) > 200
+    assert plots.redraw(tmp_path / "layouts.json") == plots.redraw(tmp_path / "other" / "sweeps.json") == []
+
+
+def test_the_readmes_plots_show_the_committed_results():
+    text = Path(readme_tables.README).read_text(encoding="utf-8")
+    for _, kind, name, *_ in readme_tables.MARKED.findall(text):
+        if kind == "plot":
+            rows = files.read_results(files.RESULTS / f"{name}.json")["rows"]
+            shown = plots.shown_digest(plots.picture_of(name))
+            assert shown == plots.digest(rows), "run: python commands/launcher.py evaluation.plots"
+
+
+def test_marked_plots_become_pictures():
+    new = readme_tables.rewrite("<!-- plot:sweeps -->\n<!-- /plot -->\n")
+    assert "](assets/sweeps.png)\n\nFrom `python stage.py evaluate --sweep all`.\n<!-- /plot -->" in new
+    assert readme_tables.rewrite(new) == new
+    with pytest.raises(ValueError, match='no plot "layouts"'):
+        readme_tables.rewrite(new.replace("plot:sweeps", "plot:layouts"))
+
+
+def test_the_layout_for_crop_has_four_boxes_of_a_tenth_apart_from_each_other():
+    layout = bench.four_boxes()
+    assert bench.rows_of_step(layout) == 10
+    for region in layout.regions:
+        x0, y0, x1, y1 = region.box
+        assert (x1 - x0) * (y1 - y0) == pytest.approx(0.1)
+    assert layout.masks(256, 256).sum(0).max() <= 1 + 1e-6
+
+
+def test_a_step_is_timed_without_what_stands_around_it():
+    class Painter:
+        asked = []
+
+        def paint_graph(self, graph):
+            seed, steps = graph
+            self.asked.append(graph)
+            waiting = 9.0 if len(self.asked) == 1 else 2.0  # the first also loads
+            return [None] * 4, (waiting + 0.25 * steps) / 4
+
+    job = bench._step_job(Painter(), lambda seed, steps: (seed, steps))
+    assert job(0) == job(1) == pytest.approx(0.25)
+    assert len({seed for seed, _ in Painter.asked}) == len(Painter.asked)  # nothing comes out of the server's cache

@@ -30,6 +30,7 @@ import comfy.supported_models_base  # noqa: E402
 import comfy.taesd.taesd  # noqa: E402
 import torch  # noqa: E402
 from comfy.cldm.cldm import ControlNet  # noqa: E402
+from stagecraft.tests.host.families import fill  # noqa: E402
 
 CONTEXT = 16
 UNET = {
@@ -90,18 +91,6 @@ class SmallTokens(comfy.sd1_clip.SDTokenizer):
 class SmallTokenizer(comfy.sd1_clip.SD1Tokenizer):
     def __init__(self, embedding_directory=None, tokenizer_data=None):
         super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=SmallTokens)
-
-
-def fill(module: torch.nn.Module, seed: int) -> None:
-    """Give a module weights that keep the size of what goes through it; ComfyUI's own layers start with none."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in module.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if weight.ndim > 1:
-            noise = noise / weight[0].numel() ** 0.5
-        else:
-            noise = 0.1 * noise + (1.0 if name.endswith("weight") else 0.0)
-        weight.data.copy_(noise)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustomAdvanced,
 )
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-from stagecraft.core.host.comfy_layer_run import _scale_of_state
-from stagecraft.core.host.comfy_layers import _colour_latent, render_in_layers
+from stagecraft.core.host.comfy_deltas import colour_latent
+from stagecraft.core.host.comfy_layer_run import scale_of_state
+from stagecraft.core.host.comfy_layers import render_in_layers
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.core.vision_guidance import state_scale
 from stagecraft.tests.host.slow_layers import SlowLayer, SlowRun
@@ -147,7 +148,7 @@ TWO = "a dog: 0.125 0.25 0.625 0.875 | colour=red\na cat: 0.5 0 1 0.5 | a small 
 def two_layers(model, vae, canvas=(64, 64), strength=1.0):
     """`TWO` on a canvas of whole pixels, as the slow loop takes it."""
     height, width = canvas
-    red, blue = (_colour_latent(model, vae, colour, "") for colour in ("red", "#2040ff"))
+    red, blue = (colour_latent(model, vae, colour, "") for colour in ("red", "#2040ff"))
     dog = (round(0.125 * width), round(0.25 * height), round(0.625 * width), round(0.875 * height))
     cat = (round(0.5 * width), 0, width, round(0.5 * height))
     return [
@@ -424,8 +425,8 @@ def test_latents_without_a_picture_plane_are_refused(model, clip, prompts):
 def test_a_colour_is_its_flat_pictures_latent_in_the_models_own_scale(model, vae):
     flat = torch.tensor([1.0, 165 / 255, 0.0]).expand(1, 256, 256, 3)
     expected = vae.encode(flat.contiguous())[0, :, 16, 16] * 0.18215
-    torch.testing.assert_close(_colour_latent(model, vae, "orange", ""), expected)
-    torch.testing.assert_close(_colour_latent(model, vae, "#FFA500", ""), expected)
+    torch.testing.assert_close(colour_latent(model, vae, "orange", ""), expected)
+    torch.testing.assert_close(colour_latent(model, vae, "#FFA500", ""), expected)
 
 
 def test_several_gpus_are_refused(model, clip, prompts):
@@ -490,7 +491,7 @@ def test_scale_of_the_state_in_comfyuis_own_parametrisations(sampling, kind, exp
     if kind == "EDM":
         built.set_parameters(0.002, 80.0, 0.5)
     sigma = torch.tensor([0.9, 0.3, 0.01])
-    found = _scale_of_state(built, torch.zeros((3, 4) + (8,) * (dims - 2)), sigma)
+    found = scale_of_state(built, torch.zeros((3, 4) + (8,) * (dims - 2)), sigma)
     assert found.shape == (3,) + (1,) * (dims - 1)
     torch.testing.assert_close(found.flatten(), expected(sigma))
     assert state_scale(torch.tensor(1.0), torch.tensor(0.0)) == 1

@@ -7,18 +7,17 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_server import ComfyServer
-from stagecraft.commands.environment import current_environment
-from stagecraft.evaluation import cli, methods
-from stagecraft.evaluation.painting import write_masks
+from stagecraft.evaluation import cli, graphs, methods, sweeps
+from stagecraft.evaluation.painting import Painter, evaluation_server, write_masks
 from stagecraft.evaluation.sets import CANVAS, TUNING_SET, load_set
 from stagecraft.evaluation.tables import ROW_KEYS
-from stagecraft.evaluation.yardsticks import ROOT
+from stagecraft.evaluation.yardsticks import Yardsticks
 
 
 @pytest.fixture(scope="module")
-def server():
-    with ComfyServer(current_environment(), ROOT) as running:
+def evaluation():
+    """A running server of the evaluation."""
+    with evaluation_server() as running:
         yield running
 
 
@@ -27,12 +26,12 @@ def overlapping(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
-def test_stock_masks_are_the_layouts_visible_masks(server, tmp_path, kind):
+def test_stock_masks_are_the_layouts_visible_masks(evaluation, tmp_path, kind):
     """The baseline gets the same partition in painter's order as our own node."""
     item = overlapping(kind)
-    names = [server.upload(path) for path in write_masks(item, tmp_path)] if kind == "masks" else []
+    names = [evaluation.upload(path) for path in write_masks(item, tmp_path)] if kind == "masks" else []
     graph = methods.set_mask(item.layout, item.seed, 1, names)
-    del graph[methods.PICTURES]  # only the masks are looked at here, so no model is needed
+    del graph[graphs.PICTURES]  # only the masks are looked at here, so no model is needed
     shown = {}
     for node_id, node in list(graph.items()):
         if node["class_type"] == "ConditioningSetMask":
@@ -41,7 +40,7 @@ def test_stock_masks_are_the_layouts_visible_masks(server, tmp_path, kind):
             graph[f"show {node_id}"] = {"class_type": "PreviewImage", "inputs": {"images": [f"grey {node_id}", 0]}}
             shown[text] = f"show {node_id}"
 
-    result = server.run(graph)
+    result = evaluation.run(graph)
     texts = [item.layout.background, *(region.phrase for region in item.layout.sorted_regions())]
     assert set(shown) == set(texts)
     for text, expected in zip(texts, item.layout.visible_masks(CANVAS, CANVAS), strict=True):
@@ -49,20 +48,41 @@ def test_stock_masks_are_the_layouts_visible_masks(server, tmp_path, kind):
         assert np.abs(found - expected.numpy()).max() < 0.02, text
 
 
-@pytest.mark.parametrize("name", list(methods.METHODS))
+def test_users_do_not_meet_the_baselines(evaluation, object_info):
+    """They are nodes of the evaluation's server and of no other."""
+    extra = evaluation.object_info().keys() - object_info.keys()
+    assert extra == {"EvaluationMultiDiffusion"}
+
+
+@pytest.mark.parametrize("name", list(cli.PAINTED))
+def test_every_input_of_a_graph_is_known(evaluation, name):
+    """ComfyUI ignores an input that a node does not have, so a wrong name would change nothing."""
+    item = overlapping("boxes")
+    known = evaluation.object_info()
+    for node in cli.PAINTED[name](item.layout, item.seed, 1, ()).values():
+        inputs = known[node["class_type"]]["input"]
+        declared = inputs.get("required", {}) | inputs.get("optional", {})
+        assert node["inputs"].keys() <= declared.keys(), node["class_type"]
+        assert inputs.get("required", {}).keys() <= node["inputs"].keys(), node["class_type"]
+        for key, value in node["inputs"].items():
+            choices = declared[key][1].get("options") if declared[key][0] == "COMBO" else declared[key][0]
+            assert not isinstance(choices, list) or value in choices, (node["class_type"], key)
+
+
+@pytest.mark.parametrize("name", list(cli.PAINTED))
 def test_methods_differ_in_nothing_but_the_method(name):
     item = overlapping("boxes")
-    graph = methods.METHODS[name](item.layout, item.seed, 3, ())
+    graph = cli.PAINTED[name](item.layout, item.seed, 3, ())
     nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
-    assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": methods.CHECKPOINT}
+    assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": graphs.CHECKPOINT}
     assert nodes["EmptyLatentImage"] == {"width": CANVAS, "height": CANVAS, "batch_size": 3}
     settings = {key: value for key, value in nodes["KSampler"].items() if not isinstance(value, list)}
     assert settings == {
-        "seed": item.seed, "steps": methods.STEPS, "cfg": methods.CFG, "sampler_name": "euler", "scheduler": "normal",
+        "seed": item.seed, "steps": graphs.STEPS, "cfg": graphs.CFG, "sampler_name": "euler", "scheduler": "normal",
         "denoise": 1.0,
     }  # fmt: skip
     links = [value[0] for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
-    assert set(links) | {methods.PICTURES} == set(graph)  # every node is there and none is left over
+    assert set(links) | {graphs.PICTURES} == set(graph)  # every node is there and none is left over
 
 
 def test_the_whole_command(tmp_path, capsys):
@@ -83,3 +103,15 @@ def test_the_whole_command(tmp_path, capsys):
     assert len(list(folder.glob("*.png"))) == 2 * len(methods.METHODS) + 1
     text = capsys.readouterr().out
     assert all(re.search(rf"\| {method} +\| {TUNING_SET} ", text) for method in chosen)
+
+
+def test_a_sweep_paints_with_its_values_and_goes_on_where_it_stopped(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "SWEEPS", {"t0": sweeps.Sweep((0.0, 0.5), ("lrdiff",))})
+    painter, file = Painter(evaluation), tmp_path / "sweeps.json"
+    settings = {"layouts": 2, "seeds": 1, "path": file, "resume": True}
+    rows = sweeps.run(painter, Yardsticks.load(), ["t0"], **settings)
+    assert [row["value"] for row in rows] == [0.0, 0.5]
+    assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES) and row["pictures"] == 2 for row in rows)
+    assert rows[0] | {"value": 0.5} != rows[1]  # 0 is the plain prompt
+    assert json.loads(file.read_text()) == {"rows": rows}
+    assert sweeps.run(None, Yardsticks.load(), ["t0"], **settings) == rows  # without a painter nothing can be painted

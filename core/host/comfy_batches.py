@@ -1,0 +1,46 @@
+"""Captions of several pictures in one CONDITIONING entry, so that every picture of a batch has its own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def embed_captions(clip: Any, captions: Sequence[str]) -> list[list[Any]]:  # noqa: ANN401 - ComfyUI's CLIP
+    """Embed one caption, or one for each picture of a batch.
+
+    Args:
+        clip: encodes them.
+        captions: one for each picture; equal ones need only one row.
+
+    Returns:
+        CONDITIONING; where captions differ its tensors have a row for each picture.
+
+    Raises:
+        ValueError: a text encoder whose schedule has several entries, or whose further outputs differ in shape.
+    """
+    texts = {caption: clip.encode_from_tokens_scheduled(clip.tokenize(caption)) for caption in dict.fromkeys(captions)}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    rows = [texts[caption] for caption in captions]
+    if any(len(row) != 1 for row in rows):
+        raise ValueError("Layouts of one batch need prompts without schedules. Sample the layouts one by one.")
+    longest = math.lcm(*(row[0][0].shape[1] for row in rows))
+    # Repeating the tokens does not change what attention gives; ComfyUI pads with it too.
+    embedded = torch.cat([row[0][0].repeat(1, longest // row[0][0].shape[1], 1) for row in rows])
+    options = [row[0][1] for row in rows]
+    return [[embedded, {key: _joined(key, [each.get(key) for each in options]) for key in options[0]}]]
+
+
+def _joined(key: str, values: list[Any]) -> Any:  # noqa: ANN401
+    if all(isinstance(value, Tensor) for value in values):
+        if len({value.shape[1:] for value in values}) == 1:
+            return torch.cat(values)
+    elif all(value == values[0] for value in values):
+        return values[0]
+    raise ValueError(
+        f'The prompts of this batch\'s layouts differ in "{key}", which cannot be put into one batch. '
+        "Sample the layouts one by one."
+    )

@@ -1,0 +1,65 @@
+"""What all methods' graphs have in common: checkpoint, sampler settings, and everything after the prompts.
+
+Graphs are in ComfyUI's API format. Every method paints with the same checkpoint, steps, CFG, sampler, scheduler, size
+and noise, so that only the method differs. The pictures are the output of node `PICTURES`.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ..core.layout import Layout
+from ..sticker_world.concepts import CANVAS
+from ..sticker_world.shipped import CHECKPOINT_FILE
+
+CHECKPOINT = CHECKPOINT_FILE.name
+STEPS = 20
+CFG = 5.0
+SAMPLER, SCHEDULER = "euler", "normal"
+NEGATIVE = ""
+PICTURES = "pictures"  # id of the node whose images are the result
+
+Graph: TypeAlias = dict[str, dict]
+Link: TypeAlias = list  # [node id, output index]
+# (layout, seed of the noise, pictures in one batch, names of the regions' masks on the server) -> graph
+Method: TypeAlias = Callable[..., Graph]
+
+
+class GraphBuilder:
+    """Collects nodes; `add` gives each an id and returns it."""
+
+    def __init__(self) -> None:
+        self.graph: Graph = {}
+
+    def add(self, class_type: str, node_id: str | None = None, **inputs: object) -> str:
+        """Add a node and return its id; a link is [id, output index]."""
+        node_id = node_id or str(len(self.graph) + 1)
+        self.graph[node_id] = {"class_type": class_type, "inputs": inputs}
+        return node_id
+
+    def load(self) -> tuple[Link, Link, Link]:
+        """MODEL, CLIP and VAE of the checkpoint."""
+        loader = self.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+        return [loader, 0], [loader, 1], [loader, 2]
+
+    def encode(self, clip: Link, text: str) -> Link:
+        """CONDITIONING of a prompt."""
+        return [self.add("CLIPTextEncode", clip=clip, text=text), 0]
+
+    def layout(self, layout: Layout) -> Link:
+        """STAGE_LAYOUT of a layout; it travels as JSON, masks included."""
+        text = json.dumps(layout.to_dict())
+        return [self.add("StageLayout", layout=text, prompt="", background="", width=CANVAS, height=CANVAS), 0]
+
+    def sample(
+        self, model: Link, positive: Link, negative: Link, vae: Link, seed: int, pictures: int, steps: int = STEPS
+    ) -> Graph:
+        """Add everything from the empty latent to the pictures; returns the finished graph."""
+        latent = self.add("EmptyLatentImage", width=CANVAS, height=CANVAS, batch_size=pictures)
+        sampler = self.add(
+            "KSampler", model=model, positive=positive, negative=negative, latent_image=[latent, 0], seed=seed,
+            steps=steps, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, denoise=1.0,
+        )  # fmt: skip
+        decoded = self.add("VAEDecode", samples=[sampler, 0], vae=vae)
+        self.add("PreviewImage", PICTURES, images=[decoded, 0])
+        return self.graph

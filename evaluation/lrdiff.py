@@ -55,7 +55,7 @@ class LRDiff:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-# Chosen on the tuning layouts too.
+# reconstructed: the paper prints no lambda. The plain mean of Eq. 6; not yet chosen by a sweep.
 DYNAMIC_STRENGTH = 1.0
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, and
 # the names of the things as the background's negative prompt.

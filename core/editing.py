@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .masks import Box, box_coverage, is_same_aspect, resample_by_area
+from .masks import Box, is_same_aspect, resample_by_area
 from .region import Region
 
 
@@ -209,7 +209,7 @@ def plan_edits(picture: Tensor, edits: Sequence[Edit], edge: int) -> EditPlan:
                 _check_shape(edit, mask, height, width)
         areas = [] if edit.old is None else [resample_by_area(edit.old, height, width)]
         if edit.region is not None:
-            areas.append(region_mask(edit.region, height, width))
+            areas.append(edit.region.mask_on(height, width))
             regions.append(edit.region)
         for area in areas:
             soft, wanted = soften(area, edge), 1 - edit.keep**2
@@ -226,13 +226,6 @@ def plan_edits(picture: Tensor, edits: Sequence[Edit], edge: int) -> EditPlan:
                 regions.append(Region(edit.gone, mask=soften(new, edge)))
     keeps_noise = any(edit.keep > 0 for edit in edits)
     return EditPlan(picture, free, torch.sqrt(1 - fresh), tuple(regions), tuple(gone), keeps_noise)
-
-
-def region_mask(region: Region, height: int, width: int) -> Tensor:
-    """A region's own mask on a picture's pixels: float32 (height width)."""
-    if region.mask is not None:
-        return resample_by_area(region.mask, height, width)
-    return box_coverage(region.box, height, width)
 
 
 def _check_shape(edit: Edit, mask: Tensor, height: int, width: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .boxes import read_bounding_boxes
 from .layout_text import read_layout_text
-from .masks import box_coverage, is_same_aspect, resample_by_area
+from .masks import is_same_aspect
 from .region import LARGEST_SIDE, LayoutError, Region, check_keys, check_text, describe
 from .shapes import draw_shape, is_shape
 
@@ -92,7 +92,7 @@ class Layout:
         Returns:
             float32 (n h w), painter's order: the exact share of every cell that lies in the region.
         """
-        return torch.stack([self._mask(region, height, width) for region in self.sorted_regions()])
+        return torch.stack([region.mask_on(height, width) for region in self.sorted_regions()])
 
     def visible_masks(self, height: int, width: int) -> Tensor:
         """What is seen of the background and of every region on a grid, as a partition of unity.
@@ -111,16 +111,11 @@ class Layout:
         uncovered = torch.ones(height * finer, width * finer)
         visible = []
         for region in reversed(self.sorted_regions()):
-            left = uncovered * (1 - self._mask(region, *uncovered.shape))
+            left = uncovered * (1 - region.mask_on(*uncovered.shape))
             # As a difference, not a product: the parts then add up to what there was, to the last bit but one.
             visible.append(_pool(uncovered - left, finer))
             uncovered = left
         return torch.stack([_pool(uncovered, finer), *reversed(visible)])
-
-    def _mask(self, region: Region, height: int, width: int) -> Tensor:
-        if region.mask is not None:
-            return resample_by_area(region.mask, height, width)
-        return box_coverage(region.box, height, width)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the layout as JSON values; `from_dict` gives back an equal layout."""

@@ -16,7 +16,7 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
-from .masks import Box
+from .masks import Box, box_coverage, resample_by_area
 
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
 KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour")
@@ -81,6 +81,12 @@ class Region:
 
     def __hash__(self) -> int:
         return hash(tuple(getattr(self, key) for key in KEYS if key != "mask"))
+
+    def mask_on(self, height: int, width: int) -> Tensor:
+        """Its own mask on a grid, hidden parts included: float32 (height width), the share of every cell inside."""
+        if self.mask is not None:
+            return resample_by_area(self.mask, height, width)
+        return box_coverage(self.box, height, width)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the region as JSON values; what is left at its default is left out, except box, strength and order."""

@@ -13,14 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..editing import Edit, EditError, EditPlan, plan_edits, region_mask
+from ..editing import Edit, EditError, EditPlan, plan_edits
 from ..layout import Layout
 from ..masks import resample_by_area
 from ..vision_guidance import VisionGuidance
 from .comfy_edit_run import FREE, KEEP, KEEPS_NOISE, REFINEMENTS, SOURCE, follow_edits
+from .comfy_layer_settings import Conditioning
 from .comfy_layers import NARROWING, render_in_layers
-
-Conditioning = list[list[Any]]
 
 # reconstructed: what a thing's layer is told. Within its region the picture goes on around it, so it should know of it.
 LAYER_PROMPT = "{phrase} {background}"
@@ -120,7 +119,7 @@ def _cropped(plan: EditPlan, crop: Callable[[Tensor], Tensor]) -> EditPlan:
     def crop_mask(mask: Tensor) -> Tensor:
         return crop(resample_by_area(mask, height, width)[None, ..., None])[0, ..., 0]
 
-    masks = [region_mask(region, height, width) for region in plan.regions]
+    masks = [region.mask_on(height, width) for region in plan.regions]
     regions = [
         replace(region, mask=crop_mask(mask), box=None) for region, mask in zip(plan.regions, masks, strict=True)
     ]

@@ -12,6 +12,7 @@ from ..editing import EditError
 from ..inversion import blend_noise, rising_sigmas, state_at
 from ..masks import is_same_aspect, resample_by_area
 from .comfy_inversion import invert_latent, require_deterministic
+from .comfy_wrapping import wrap_runs
 
 WRAPPER = "stagecraft_edit"
 Wrappers = comfy.patcher_extension.WrappersMP
@@ -28,10 +29,7 @@ LATEST_START = 0.11
 
 def follow_edits(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
     """Give a clone of the model that follows the edits on its prompts; doing so twice changes nothing more."""
-    model = model.clone()
-    if not model.get_wrappers(Wrappers.OUTER_SAMPLE, WRAPPER):
-        model.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, WRAPPER, run_edits)
-    return model
+    return wrap_runs(model, WRAPPER, run_edits)
 
 
 def run_edits(

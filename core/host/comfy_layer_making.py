@@ -18,6 +18,7 @@ from .comfy_deltas import checked_vector, colour_latent, reference_latents
 from .comfy_layer_settings import Layer, LayerSettings, settings_by_region
 from .comfy_words import phrase_positions
 
+UNSET = LayerSettings("")  # of a layer that nobody set anything for
 USUAL_CELL = 8  # pixels per latent cell where no VAE is connected to ask
 
 
@@ -53,7 +54,7 @@ def make_layers(
     layers = []
     # A sliver of background is left to the layers beside it: ComfyUI divides by what is covered.
     if any(visible[0].sum() >= smallest for visible in seen):
-        layers.append(_background_layer(clip, layouts, seen, background_negative, chosen.get(None)))
+        layers.append(_background_layer(clip, layouts, seen, background_negative, chosen.get(None, UNSET)))
     deltas = _Deltas(model, clip, vae, guidance, strength)
     for place in range(max(len(one.regions) for one in layouts)):
         regions = [one.sorted_regions()[place] if place < len(one.regions) else None for one in layouts]
@@ -63,13 +64,13 @@ def make_layers(
         ]
         first = regions[0]
         index = next((i for i, region in enumerate(layouts[0].regions) if region is first), None)
-        own = chosen.get(index) if index is not None else None
+        own = UNSET if index is None else chosen.get(index, UNSET)
         layers.append(
             Layer(
-                positive=embed_captions(clip, captions) if own is None or own.positive is None else own.positive,
+                positive=embed_captions(clip, captions) if own.positive is None else own.positive,
                 visible=_stack([visible[place + 1] if len(visible) > place + 1 else None for visible in seen]),
-                negative=own.negative if own is not None else None,
-                cfg=own.cfg if own is not None else None,
+                negative=own.negative,
+                cfg=own.cfg,
                 vision=deltas.of(layouts, regions, place, captions, own),
             )
         )
@@ -81,18 +82,17 @@ def _background_layer(
     layouts: Sequence[Layout],
     seen: Sequence[Tensor],
     background_negative: str,
-    own: LayerSettings | None,
+    own: LayerSettings,
 ) -> Layer:
-    positive = own.positive if own is not None else None
-    negative = own.negative if own is not None else None
+    negative = own.negative
     negatives = [_fill(background_negative, one, None) for one in layouts]
     if negative is None and any(negatives):
         negative = embed_captions(clip, negatives)
     return Layer(
-        positive=embed_captions(clip, [one.background for one in layouts]) if positive is None else positive,
+        positive=embed_captions(clip, [one.background for one in layouts]) if own.positive is None else own.positive,
         visible=_stack([visible[0] for visible in seen]),
         negative=negative,
-        cfg=own.cfg if own is not None else None,
+        cfg=own.cfg,
         is_background=True,
     )
 
@@ -118,7 +118,7 @@ class _Deltas:
         regions: Sequence[Region | None],
         place: int,
         captions: Sequence[str],
-        own: LayerSettings | None,
+        own: LayerSettings,
     ) -> dict[str, Any]:
         """What the entries of the layer at this place in painter's order carry, or nothing without guidance."""
         factors = [0.0 if region is None else self.strength * region.strength for region in regions]
@@ -138,7 +138,7 @@ class _Deltas:
             scaled = [factor * vector for factor, vector in zip(factors, vectors, strict=True)]
             vision = {keys.DELTA: torch.stack(scaled)}
         masks = [
-            None if region is None else layout.masks(layout.height, layout.width)[place]
+            None if region is None else region.mask_on(layout.height, layout.width)
             for layout, region in zip(layouts, regions, strict=True)
         ]
         sides = torch.tensor([self.guidance.inside, self.guidance.outside])
@@ -149,10 +149,10 @@ class _Deltas:
         regions: Sequence[Region | None],
         captions: Sequence[str],
         factors: Sequence[float],
-        own: LayerSettings | None,
+        own: LayerSettings,
     ) -> dict[str, Any]:
         _check_has_cross_attention(self.model)
-        if own is not None and own.positive is not None:
+        if own.positive is not None:
             raise ValueError(
                 f'The layer "{own.region}" has a prompt of its own, in which its name cannot be found, but delta is '
                 '"dynamic" and reads the attention of the name. Disconnect the prompt or choose another delta.'

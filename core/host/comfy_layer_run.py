@@ -9,11 +9,13 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ..masks import is_same_aspect, resample_by_area
+from ..masks import is_same_aspect
 from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
 from . import comfy_layer_keys as keys
+from .comfy_attention import read_phrase_attention
 from .comfy_run_layer import RunLayer
 from .comfy_trajectories import sample_apart
+from .comfy_wrapping import wrap_runs
 
 WRAPPER = "stagecraft_layers"
 Wrappers = comfy.patcher_extension.WrappersMP
@@ -21,10 +23,7 @@ Wrappers = comfy.patcher_extension.WrappersMP
 
 def follow_layers(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
     """Give a clone of the model that follows the layers on its prompts; doing so twice changes nothing more."""
-    model = model.clone()
-    if not model.get_wrappers(Wrappers.OUTER_SAMPLE, WRAPPER):
-        model.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, WRAPPER, prepare_run)
-    return model
+    return wrap_runs(model, WRAPPER, prepare_run)
 
 
 def prepare_run(
@@ -103,10 +102,12 @@ class LayeredRun:
             return
         ours = {key: entry.pop(key) for key in list(entry) if key in RunLayer.KEYS}
         _check_shape(ours[keys.VISIBLE], noise)
-        layer = layers.setdefault(ours[keys.LAYER], RunLayer(ours, noise, self.guider.model_patcher.load_device))
-        self.layer_of[entry["uuid"]] = layer
+        number = ours[keys.LAYER]
+        if number not in layers:
+            layers[number] = RunLayer(ours, noise, self.guider.model_patcher.load_device)
+        layer = self.layer_of[entry["uuid"]] = layers[number]
         if self.apart_until is None:
-            mask = resample_by_area(ours[keys.VISIBLE], *noise.shape[-2:])
+            mask = layer.visible
             # One frame for a whole video: ComfyUI broadcasts it, also over a window of a few frames.
             entry["mask"] = mask if noise.ndim == 4 else mask[:, None]
             if keys.CROP in ours:
@@ -148,8 +149,6 @@ class LayeredRun:
 
     def measure(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any]) -> None:
         """Measure the dynamic deltas (Eq. 6) with one evaluation of the captions at the state x (b c h w)."""
-        from .comfy_attention import read_phrase_attention
-
         entries = {}
         for entry in self.guider.conds["positive"]:
             layer = self.layer_of.get(entry["uuid"])

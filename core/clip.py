@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from .vocabulary import Vocabulary
+from .vocabulary import END_ROW, Vocabulary
 
 VOCABULARY = "vocabulary.json"
 NEEDED = ("config.json", "model.safetensors", VOCABULARY)
@@ -19,7 +19,9 @@ class SmallCLIP(nn.Module):
     """A small CLIP with a compact vocabulary.
 
     A folder holds transformers' `config.json` and `model.safetensors` and a `vocabulary.json` (word -> CLIP token id);
-    the text table has one row for `<unk>`, one for start, one for end and one per word, in this order.
+    the text table has the vocabulary's rows (`<unk>`, start, an unused one, the words) and then the end token, whose
+    row `config.json` names as `eos_token_id`. It cannot be row 2 as in the vocabulary: transformers pools the text
+    there, and takes a 2 for an old, wrong configuration, where it pools at the word of the highest row instead.
     """
 
     def __init__(self, model: CLIPModel, vocabulary: Vocabulary) -> None:
@@ -58,7 +60,8 @@ class SmallCLIP(nn.Module):
 
     def embed_rows(self, rows: Tensor) -> Tensor:
         """Embed encoded texts: compact-vocabulary rows (b 77) -> unit vectors (b d)."""
-        text = self.model.text_model(input_ids=rows)
+        end = self.model.config.text_config.eos_token_id
+        text = self.model.text_model(input_ids=rows.masked_fill(rows == END_ROW, end))
         return F.normalize(self.model.text_projection(text.pooler_output), dim=-1)
 
     def embed_texts(self, texts: list[str]) -> Tensor:

@@ -26,11 +26,12 @@ THING_WEIGHT = 5.0  # of a thing that is there; most are not
 
 def make_clip() -> SmallCLIP:
     """A ViT of 4 layers on 64 px with patches of 8, and a causal text tower of 2 layers, both 96 wide."""
+    end = len(vocabulary().token_ids)  # a row of its own behind the words: see SmallCLIP
     config = CLIPConfig(
         text_config={
-            "vocab_size": len(vocabulary().token_ids), "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
+            "vocab_size": end + 1, "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
             "num_hidden_layers": 2, "num_attention_heads": 3, "max_position_embeddings": 77,
-            "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "projection_dim": WIDTH,
+            "bos_token_id": 1, "eos_token_id": end, "pad_token_id": end, "projection_dim": WIDTH,
         },
         vision_config={
             "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 3,

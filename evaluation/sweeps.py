@@ -29,11 +29,12 @@ class Sweep:
 
 
 SWEEPS = {  # by setting
-    "strength": Sweep((0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0), ("lrdiff", "lrdiff_dynamic")),
-    "top_k": Sweep((1, 5, 10, 20, 40, 80, 160), ("lrdiff_dynamic",)),
-    "t0": Sweep((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), ("lrdiff", "lrdiff_dynamic", "lrdiff_trajectories")),
+    "strength": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0), ("lrdiff", "lrdiff_dynamic")),
+    "top_k": Sweep((1, 5, 20, 80, 160), ("lrdiff_dynamic",)),
+    "t0": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9), ("lrdiff", "lrdiff_dynamic", "lrdiff_trajectories")),
     "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_dynamic")),
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories")),
+    "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
     "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8), ("multidiffusion",)),
 }
 

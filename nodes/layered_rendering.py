@@ -13,7 +13,7 @@ DEFAULT_T0 = 0.5
 DEFAULT_STRENGTH = 0.6
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
-DEFAULT_CROP_MARGIN = 8  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas
+DEFAULT_CROP_MARGIN = 2  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas
 
 
 class StageLayeredRendering(io.ComfyNode):
@@ -96,8 +96,9 @@ class StageLayeredRendering(io.ComfyNode):
                     min=0,
                     max=256,
                     optional=True,
-                    tooltip="Latent cells around a region that a cropped layer sees too. Higher lets the layer see "
-                    "more of its surroundings and takes longer; lower is faster, but things may be cut at the edge.",
+                    tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides of "
+                    "8 cells. Higher lets the layer see more of its surroundings and takes longer; lower is faster, "
+                    "but things may be cut at the edge.",
                 ),
                 VisionGuidance.Input(
                     "guidance",

@@ -76,16 +76,18 @@ class RunLayer:
         return visible[:, None] if latent.ndim == 4 else visible[:, None, None]
 
     def surroundings(self, margin: int) -> tuple[int, int, int, int]:
-        """Rows, columns, top and left of the smallest part of the grid with what is seen of the layer and a margin.
+        """Rows, columns, top and left of the part of the grid with what is seen of the layer and at least a margin.
 
-        Rounded outwards to whole steps of `CROP_STEP` cells, as far as the grid goes.
+        Its sides are whole steps of `CROP_STEP` cells, as far as the grid goes, with what is seen in the middle. So
+        things of about the same size get parts of the same size, which ComfyUI evaluates in one batch.
         """
         seen = self.visible.amax(0) > 0
         ranges = []
         for along, size in ((seen.any(1), seen.shape[0]), (seen.any(0), seen.shape[1])):
             cells = along.nonzero().flatten()
-            start = max(0, int(cells[0]) - margin) // CROP_STEP * CROP_STEP
-            end = min(size, -(-(int(cells[-1]) + 1 + margin) // CROP_STEP) * CROP_STEP)
-            ranges.append((start, end))
+            first, end = int(cells[0]), int(cells[-1]) + 1
+            length = min(size, -(-(end - first + 2 * margin) // CROP_STEP) * CROP_STEP)
+            start = min(max(0, (first + end - length) // 2), size - length)
+            ranges.append((start, start + length))
         (top, bottom), (left, right) = ranges
         return bottom - top, right - left, top, left

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from stagecraft.core.vocabulary import END, START, UNKNOWN
+from stagecraft.core.vocabulary import END, END_ROW, START, UNKNOWN
 from stagecraft.sticker_world.autoencoder import Autoencoder, widen
+from stagecraft.sticker_world.contrastive import make_clip
 from stagecraft.sticker_world.diffusion import (
     MapRecorder,
     StickerDiffusion,
@@ -32,6 +33,22 @@ def test_encoding_pads_with_the_end_and_marks_strangers():
     assert set(ids[3:]) == {END} and len(ids) == 77
     long = vocabulary().encode(["dog " * 200])[0]
     assert vocabulary().token_ids[long[-1]] == END
+
+
+def test_clip_pools_a_text_at_its_end():
+    """Every word counts for the embedding, wherever it stands; transformers' own rule for old files would miss some."""
+    torch.manual_seed(0)
+    clip = make_clip().eval()
+    texts = ["a dog and a cat", "a bus and a cat", "a dog and a bus", "a dog in a cat", "a dog and a cat at night"]
+    with torch.no_grad():
+        vectors = clip.embed_texts(texts)
+        alone = torch.cat([clip.embed_texts([text]) for text in texts])
+        rows = vocabulary().encode(texts)
+        hidden = clip.model.text_model(input_ids=rows.masked_fill(rows == END_ROW, len(vocabulary().token_ids)))
+    torch.testing.assert_close(vectors, alone)
+    assert ((vectors - vectors[0]).norm(dim=1)[1:] > 1e-3).all()
+    ends = [1 + len(vocabulary().split(text)) for text in texts]
+    torch.testing.assert_close(hidden.pooler_output, hidden.last_hidden_state[range(len(texts)), ends])
 
 
 def test_widened_autoencoder_is_the_same_function():

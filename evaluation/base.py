@@ -7,7 +7,7 @@ import numpy as np
 from ..core.metrics import is_present, mean_class_iou, mean_or_none, retrieval_accuracy
 from ..sticker_world.concepts import CONCEPT_NAMES
 from ..sticker_world.dataset import TOKEN_GRID
-from ..sticker_world.probe import autoencoder_psnr, held_out_scenes, word_map_hits
+from ..sticker_world.probe import autoencoder_psnr, familiar_scenes, held_out_scenes, word_map_hits
 from ..sticker_world.scene import Scene
 from ..sticker_world.shipped import CHECKPOINT_FILE
 from .checkpoint import load_autoencoder, load_diffusion, load_encoder
@@ -63,11 +63,13 @@ def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> li
     """Every number of the base family that is not about painted pictures: name, value, unit, target."""
     scenes = held_out_scenes(scenes_wanted)
     decibels = autoencoder_psnr(load_autoencoder(CHECKPOINT_FILE), scenes)
+    maps = f"word maps peak inside, t = {TIMESTEP}, {TOKEN_GRID} cells"
     rows = [
         ("segmenter, mean IoU", segmenter_iou(yardsticks, scenes), "", TARGETS["segmenter"]),
         ("autoencoder, PSNR", decibels, "dB", TARGETS["autoencoder"]),
         (f"CLIP, retrieval 1 of {CHOICES}", clip_retrieval(yardsticks, scenes), "", TARGETS["retrieval"]),
-        (f"word maps peak inside, t = {TIMESTEP}, {TOKEN_GRID} cells", word_map_share(scenes), "", TARGETS["maps"]),
+        (maps, word_map_share(scenes), "", TARGETS["maps"]),
+        (f"{maps}, combinations seen in training", word_map_share(familiar_scenes(scenes_wanted)), "", None),
     ]
     return [
         {"name": name, "value": None if value is None else round(value, DIGITS), "unit": unit, "target": target}

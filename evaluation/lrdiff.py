@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..core.layout import Layout
 from .graphs import NEGATIVE, STEPS, Graph, GraphBuilder, Link
 
-T0, STRENGTH, LAYER_PROMPT = 0.5, 0.6, "{phrase}"  # the node's defaults, chosen on the tuning layouts
+T0, STRENGTH, LAYER_PROMPT = 0.7, 0.6, "{phrase}"  # the node's defaults, chosen on the tuning layouts
 ALL_PHRASES = "{phrases}"  # as the background's own negative prompt: the names of all things
 
 
@@ -55,8 +55,8 @@ class LRDiff:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-# reconstructed: the paper prints no lambda. The plain mean of Eq. 6; not yet chosen by a sweep.
-DYNAMIC_STRENGTH = 1.0
+# reconstructed: the paper prints no lambda; chosen on the tuning layouts.
+DYNAMIC_STRENGTH = 1.5
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, and
 # the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(

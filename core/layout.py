@@ -1,7 +1,7 @@
 """Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,16 +10,18 @@ from einops import reduce
 from torch import Tensor
 
 from .boxes import read_bounding_boxes
+from .layout_places import with_boxes, with_masks, with_shape
 from .layout_text import read_layout_text
 from .masks import is_same_aspect
 from .region import LARGEST_SIDE, LayoutError, Region, check_keys, check_text, describe
-from .shapes import draw_shape, is_shape
 
 __all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "layouts_of", "parse_layout"]
 
 MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
+MOST_MASK_PIXELS = 2**28  # of all masks that stand in a layout's text together; 1 GiB of memory
 KEYS = ("width", "height", "prompt", "background", "regions")
+EDITOR_KEY = "editor"  # in JSON only: what an editor keeps for itself
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,21 @@ class Layout:
         ranked = sorted(range(len(self.regions)), key=lambda i: (self.regions[i].order, -area(self.regions[i])))
         orders = {i: order for order, i in enumerate(ranked)}
         return replace(self, regions=tuple(replace(region, order=orders[i]) for i, region in enumerate(self.regions)))
+
+    def in_front_of(self, other: "Layout") -> "Layout":
+        """Give both layouts' regions on one canvas, these in front; prompt and background are the other's.
+
+        Raises:
+            LayoutError: another canvas.
+        """
+        if (self.width, self.height) != (other.width, other.height):
+            raise LayoutError(
+                f"The layouts have different canvases: {other.width} x {other.height} and {self.width} x {self.height} "
+                "pixels. Give them the same width and height."
+            )
+        front = max(region.order for region in other.regions) + 1 - min(region.order for region in self.regions)
+        nearer = (replace(region, order=region.order + front) for region in self.regions)
+        return replace(other, regions=(*other.regions, *nearer))
 
     def masks(self, height: int, width: int) -> Tensor:
         """Every region's own mask on a grid, hidden parts included.
@@ -213,78 +230,49 @@ def layout_from_data(
     """
     if not isinstance(data, Mapping):
         raise LayoutError(f"The layout is {describe(data)}; expected an object with the keys {', '.join(KEYS)}.")
-    check_keys(data, KEYS, "The layout")
+    check_keys(data, (*KEYS, EDITOR_KEY), "The layout")
     for key in ("width", "height"):
         if key not in data:
             raise LayoutError(f'The layout has no "{key}"; expected the canvas in pixels.')
     regions = data.get("regions", [])
     if not isinstance(regions, list | tuple):
         raise LayoutError(f'The layout\'s "regions" is {describe(regions)}; expected a list.')
-    if len(regions) > MOST_REGIONS:
-        raise LayoutError(f"The layout has {len(regions)} regions; at most {MOST_REGIONS} are possible.")
-    regions = [dict(region) if isinstance(region, Mapping) else region for region in regions]
+    shown = [dict(region) if isinstance(region, Mapping) else region for region in regions if not _is_hidden(region)]
+    if len(shown) > MOST_REGIONS:
+        raise LayoutError(f"The layout has {len(shown)} regions; at most {MOST_REGIONS} are possible.")
+    if regions and not shown and boxes is None:
+        raise LayoutError(f"All {len(regions)} regions of the layout are hidden. Show at least one.")
     width, height = check_side("width", data["width"]), check_side("height", data["height"])
     read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
-    regions = _with_shapes(_with_boxes(_with_masks(regions, masks), read), height, width)
+    regions = with_boxes(with_masks(shown, masks), read)
     return Layout(
         width=width,
         height=height,
         prompt=data.get("prompt", ""),
         background=data.get("background", ""),
-        regions=tuple(Region.from_dict(region) for region in regions),
+        regions=tuple(_read_regions(regions, height, width)),
     )
 
 
-def _with_masks(regions: list[Any], masks: Sequence[Tensor] | None) -> list[Any]:
-    """Put connected masks in place of their numbers, or one on each region where no number is used."""
-    count = len(masks) if masks is not None else 0
-    numbers = [region["mask"] for region in regions if _is_mask_number(region)]
-    for number in numbers:
-        if not 1 <= number <= count:
+def _is_hidden(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+    """Whether an editor has switched the region off."""
+    hidden = region.get("hidden", False) if isinstance(region, Mapping) else False
+    if type(hidden) is not bool:
+        name = describe(region.get("phrase", ""))
+        raise LayoutError(f'The region {name} has "hidden": {describe(hidden)}; expected true or false.')
+    return hidden
+
+
+def _read_regions(regions: list[Any], height: int, width: int) -> Iterator[Region]:
+    """Build the regions one by one, so that masks without end in a short text are refused before they are built."""
+    pixels = 0
+    for data in regions:
+        region = Region.from_dict(with_shape(data, height, width))
+        if region.mask is not None and not isinstance(data.get("mask"), Tensor):
+            pixels += region.mask.numel()
+        if pixels > MOST_MASK_PIXELS:
             raise LayoutError(
-                f'The layout says "mask {describe(number)}", but {count} masks are connected. Connect it or use a box.'
+                f"The masks in the layout's text have more than {MOST_MASK_PIXELS} pixels together. Give them a lower "
+                "resolution; it needs only the canvas' aspect ratio."
             )
-    if numbers and (unused := sorted(set(range(1, count + 1)) - set(numbers))):
-        raise LayoutError(f'Mask {unused[0]} is connected but no region says "mask {unused[0]}".')
-    if count and regions and not numbers:
-        if count != len(regions):
-            raise LayoutError(
-                f"{count} masks are connected for {len(regions)} regions. Connect one for each region in order, or "
-                'write "mask 1" behind the regions that have one.'
-            )
-        regions = [{**region, "mask": k} if isinstance(region, dict) else region for k, region in enumerate(regions, 1)]
-    return [{**region, "mask": masks[region["mask"] - 1]} if _is_mask_number(region) else region for region in regions]
-
-
-def _with_shapes(regions: list[Any], height: int, width: int) -> list[Any]:
-    """Draw the masks that are written as shapes, at the canvas' size."""
-    drawn = []
-    for region in regions:
-        if isinstance(region, dict) and is_shape(region.get("mask")):
-            name = f'The region "{region.get("phrase", "")}"'
-            region = {**region, "mask": draw_shape(region["mask"], height, width, name)}
-        drawn.append(region)
-    return drawn
-
-
-def _is_mask_number(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
-    return isinstance(region, dict) and type(region.get("mask")) is int
-
-
-def _with_boxes(regions: list[Any], boxes: list[dict[str, Any]]) -> list[Any]:
-    """Give connected boxes to the regions without a place, in order; without regions the boxes' phrases name them."""
-    if not boxes:
-        return regions
-    if not regions:
-        if any("phrase" not in box for box in boxes):
-            raise LayoutError("The connected boxes have no names. Write a phrase per line for each of them.")
-        return boxes
-    waiting = [r for r in regions if isinstance(r, dict) and r.get("box") is None and r.get("mask") is None]
-    if len(waiting) != len(boxes):
-        raise LayoutError(
-            f"{len(boxes)} boxes are connected, but {len(waiting)} regions of the layout have no place of their own. "
-            "Write one phrase per line for each box, without numbers."
-        )
-    for region, box in zip(waiting, boxes, strict=True):
-        region["box"] = list(box["box"])
-    return regions
+        yield region

@@ -1,5 +1,7 @@
 """Draws a layout: boxes and masks in painter's order, each with its number and phrase. Readable at 256 pixels."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,9 @@ from .overlay import COLOURS
 PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
 TINT = 0.45  # opacity of a region's visible part
 SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
+LARGEST_SIDE = 2048  # pixels; more canvas than this is drawn smaller
+LARGEST_ENLARGED = 4096  # pixels; a strip is not enlarged beyond this
+SMALLEST_SCALE = 0.5  # of lines and letters, in a strip
 LINE, LETTERS, MARGIN = 4, 22, 4  # pixels of a picture whose shorter side is 512
 
 
@@ -24,28 +29,67 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
         images: (b h w c) float in 0..1 with the canvas' aspect ratio, or None for an empty canvas.
 
     Returns:
-        (b h' w' 3) float32 in 0..1 on the CPU; h' and w' are the pictures' size (or the canvas) times the smallest
-        whole number that makes the shorter side at least `SMALLEST_SIDE`.
+        (b h' w' 3) float32 in 0..1 on the CPU; h' and w' are the pictures' size (or `preview_size`) times the smallest
+        whole number that makes the shorter side at least `SMALLEST_SIDE` (less for a strip).
     """
     if images is None:
-        images = torch.full((1, layout.height, layout.width, 3), PAPER)
+        images = torch.full((1, *preview_size(layout), 3), PAPER)
     factor = -(-SMALLEST_SIDE // min(images.shape[1:3]))
+    factor = max(1, min(factor, LARGEST_ENLARGED // max(images.shape[1:3])))
     pixels = rearrange(images[..., :3].detach().float().cpu().clamp(0, 1), "b h w c -> b c h w")
     large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
     large = rearrange(large, "b c h w -> b h w c")
     height, width = large.shape[1:3]
-    own, visible = layout.masks(height, width), layout.visible_masks(height, width)[1:]
-    for i, mask in enumerate(visible):
+    own, uncovered, seen = layout.masks(height, width), torch.ones(height, width), []
+    for mask in own.flip(0):
+        seen.append(uncovered * mask)
+        uncovered = uncovered * (1 - mask)
+    for i, mask in enumerate(reversed(seen)):
         opacity = TINT * mask[..., None]
         large = (1 - opacity) * large + opacity * torch.tensor(_colour(i)) / 255
     return torch.stack([_with_lines(picture, layout, own) for picture in large])
+
+
+def preview_size(layout: Layout) -> tuple[int, int]:
+    """Height and width of the drawing's ground: the canvas, divided by a whole number where it is very large."""
+    coarser = math.ceil(max(layout.height, layout.width) / LARGEST_SIDE)
+    return math.ceil(layout.height / coarser), math.ceil(layout.width / coarser)
+
+
+def fit_picture(image: Tensor, height: int, width: int) -> Tensor:
+    """Scale a picture into a rectangle without distorting it; what stays free is dark.
+
+    Args:
+        image: (b h w c) float in 0..1.
+        height: pixels.
+        width: pixels.
+
+    Returns:
+        (b height width 3) float32 on the CPU.
+    """
+    pixels = rearrange(image[..., :3].detach().float().cpu(), "b h w c -> b c h w")
+    old_height, old_width = pixels.shape[-2:]
+    factor = min(height / old_height, width / old_width)
+    size = tuple(min(max(round(old * factor), 1), new) for old, new in ((old_height, height), (old_width, width)))
+    scaled = pixels if size == pixels.shape[-2:] else F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    ground = torch.full((len(pixels), height, width, 3), PAPER)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    ground[:, top : top + size[0], left : left + size[1]] = rearrange(scaled, "b c h w -> b h w c")
+    return ground
+
+
+def fit_within(image: Tensor) -> Tensor:
+    """Pictures (b h w c) made smaller where their longer side has more than `LARGEST_SIDE` pixels; (b h' w' 3)."""
+    height, width = image.shape[1:3]
+    factor = min(1.0, LARGEST_SIDE / max(height, width))
+    return fit_picture(image, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
     """Outlines first, then the labels, so that no line crosses a letter."""
     canvas = Image.fromarray((picture * 255).round().byte().numpy())
     draw = ImageDraw.Draw(canvas)
-    scale = min(canvas.size) / SMALLEST_SIDE
+    scale = max(min(canvas.size) / SMALLEST_SIDE, SMALLEST_SCALE)
     corners = []
     for i, (region, mask) in enumerate(zip(layout.sorted_regions(), own >= 0.5, strict=True)):
         if region.mask is None:
@@ -58,7 +102,8 @@ def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
             corners.append((columns[0], rows[0]) if rows else (0, 0))
     taken: list[tuple[float, ...]] = []
     for i, (region, corner) in enumerate(zip(layout.sorted_regions(), corners, strict=True)):
-        taken.append(_label(draw, f"{i + 1} {region.phrase}", corner, canvas.size, _colour(i), scale, taken))
+        text = " ".join([str(i + 1), *region.phrase.split()])
+        taken.append(_label(draw, text, corner, canvas.size, _colour(i), scale, taken))
     return torch.from_numpy(np.asarray(canvas, np.float32) / 255)
 
 

@@ -72,3 +72,10 @@ def is_same_aspect(height: int, width: int, canvas_height: int, canvas_width: in
         abs(canvas_width * height - canvas_height * width) < canvas_height
         or abs(canvas_width * height - canvas_height * width) < canvas_width
     )
+
+
+def outer_box(mask: Tensor) -> Box:
+    """The box around what a mask (h w) covers at all: x0, y0, x1, y1 in 0..1; the mask must not be empty."""
+    rows, columns = mask.amax(1).nonzero().flatten().tolist(), mask.amax(0).nonzero().flatten().tolist()
+    height, width = mask.shape
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height

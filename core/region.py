@@ -16,10 +16,13 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
-from .masks import Box, box_coverage, resample_by_area
+from .masks import Box, box_coverage, outer_box, resample_by_area
+from .run_length import decode_runs, encode_runs, is_run_length
 
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
-KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour")
+MOST_MASK_PIXELS = 2**26  # of one mask in JSON, 8192 x 8192; a short text could else fill the memory
+KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference")
+EDITOR_KEYS = ("hidden", "editor")  # in JSON only: a hidden region takes no part, "editor" is the editor's own
 
 
 class LayoutError(ValueError):
@@ -38,6 +41,7 @@ class Region:
         strength: multiplies a method's guidance for this region; 0 switches it off here.
         order: painter's order, larger is nearer; of equals the later in the list is nearer.
         colour: what vision guidance pulls towards, a CSS colour name or #rrggbb; "" means no vision guidance.
+        reference: name of a picture of it, as the host knows its input pictures; "" means none.
 
     Raises:
         LayoutError: a value that cannot be meant.
@@ -50,10 +54,11 @@ class Region:
     strength: float = 1.0
     order: int = 0
     colour: str = ""
+    reference: str = ""
 
     def __post_init__(self) -> None:
         name = f'The region "{self.phrase}"'
-        for key in ("phrase", "prompt", "colour"):
+        for key in ("phrase", "prompt", "colour", "reference"):
             check_text(getattr(self, key), f"{name}: {key}")
         if not self.phrase.strip():
             raise LayoutError('A region has no phrase. Give it a name such as "a dog".')
@@ -88,6 +93,10 @@ class Region:
             return resample_by_area(self.mask, height, width)
         return box_coverage(self.box, height, width)
 
+    def outer_box(self) -> Box:
+        """Its box, or where it has a mask the box around what that covers: x0, y0, x1, y1 in 0..1."""
+        return self.box if self.mask is None else outer_box(self.mask)
+
     def to_dict(self) -> dict[str, Any]:
         """Give the region as JSON values; what is left at its default is left out, except box, strength and order."""
         data: dict[str, Any] = {"phrase": self.phrase}
@@ -96,7 +105,7 @@ class Region:
         if self.mask is not None:
             data["mask"] = _mask_to_dict(self.mask)
         data |= {"prompt": self.prompt, "strength": self.strength, "order": self.order}
-        return data | ({"colour": self.colour} if self.colour else {})
+        return data | {key: getattr(self, key) for key in ("colour", "reference") if getattr(self, key)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Region":
@@ -110,7 +119,9 @@ class Region:
         data = dict(data)
         if "color" in data and "colour" not in data:
             data["colour"] = data.pop("color")
-        check_keys(data, KEYS, f'The region "{data.get("phrase", "")}"')
+        check_keys(data, (*KEYS, *EDITOR_KEYS), f'The region "{data.get("phrase", "")}"')
+        for key in EDITOR_KEYS:
+            data.pop(key, None)
         if "phrase" not in data:
             raise LayoutError('A region has no "phrase". Give it a name such as "a dog".')
         mask = data.get("mask")
@@ -135,6 +146,12 @@ def colour_to_rgb(colour: str, name: str = "The layout") -> tuple[float, float, 
     return red / 255, green / 255, blue / 255
 
 
+def colour_to_hex(colour: str) -> str:
+    """A colour as #rrggbb, or "" for none."""
+    rgb = colour_to_rgb(colour)
+    return "" if rgb is None else "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)
+
+
 def check_keys(data: Mapping[str, Any], known: Iterable[str], name: str) -> None:
     """Refuse keys that nothing would read, naming the nearest one that exists."""
     for key in data:
@@ -147,7 +164,7 @@ def check_text(value: Any, name: str) -> None:  # noqa: ANN401 - JSON holds anyt
     """Refuse what is not text, and characters that no keyboard types and no tokenizer reads."""
     if not isinstance(value, str):
         raise LayoutError(f"{name} is {describe(value)}; expected text.")
-    for character in value:
+    for character in set(value):
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\r\t":
             raise LayoutError(f"{name} holds the control character U+{ord(character):04X}; remove it.")
 
@@ -209,18 +226,30 @@ def _checked_mask(mask: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds 
 
 
 def _mask_to_dict(mask: Tensor) -> dict[str, Any]:
+    if torch.equal(mask, mask.round()):
+        return encode_runs(mask)
     packed = zlib.compress(mask.numpy().astype("<f4").tobytes())
     return {"height": mask.shape[0], "width": mask.shape[1], "float32_zlib_base64": base64.b64encode(packed).decode()}
 
 
 def _mask_from_dict(data: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds anything
+    if is_run_length(data):
+        try:
+            return decode_runs(data, MOST_MASK_PIXELS)
+        except ValueError as error:
+            raise LayoutError(f"{name} has a mask that cannot be read: {error}.") from None
     keys = ("height", "width", "float32_zlib_base64")
     if not isinstance(data, Mapping) or set(data) != set(keys):
-        raise LayoutError(f"{name} has the mask {describe(data)}; expected an object with the keys {', '.join(keys)}.")
+        raise LayoutError(
+            f"{name} has the mask {describe(data)}; expected an object with the keys size and counts (COCO's runs), "
+            f"ellipse, polygon, or {', '.join(keys)}."
+        )
     height, width, text = (data[key] for key in keys)
-    if not all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (height, width)):
+    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
         raise LayoutError(f"{name} has a mask of {height!r} x {width!r}; expected sides of 1 to {LARGEST_SIDE} pixels.")
     wanted = 4 * height * width
+    if wanted > 4 * MOST_MASK_PIXELS:
+        raise LayoutError(f"{name} has a mask of {width} x {height} pixels; expected at most {MOST_MASK_PIXELS}.")
     try:
         # At most one byte more than wanted is unpacked, so a small text cannot fill the memory.
         values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), wanted + 1)

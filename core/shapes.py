@@ -11,7 +11,7 @@ from torch import Tensor
 from .masks import resample_by_area
 from .region import LayoutError, describe
 
-SHAPES = ("ellipse", "polygon")
+SHAPES = ("ellipse", "polygon", "polygons")
 FINEST = 8  # samples along each side of a pixel; a hundredth of a pixel's area is seen
 LARGEST_DRAWING = 4096  # pixels along a side; larger canvases are drawn with fewer samples
 
@@ -26,7 +26,8 @@ def draw_shape(shape: dict[str, Any], height: int, width: int, name: str) -> Ten
 
     Args:
         shape: {"ellipse": [x0, y0, x1, y1]}, the box that it fills, or {"polygon": [x, y, x, y, x, y, ...]}, its
-            corners in order; all in 0..1 of the canvas.
+            corners in order, or {"polygons": [[x, y, ...], ...]}, several that belong together; all in 0..1 of the
+            canvas.
         height: rows of the mask.
         width: columns of the mask.
         name: how errors call what it belongs to.
@@ -38,17 +39,19 @@ def draw_shape(shape: dict[str, Any], height: int, width: int, name: str) -> Ten
         LayoutError: other numbers than such a shape has.
     """
     ((kind, values),) = shape.items()
-    points = _points(kind, values, name)
+    parts = values if kind == "polygons" and isinstance(values, list) else [values]
+    outlines = [_points("ellipse" if kind == "ellipse" else "polygon", part, name) for part in parts]
     finer = max(1, min(FINEST, LARGEST_DRAWING // max(height, width)))
-    scaled = [(x * width * finer, y * height * finer) for x, y in points]
     canvas = Image.new("L", (width * finer, height * finer))
     draw = ImageDraw.Draw(canvas)
-    if kind == "ellipse":
-        (x0, y0), (x1, y1) = scaled
-        draw.ellipse((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=1)
-    else:
-        # Pillow draws a pixel for every corner, so a side that lies on the far edge of a pixel needs the one before.
-        draw.polygon([(min(x, width * finer - 1), min(y, height * finer - 1)) for x, y in scaled], fill=1)
+    for points in outlines:
+        scaled = [(x * width * finer, y * height * finer) for x, y in points]
+        if kind == "ellipse":
+            (x0, y0), (x1, y1) = scaled
+            draw.ellipse((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), fill=1)
+        else:
+            # Pillow draws a pixel for every corner, so a side on the far edge of a pixel needs the one before.
+            draw.polygon([(min(x, width * finer - 1), min(y, height * finer - 1)) for x, y in scaled], fill=1)
     mask = resample_by_area(torch.from_numpy(np.asarray(canvas, np.float32)), height, width)
     if not mask.any():
         raise LayoutError(f"{name} has the {kind} {describe(values)}, which has no area.")

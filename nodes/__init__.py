@@ -5,11 +5,17 @@ from .edit_picture import StageEditPicture
 from .layer_settings import StageLayerSettings
 from .layered_rendering import StageLayeredRendering
 from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
+from .layout_canvas import StageLayoutCanvas
+from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .score import StageLayoutScore
 from .vision_guidance import StageVisionGuidance
 
 NODES = [
     StageLayout,
+    StageLayoutCanvas,
+    StageLayoutFromMasks,
+    StageLayoutFromJSON,
+    StageLayoutEdit,
     StageLayoutBatch,
     StageLayoutPreview,
     StageLayeredRendering,

@@ -5,7 +5,18 @@ try:
 except ImportError:
     from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["BoundingBox", "BoundingBoxes", "ComfyExtension", "LayerSettings", "Layout", "VisionGuidance", "io", "ui"]
+__all__ = [
+    "Array",
+    "BoundingBox",
+    "BoundingBoxes",
+    "ComfyExtension",
+    "Layers",
+    "LayerSettings",
+    "Layout",
+    "VisionGuidance",
+    "io",
+    "ui",
+]
 
 Layout = io.Custom("STAGE_LAYOUT")
 VisionGuidance = io.Custom("STAGE_VISION_GUIDANCE")
@@ -13,3 +24,5 @@ LayerSettings = io.Custom("STAGE_LAYER_SETTINGS")
 # Official types of newer versions, spoken by name where the version at hand has no class for them.
 BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")
+Layers = getattr(io, "Layers", None) or io.Custom("LAYERS")
+Array = getattr(io, "Array", None) or io.Custom("ARRAY")

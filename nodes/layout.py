@@ -1,5 +1,6 @@
 """Layouts in and out of the graph."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,31 @@ CATEGORY = "Stagecraft/layout"
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 NOT_CONNECTED = "not connected"
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
+FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
+
+
+def layout_outputs() -> list[Any]:
+    """Outputs of every node that makes one layout; `layout_values` gives their values."""
+    return [
+        Layout.Output(display_name="layout", tooltip="For every Stagecraft node."),
+        io.String.Output(display_name="prompt", tooltip="The prompt of the whole picture."),
+        io.Mask.Output(display_name="masks", tooltip="What is seen of each thing, farthest first, as a batch."),
+        BoundingBox.Output(display_name="boxes", tooltip="Each thing's box in pixels, farthest first."),
+        io.Int.Output(display_name="width", tooltip="Canvas width, for the empty latent."),
+        io.Int.Output(display_name="height", tooltip="Canvas height, for the empty latent."),
+    ]
+
+
+def layout_values(built: LayoutValue) -> tuple[Any, ...]:
+    """Values of `layout_outputs`."""
+    boxes = write_bounding_boxes(built)
+    return built, built.prompt, visible_regions(built), boxes, built.width, built.height
+
+
+def visible_regions(built: LayoutValue) -> Tensor:
+    """What is seen of each region, (n h w) of the canvas; of a very large canvas at a whole part of its size."""
+    coarser = math.ceil(max(built.height, built.width) / FINEST_MASK)
+    return built.visible_masks(math.ceil(built.height / coarser), math.ceil(built.width / coarser))[1:]
 
 
 class StageLayout(io.ComfyNode):
@@ -91,14 +117,7 @@ class StageLayout(io.ComfyNode):
                     for name in MASK_INPUTS
                 ),
             ],
-            outputs=[
-                Layout.Output(display_name="layout", tooltip="For every Stagecraft node."),
-                io.String.Output(display_name="prompt", tooltip="The prompt of the whole picture."),
-                io.Mask.Output(display_name="masks", tooltip="What is seen of each thing, farthest first, as a batch."),
-                BoundingBox.Output(display_name="boxes", tooltip="Each thing's box in pixels, farthest first."),
-                io.Int.Output(display_name="width", tooltip="Canvas width, for the empty latent."),
-                io.Int.Output(display_name="height", tooltip="Canvas height, for the empty latent."),
-            ],
+            outputs=layout_outputs(),
         )
 
     @classmethod
@@ -145,8 +164,7 @@ class StageLayout(io.ComfyNode):
             masks=[mask for batch in connected for mask in batch.reshape(-1, *batch.shape[-2:])],
             boxes=boxes,
         )
-        visible = built.visible_masks(built.height, built.width)[1:]
-        return io.NodeOutput(built, built.prompt, visible, write_bounding_boxes(built), built.width, built.height)
+        return io.NodeOutput(*layout_values(built))
 
 
 class StageLayoutPreview(io.ComfyNode):

@@ -1,0 +1,72 @@
+"""Pictures in ComfyUI's input folder, by the names that Load Image uses."""
+
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..layout import Layout
+from ..region import LayoutError
+
+
+def reference_path(name: str, phrase: str) -> Path:
+    """Where a region's reference picture lies.
+
+    Args:
+        name: as Load Image shows it, such as "dogs/rex.png".
+        phrase: the region's, for the message.
+
+    Raises:
+        LayoutError: no such file in the input folder.
+    """
+    folder = Path(folder_paths.get_input_directory()).resolve()
+    path = (folder / name).resolve()
+    # A name in a shared workflow must not lead anywhere else.
+    if not path.is_relative_to(folder) or not path.is_file():
+        raise LayoutError(
+            f'The region "{phrase}" has the reference picture "{name}", which is not in ComfyUI\'s input folder. '
+            "Upload it again or remove it from the region."
+        )
+    return path
+
+
+def check_references(layout: Layout) -> None:
+    """Check that every reference picture of a layout is there.
+
+    Raises:
+        LayoutError: one is not.
+    """
+    for region in layout.regions:
+        if region.reference:
+            reference_path(region.reference, region.phrase)
+
+
+def load_references(layout: Layout) -> dict[str, Tensor]:
+    """Open the reference pictures of a layout: name -> (h w 4) float32 in 0..1, upright, with opacity.
+
+    Raises:
+        LayoutError: one is missing or is no picture.
+    """
+    pictures = {}
+    for region in layout.regions:
+        if region.reference and region.reference not in pictures:
+            path = reference_path(region.reference, region.phrase)
+            try:
+                with Image.open(path) as image:
+                    upright = ImageOps.exif_transpose(image).convert("RGBA")
+            except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+                raise LayoutError(
+                    f'The region "{region.phrase}" has the reference picture "{region.reference}", which cannot be '
+                    f"opened: {error}."
+                ) from None
+            pictures[region.reference] = torch.from_numpy(np.asarray(upright, np.float32) / 255)
+    return pictures
+
+
+def reference_times(layout: Layout) -> tuple[int, ...]:
+    """When each reference picture was last changed, so that a changed file is read again."""
+    paths = [reference_path(region.reference, region.phrase) for region in layout.regions if region.reference]
+    return tuple(path.stat().st_mtime_ns for path in paths)

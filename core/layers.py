@@ -1,0 +1,202 @@
+"""ComfyUI's own stacks of layers (LAYERS): read as regions, and written from them.
+
+A stack is {"version": 1, "canvas": (width, height), "layers": items}. An item has an image (b h w c), its place x, y,
+w, h in pixels of the canvas, and may have a mask (1 is transparent), z_index, name, opacity, visible, flip_h, flip_v
+and rotation (radians, clockwise about its middle). Equal z_index: the later lies nearer.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from .region import LayoutError, Region, colour_to_rgb, describe
+
+if TYPE_CHECKING:
+    from .layout import Layout
+
+FINEST = 2048  # pixels along the longer side of a mask that is made from a layer
+GREY = (0.5, 0.5, 0.5)  # of a layer that has neither a picture nor a colour
+REFERENCE_SIDE = 512  # pixels of each side of a picture in a batch of references
+PLAIN_SIDE = 64  # the same, where all of them are plain colours
+
+
+def is_layers(value: Any) -> bool:  # noqa: ANN401 - a socket brings anything
+    """Whether a value is a stack of layers."""
+    return isinstance(value, Mapping) and isinstance(value.get("layers"), list | tuple)
+
+
+def canvas_of(document: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Width and height of a stack of layers in pixels, where it says so."""
+    canvas = document.get("canvas")
+    is_pair = isinstance(canvas, list | tuple) and len(canvas) == 2
+    return tuple(canvas) if is_pair and all(type(side) is int and side > 0 for side in canvas) else None
+
+
+def read_layers(document: Mapping[str, Any], width: int, height: int) -> list[dict[str, Any]]:
+    """Read the visible layers of a stack into regions' keys; what lies outside the canvas is cut off.
+
+    Args:
+        document: the stack.
+        width: canvas in pixels where the stack does not say.
+        height: the same.
+
+    Returns:
+        One dictionary per layer, farthest first: "box" in 0..1, "order", "phrase" where it has a name, and where it is
+        partly transparent a "mask" (h w) of the canvas.
+
+    Raises:
+        LayoutError: another version, or a layer that cannot be read.
+    """
+    if document.get("version", 1) != 1:
+        raise LayoutError(f"The connected layers have version {describe(document['version'])}; expected 1.")
+    canvas = canvas_of(document) or (width, height)
+    items = [item for item in document["layers"] if isinstance(item, Mapping) and item.get("visible", True)]
+    regions = []
+    for item in sorted(items, key=lambda item: int(_number(item, "z_index", 0))):
+        for frame in range(len(item["image"]) if isinstance(item.get("image"), Tensor) else 1):
+            region = _read_layer(item, frame, canvas)
+            if region is not None:
+                regions.append(region | {"order": len(regions)})
+    return regions
+
+
+def _number(item: Mapping[str, Any], key: str, default: float) -> float:
+    value = item.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise LayoutError(f'A connected layer has "{key}": {describe(value)}; expected a number.')
+    return value
+
+
+def _read_layer(item: Mapping[str, Any], frame: int, canvas: tuple[int, int]) -> dict[str, Any] | None:
+    """A region's box, mask and phrase; None for a layer of which the canvas shows nothing."""
+    image, x, y = item.get("image"), _number(item, "x", 0), _number(item, "y", 0)
+    own = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else (0, 0)
+    wide, high = (_number(item, key, 0) or side for key, side in zip("wh", own, strict=True))
+    turn = _number(item, "rotation", 0)
+    middle = (x + wide / 2, y + high / 2)
+    half_x = (abs(math.cos(turn)) * wide + abs(math.sin(turn)) * high) / 2
+    half_y = (abs(math.sin(turn)) * wide + abs(math.cos(turn)) * high) / 2
+    x0, x1 = ((middle[0] + side * half_x) / canvas[0] for side in (-1, 1))
+    y0, y1 = ((middle[1] + side * half_y) / canvas[1] for side in (-1, 1))
+    x0, y0, x1, y1 = (min(max(value, 0.0), 1.0) for value in (x0, y0, x1, y1))
+    if x0 >= x1 or y0 >= y1:
+        return None
+    region: dict[str, Any] = {"box": (x0, y0, x1, y1)}
+    opacity = min(max(_number(item, "opacity", 1.0), 0.0), 1.0)
+    alpha = _alpha(item, frame)
+    is_turned = not math.isclose(math.sin(2 * turn), 0, abs_tol=1e-6)
+    if alpha is not None or opacity < 1 or is_turned:
+        alpha = torch.ones(1, 1) if alpha is None else alpha
+        region["mask"] = _placed(opacity * alpha, item, (wide, high), middle, turn, canvas)
+        if not region["mask"].any():
+            return None
+    name = item.get("name")
+    return region | ({"phrase": name.strip()} if isinstance(name, str) and name.strip() else {})
+
+
+def _alpha(item: Mapping[str, Any], frame: int) -> Tensor | None:
+    """How opaque each pixel of a layer's picture is, (h w) in 0..1; None where it is opaque all over."""
+    image, mask = item.get("image"), item.get("mask")
+    alpha = image[frame, ..., 3] if isinstance(image, Tensor) and image.shape[-1] == 4 else None
+    if isinstance(mask, Tensor) and (len(mask) == 1 or frame < len(mask)):
+        opaque = 1 - mask[frame if len(mask) > 1 else 0].float()
+        size = opaque.shape if alpha is None else alpha.shape
+        opaque = F.interpolate(opaque[None, None], size=tuple(size), mode="bilinear")[0, 0]
+        alpha = opaque if alpha is None else alpha * opaque
+    return None if alpha is None or bool((alpha >= 1).all()) else alpha.float().cpu().clamp(0, 1)
+
+
+def _placed(
+    alpha: Tensor,
+    item: Mapping[str, Any],
+    size: tuple[float, float],
+    middle: tuple[float, float],
+    turn: float,
+    canvas: tuple[int, int],
+) -> Tensor:
+    """A layer's opacity (h w) where it lies on the canvas: flipped, scaled, turned and put in its place."""
+    scale = 1 / max(1, math.ceil(max(canvas) / FINEST))
+    picture = Image.fromarray(alpha.numpy().astype(np.float32))
+    if item.get("flip_h"):
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if item.get("flip_v"):
+        picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    picture = picture.resize(tuple(max(1, round(side * scale)) for side in size), Image.Resampling.BILINEAR)
+    if turn:
+        picture = picture.rotate(-math.degrees(turn), Image.Resampling.BILINEAR, expand=True)
+    ground = Image.new("F", tuple(math.ceil(side * scale) for side in canvas))
+    ground.paste(picture, tuple(round(m * scale - side / 2) for m, side in zip(middle, picture.size, strict=True)))
+    return torch.from_numpy(np.array(ground, np.float32)).clamp(0, 1)
+
+
+def write_layers(layout: "Layout", pictures: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Give every region as a layer, painter's order: its reference picture, or its colour.
+
+    Args:
+        layout: what lies where.
+        pictures: (h w 3 or 4) in 0..1 for each region's `reference`; a region without one becomes a plain colour.
+
+    Returns:
+        {"version": 1, "canvas": (width, height), "layers": [...]}. A region with a mask is transparent outside it.
+    """
+    layers = []
+    for order, region in enumerate(layout.sorted_regions()):
+        x0, y0, x1, y1 = pixel_box(layout, region)
+        picture = pictures.get(region.reference)
+        if picture is None:
+            picture = torch.tensor(colour_to_rgb(region.colour) or GREY).expand(y1 - y0, x1 - x0, 3)
+        else:
+            picture = cover(picture, y1 - y0, x1 - x0)
+        item = {"image": picture[None], "type": "raster", "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0}
+        if region.mask is not None:
+            own = region.mask_on(layout.height, layout.width)[y0:y1, x0:x1]
+            item["mask"] = 1 - own[None]
+        layers.append(item | {"name": region.phrase, "z_index": order})
+    return {"version": 1, "canvas": (layout.width, layout.height), "layers": layers}
+
+
+def reference_batch(layout: "Layout", pictures: Mapping[str, Tensor]) -> Tensor:
+    """One square picture for every region, painter's order: its reference picture on white, or its colour, or grey.
+
+    Args:
+        layout: what lies where.
+        pictures: (h w 3 or 4) in 0..1 for each region's `reference`.
+
+    Returns:
+        (n s s 3) float32 in 0..1.
+    """
+    side = REFERENCE_SIDE if any(region.reference in pictures for region in layout.regions) else PLAIN_SIDE
+    squares = []
+    for region in layout.sorted_regions():
+        picture = pictures.get(region.reference)
+        if picture is None:
+            squares.append(torch.tensor(colour_to_rgb(region.colour) or GREY).expand(side, side, 3))
+            continue
+        opaque = picture[..., 3:] if picture.shape[-1] == 4 else 1.0
+        squares.append(cover(picture[..., :3] * opaque + (1 - opaque), side, side))
+    return torch.stack(squares)
+
+
+def cover(picture: Tensor, height: int, width: int) -> Tensor:
+    """Scale a picture (h w c) until it covers a rectangle and cut off evenly what hangs over: (height width c)."""
+    old_height, old_width = picture.shape[:2]
+    factor = max(height / old_height, width / old_width)
+    size = (max(height, round(old_height * factor)), max(width, round(old_width * factor)))
+    scaled = F.interpolate(rearrange(picture, "h w c -> 1 c h w"), size=size, mode="bilinear", antialias=True)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return rearrange(scaled[0, :, top : top + height, left : left + width], "c h w -> h w c")
+
+
+def pixel_box(layout: "Layout", region: Region) -> tuple[int, int, int, int]:
+    """A region's box in whole pixels of the canvas, at least one along each side: x0, y0, x1, y1."""
+    x0, y0, x1, y1 = region.outer_box()
+    left, top = min(round(x0 * layout.width), layout.width - 1), min(round(y0 * layout.height), layout.height - 1)
+    return left, top, max(round(x1 * layout.width), left + 1), max(round(y1 * layout.height), top + 1)

@@ -1,0 +1,143 @@
+"""ComfyUI's graph editor in a browser, with a layout canvas in it, driven the way a person drives it."""
+
+import json
+import time
+from collections.abc import Mapping
+
+WIDTH, HEIGHT = 1500, 1000  # of the page, pixels
+PATIENCE = 90_000  # milliseconds for a page to be there on a busy machine
+BLANK = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "version": 0.4}
+# What the editor shows to a newcomer would lie over the graph.
+CALM = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.WarnBlueprintOverwrite": False,
+    "Comfy.Graph.CanvasInfo": False,
+}
+# The canvas node of the open graph.
+NODE = 'app.graph.nodes.find((node) => node.type === "StageLayoutCanvas")'
+
+
+class Editor:
+    """One page with the graph editor.
+
+    Attributes:
+        page: Playwright's page.
+        problems: what the page's scripts raised.
+    """
+
+    def __init__(self, context, address, rendering):
+        self.address = address
+        self.rendering = rendering
+        self.page = context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.problems = []
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.open()
+
+    def open(self):
+        """Load the page, again where it is loaded already."""
+        # Both renderings share the server's settings, so they are set anew before each load.
+        settings = CALM | {"Comfy.VueNodes.Enabled": self.rendering == "vue"}
+        assert self.page.request.post(f"{self.address}/settings", data=settings).ok
+        self.page.goto(self.address)
+        ready = 'app?.extensionManager && LiteGraph?.registered_node_types["StageLayoutCanvas"]'
+        # An editor that is ready has loaded a workflow of its own, which would otherwise come after the test's.
+        self.page.wait_for_function(
+            f"window.app && window.LiteGraph && !!({ready}) && !!app.extensionManager.workflow.activeWorkflow",
+        )
+
+    def load(self, workflow: Mapping = BLANK):
+        """Open a workflow in the editor."""
+        self.page.evaluate("(workflow) => app.loadGraphData(workflow)", workflow)
+        self.show()
+
+    def add_canvas(self, value=None):
+        """Start a new workflow with one canvas in it."""
+        self.load()
+        self.page.evaluate(
+            "(value) => { const node = LiteGraph.createNode('StageLayoutCanvas'); app.graph.add(node);"
+            " if (value !== null) node.widgets[0].value = value }",
+            value,
+        )
+        self.show()
+        # The graph editor notes a step for its undo whenever the mouse is let go anywhere.
+        self.page.evaluate("() => { window.dispatchEvent(new MouseEvent('mouseup')) }")
+
+    def show(self):
+        """Bring the canvas node into view, as large as it is."""
+        if self.page.evaluate(f"!!{NODE}"):
+            self.bring(NODE)
+
+    def show_inside(self):
+        """The same in a subgraph that is open."""
+        self.bring("app.canvas.graph.nodes[0]")
+
+    def bring(self, node):
+        """Bring a canvas node into view."""
+        self.page.evaluate(
+            f"() => {{ const [x, y] = {node}.pos; app.canvas.ds.scale = 1; app.canvas.ds.offset = [130 - x, 130 - y];"
+            " app.canvas.setDirty(true, true) }"
+        )
+        self.page.locator(".stage-surface:visible").wait_for()
+        self.settle()
+
+    def settle(self):
+        """Wait until the surface has stopped moving and the canvas has been drawn."""
+        last = None
+        for _ in range(50):
+            place = self.page.locator(".stage-surface").bounding_box()
+            if place == last:
+                return
+            last = place
+            time.sleep(0.15)
+
+    @property
+    def text(self):
+        """The value of the widget."""
+        return self.page.evaluate(f"{NODE}.widgets.find((widget) => widget.name === 'layout').value")
+
+    @property
+    def layout(self):
+        """The value of the widget, read."""
+        return json.loads(self.text)
+
+    @property
+    def phrases(self):
+        """The phrases in the list, nearest first."""
+        return self.page.locator(".stage-row .stage-phrase").evaluate_all("(all) => all.map((each) => each.value)")
+
+    def at(self, x, y):
+        """Where a pixel of the layout's canvas is on the page."""
+        place = self.page.locator(".stage-surface").bounding_box()
+        found = self.page.evaluate(
+            "([x, y]) => { const surface = document.querySelector('.stage-surface').stageSurface;"
+            " const { view, size } = surface; return [(x * view.scale + view.x) / size[0],"
+            " (y * view.scale + view.y) / size[1]] }",
+            [x, y],
+        )
+        return place["x"] + found[0] * place["width"], place["y"] + found[1] * place["height"]
+
+    def drag(self, *points, steps=4):
+        """Press the mouse at the first of some pixels of the layout's canvas, and let go at the last."""
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=steps)
+        self.page.mouse.up()
+
+    def press(self, *keys):
+        """Press keys, with the surface in focus."""
+        self.page.locator(".stage-surface").focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def draw(self, phrase, x0, y0, x1, y1):
+        """Draw a box and name it, without anything but a mouse and a keyboard."""
+        self.press("b")
+        self.drag((x0, y0), (x1, y1))
+        self.page.keyboard.type(phrase)
+        self.page.keyboard.press("Enter")
+
+    def tool(self, name):
+        """Press a button of the bar."""
+        self.page.locator(f'.stage-toolbar [data-command="{name}"]').click()

@@ -1,0 +1,124 @@
+// Gives the node StageLayoutCanvas its editor in the place of the text box that holds the layout.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { Places } from "./layout_canvas/places.js";
+import { LayoutCanvas } from "./layout_canvas/widget.js";
+
+const NODE = "StageLayoutCanvas";
+const INPUT = "layout";
+const WIDGET = "STAGE_LAYOUT_CANVAS";
+const SIZE = [680, 720]; // of a new node
+const DRAWINGS = ["StageLayoutPreview", "StageLayoutScore"]; // what they show has boxes of its own
+const LEAST_HEIGHT = 380;
+const PAUSE_MILLISECONDS = 500; // after which typing counts as done
+const FOLDER = "stagecraft"; // below ComfyUI's input folder, for reference pictures
+
+const places = new Places(() => app.canvas?.graph);
+
+function addStyle() {
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = new URL("./layout_canvas/style.css", import.meta.url).href;
+  document.head.append(link);
+}
+
+async function upload(file) {
+  const body = new FormData();
+  // A pasted picture is always called image.png; the time keeps them apart.
+  const name = file.name && file.name !== "image.png" ? file.name : `pasted-${Date.now()}.png`;
+  body.append("image", file, name);
+  body.append("subfolder", FOLDER);
+  body.append("type", "input");
+  const response = await api.fetchApi("/upload/image", { method: "POST", body });
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  const kept = await response.json();
+  return kept.subfolder ? `${kept.subfolder}/${kept.name}` : kept.name;
+}
+
+function urlOf({ filename, subfolder = "", type = "output" }) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+}
+
+/** The type of a node that has run; in a subgraph it is called "the subgraph's number:its own". */
+function typeOf(name) {
+  let graph = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+  let node = null;
+  for (const id of String(name).split(":")) {
+    node = graph?.getNodeById(/^\d+$/.test(id) ? Number(id) : id);
+    graph = node?.subgraph;
+  }
+  return node?.comfyClass ?? node?.type;
+}
+
+/** Lets ComfyUI notice a step, so that it is saved and can be undone with the graph. */
+function noteStep() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  if (tracker?.captureCanvasState) tracker.captureCanvasState();
+  else tracker?.checkState?.();
+}
+
+function addCanvas(node, name, [, { default: text = "" } = {}]) {
+  let widget = null;
+  let pause = null;
+  const canvas = new LayoutCanvas({
+    changed: (goesOn) => {
+      widget?.callback?.(canvas.value);
+      // A word is one step for the graph too, not one for every letter.
+      clearTimeout(pause);
+      if (goesOn) pause = setTimeout(noteStep, PAUSE_MILLISECONDS);
+      else noteStep();
+    },
+    upload,
+    urlOf,
+    // Over the canvas the wheel still zooms the graph, as everywhere else on a node.
+    wheel: (event) => {
+      if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
+    },
+  });
+  canvas.value = text;
+  widget = node.addDOMWidget(name, WIDGET, canvas.element, {
+    getValue: () => canvas.value,
+    setValue: (text) => {
+      canvas.value = text;
+    },
+    getMinHeight: () => LEAST_HEIGHT,
+    hideOnZoom: false,
+    margin: 6,
+  });
+  const { onAdded, onExecuted, onRemoved } = node;
+  node.onAdded = function () {
+    places.enter(canvas, node);
+    return onAdded?.apply(this, arguments);
+  };
+  node.onExecuted = function (output) {
+    canvas.takeOutput(output);
+    return onExecuted?.apply(this, arguments);
+  };
+  node.onRemoved = function () {
+    clearTimeout(pause);
+    places.leave(canvas);
+    return onRemoved?.apply(this, arguments);
+  };
+  return { widget, minWidth: SIZE[0], minHeight: SIZE[1] };
+}
+
+app.registerExtension({
+  name: "Stagecraft.LayoutCanvas",
+  getCustomWidgets: () => ({ [WIDGET]: addCanvas }),
+  beforeRegisterNodeDef(_, definition) {
+    if (definition.name !== NODE) return;
+    const input = definition.input.required?.[INPUT] ?? definition.input.optional?.[INPUT];
+    // It stays a text for links and for the server; only what is shown for it is another thing.
+    if (input) input[1] = { ...input[1], widgetType: WIDGET };
+  },
+  setup() {
+    addStyle();
+    app.canvas?.canvas?.addEventListener("litegraph:set-graph", () => places.settle());
+    api.addEventListener("executed", ({ detail }) => {
+      const images = detail?.output?.images;
+      if (!images?.length || detail.output.animated?.some(Boolean) || DRAWINGS.includes(typeOf(detail.node))) return;
+      for (const canvas of places.canvases) canvas.pictures.showResult(images, detail.prompt_id);
+    });
+  },
+});

@@ -1,0 +1,140 @@
+// Reads layouts of others: our own JSON, COCO, GLIGEN-style boxes and ComfyUI's own bounding boxes.
+
+import {
+  boundsOf,
+  decodeRuns,
+  emptyPixels,
+  fillPolygon,
+  maskSize,
+  pixelsOfRuns,
+  warpPixels,
+  writeMask,
+} from "./masks.js";
+import { addRegion, LayoutTextError, layoutOf } from "./state.js";
+
+const GRID = 1000; // elements of ComfyUI's box editor count from 0 to this along each side
+const NAMES = ["phrase", "text", "label", "name", "desc", "caption", "category"];
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isBox = (value) => Array.isArray(value) && value.length === 4 && value.every(Number.isFinite);
+
+/**
+ * Brings a text of any known kind into a layout.
+ *
+ * A layout of our own takes the place of the present one. Boxes of others are added in front of it; where nothing is
+ * drawn yet, the canvas takes the size that they come with.
+ */
+export function importText(text, layout) {
+  let data;
+  try {
+    data = JSON.parse(text);
+  } catch (error) {
+    throw new LayoutTextError(`This file is not valid JSON: ${error.message}`);
+  }
+  if (isObject(data) && Array.isArray(data.regions)) {
+    return layoutOf({ width: layout.width, height: layout.height, ...data });
+  }
+  const { size, places } = isObject(data) && Array.isArray(data.annotations) ? readCoco(data) : readBoxes(data, layout);
+  let result = layout.regions.length || !size ? layout : { ...layout, ...size };
+  // Larger things are laid behind smaller ones, because these formats know no order.
+  const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
+  for (const place of places(result).sort((a, b) => area(b) - area(a))) result = addRegion(result, place)[0];
+  if (result.regions.length === layout.regions.length) throw new LayoutTextError("There is no box in this file.");
+  return result;
+}
+
+/** COCO: boxes in pixels of the first picture that has annotations, segmentations as polygons or runs. */
+function readCoco(data) {
+  const images = Array.isArray(data.images) ? data.images : [];
+  const image = images.find(({ id }) => data.annotations.some((each) => each.image_id === id)) ?? images[0];
+  if (!image || !(image.width > 0 && image.height > 0)) {
+    throw new LayoutTextError('This COCO file has no picture with a width and a height in "images".');
+  }
+  const { width, height } = image;
+  const names = new Map((data.categories ?? []).map(({ id, name }) => [id, String(name)]));
+  const own = data.annotations.filter((each) => each.image_id === undefined || each.image_id === image.id);
+  const places = (layout) =>
+    own.map((annotation) => {
+      const phrase = String(annotation.caption ?? names.get(annotation.category_id) ?? "");
+      const mask = readSegmentation(annotation.segmentation, width, height, layout);
+      if (mask) return { phrase, mask: writeMask(mask), box: boundsOf(mask) };
+      if (!isBox(annotation.bbox))
+        throw new LayoutTextError("A COCO annotation has neither a bbox nor a segmentation.");
+      const [x, y, w, h] = annotation.bbox;
+      return { phrase, box: onCanvas([x / width, y / height, (x + w) / width, (y + h) / height]) };
+    });
+  return { size: { width: Math.round(width), height: Math.round(height) }, places };
+}
+
+/** Pixels as fine as the editor's own masks, or null where there is no segmentation or nothing in it. */
+function readSegmentation(segmentation, width, height, layout) {
+  const size = maskSize(layout.width, layout.height);
+  const pixels = emptyPixels(size.width, size.height);
+  if (Array.isArray(segmentation) && segmentation.length) {
+    for (const polygon of segmentation)
+      fillPolygon(
+        pixels,
+        polygon.map((value, i) => value / (i % 2 ? height : width)),
+      );
+  } else if (isObject(segmentation) && Array.isArray(segmentation.size)) {
+    const [rows, columns] = segmentation.size;
+    const runs = typeof segmentation.counts === "string" ? decodeRuns(segmentation.counts) : segmentation.counts;
+    const whole = [0, 0, 1, 1];
+    return warpPixels(pixelsOfRuns(runs, columns, rows), whole, whole, size.width, size.height);
+  }
+  return pixels.data.includes(1) ? pixels : null;
+}
+
+/** Everything else: lists of boxes with or without names, GLIGEN's phrases and locations, ComfyUI's boxes. */
+function readBoxes(data, layout) {
+  const phrases = isObject(data) ? (data.phrases ?? data.gligen_phrases ?? data.labels) : null;
+  const list = isObject(data)
+    ? (data.boxes ?? data.locations ?? data.gligen_boxes ?? data.bboxes ?? data.elements ?? [data])
+    : data;
+  if (!Array.isArray(list)) throw new LayoutTextError("This JSON holds neither a layout nor boxes.");
+  // ComfyUI's editor puts the boxes of every frame into a list of their own; a layout is one frame.
+  const boxes = list.length === 1 && Array.isArray(list[0]) && !isBox(list[0]) ? list[0] : list;
+  const canvas =
+    isObject(data) && data.width > 0 && data.height > 0 ? { width: data.width, height: data.height } : null;
+  const { width, height } = canvas ?? layout;
+  const plain = boxes
+    .map((box) => (isObject(box) ? (box.box ?? box.location) : box))
+    .filter(isBox)
+    .flat();
+  // GLIGEN counts in shares of the picture, its relatives in pixels; only pixels pass 1.
+  const inPixels = plain.some((value) => value > 1);
+  const places = () =>
+    boxes.map((box, i) => ({
+      phrase: nameOf(box, phrases?.[i]),
+      box: onCanvas(readBox(box, width, height, inPixels)),
+    }));
+  return { size: canvas, places };
+}
+
+function readBox(box, width, height, inPixels) {
+  const corners = isObject(box) ? (box.box ?? box.location) : box;
+  if (isBox(corners)) {
+    return inPixels ? corners.map((value, i) => value / (i % 2 ? height : width)) : corners;
+  }
+  if (isObject(box) && isBox(box.bbox)) {
+    const [top, left, bottom, right] = box.bbox.map((value) => value / GRID);
+    return [left, top, right, bottom];
+  }
+  if (isObject(box) && isBox([box.x, box.y, box.width, box.height])) {
+    return [box.x / width, box.y / height, (box.x + box.width) / width, (box.y + box.height) / height];
+  }
+  throw new LayoutTextError("A box has no known form; expected x0 y0 x1 y1, or x, y, width and height in pixels.");
+}
+
+function nameOf(box, phrase) {
+  const sources = isObject(box) ? [isObject(box.metadata) ? box.metadata : {}, box] : [];
+  const found = sources
+    .flatMap((source) => NAMES.map((name) => source[name]))
+    .find((name) => typeof name === "string" && name.trim());
+  return String(phrase ?? found ?? "").trim();
+}
+
+function onCanvas(box) {
+  const [x0, y0, x1, y1] = box.map((value) => Math.round(Math.min(Math.max(value, 0), 1) * 1e6) / 1e6);
+  if (!(x0 < x1 && y0 < y1)) throw new LayoutTextError(`The box ${box.join(" ")} has no area on the canvas.`);
+  return [x0, y0, x1, y1];
+}

@@ -1,0 +1,282 @@
+// The drawing surface: an element that turns the pointer and the keyboard into edits and shows them.
+
+import { element, keepKeys } from "./dom.js";
+import { draw } from "./drawing.js";
+import { contains, cursorOf, fitView, handleAt, zoomView } from "./geometry.js";
+import { startGesture } from "./gestures.js";
+import { handleKey } from "./keyboard.js";
+import { readMask } from "./masks.js";
+import { boxOf } from "./state.js";
+
+const REACH = 7; // pixels of the screen around a handle that still take it
+const SHARPEST = 3; // canvas pixels to one pixel of the page
+
+export class Surface {
+  /** @param actions what the keyboard can ask for beyond the editor: {name, paste, help} */
+  constructor(editor, actions) {
+    Object.assign(this, { editor, actions, hover: null, guides: null, draft: null, pointer: null, stroke: null });
+    this.size = [0, 0];
+    this.view = { scale: 1, x: 0, y: 0 };
+    this.isFitted = true;
+    this.gesture = null;
+    this.canvas = element("canvas", { class: "stage-picture" });
+    this.context = this.canvas.getContext("2d");
+    this.element = keepKeys(element("div", { class: "stage-surface", tabindex: 0, role: "application" }, this.canvas));
+    this.element.setAttribute("aria-roledescription", "layout canvas");
+    this.element.stageSurface = this; // a way in for the console and the tests
+    this.listenToPointer();
+    this.element.addEventListener("keydown", (event) => handleKey(event, this));
+    this.element.addEventListener("keyup", (event) => event.key === " " && this.setPanning(false));
+    this.element.addEventListener("blur", () => this.setPanning(false));
+    this.resizes = new ResizeObserver(() => this.resize());
+    this.themes = new MutationObserver(() => this.readTheme());
+    this.connect();
+    editor.listen((kinds) => {
+      if (kinds.has("layout") || kinds.has("selection")) this.describe();
+      if (kinds.has("layout") || kinds.has("view") || kinds.has("text")) this.refit();
+      if (kinds.has("tool")) this.setCursor();
+      this.request();
+    });
+    this.describe();
+  }
+
+  /** Watches the page; again after `disconnect`, where a node comes back. */
+  connect() {
+    this.resizes.observe(this.element);
+    for (const watched of [document.documentElement, document.body]) {
+      this.themes.observe(watched, { attributes: true, attributeFilter: ["style", "class"] });
+    }
+  }
+
+  disconnect() {
+    this.resizes.disconnect();
+    this.themes.disconnect();
+  }
+
+  // Showing
+
+  /** Asks for one drawing before the next frame, however many changes come until then. */
+  request() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    if (!this.size[0] || !this.size[1]) return;
+    if (!this.theme) this.readTheme();
+    const scale = this.sharpness ?? 1;
+    const [wide, tall] = this.size.map((side) => Math.max(1, Math.round(side * scale)));
+    if (this.canvas.width !== wide || this.canvas.height !== tall) {
+      this.canvas.width = wide;
+      this.canvas.height = tall;
+    }
+    this.context.setTransform(scale, 0, 0, scale, 0, 0);
+    draw(this.context, this);
+  }
+
+  /** Pixels of the canvas per pixel of the page: the screen's, times the zoom of the graph. */
+  sharpen() {
+    const zoom = this.element.clientWidth ? this.element.getBoundingClientRect().width / this.element.clientWidth : 1;
+    // In halves, so that a slow zoom does not make a new canvas at every step.
+    const sharpness = Math.min(SHARPEST, Math.max(1, Math.ceil(window.devicePixelRatio * zoom * 2) / 2));
+    if (sharpness !== this.sharpness) {
+      this.sharpness = sharpness;
+      this.request();
+    }
+  }
+
+  resize() {
+    this.size = [this.element.clientWidth, this.element.clientHeight];
+    this.sharpen();
+    this.refit();
+    this.request();
+  }
+
+  refit() {
+    const { width, height } = this.editor.layout;
+    if (this.shape !== `${width} ${height}`) this.isFitted = true;
+    this.shape = `${width} ${height}`;
+    if (this.isFitted && this.size[0]) this.view = fitView(width, height, ...this.size);
+  }
+
+  fit() {
+    this.isFitted = true;
+    this.refit();
+    this.request();
+  }
+
+  zoom(factor, at = [this.size[0] / 2, this.size[1] / 2]) {
+    const { width, height } = this.editor.layout;
+    const fitted = fitView(width, height, ...this.size);
+    this.view = zoomView(this.view, factor, at, fitted.scale * 0.5);
+    this.isFitted = false;
+    this.request();
+  }
+
+  readTheme() {
+    const style = getComputedStyle(this.element);
+    const read = (name) => style.getPropertyValue(name).trim();
+    this.theme = {
+      sheet: read("--stage-sheet"),
+      grid: read("--stage-grid"),
+      line: read("--stage-edge"),
+      accent: read("--stage-accent"),
+      font: style.fontFamily,
+    };
+    this.request();
+  }
+
+  /** What a screen reader says of the canvas. */
+  describe() {
+    const { layout, region } = this.editor;
+    const count = `${layout.regions.length} region${layout.regions.length === 1 ? "" : "s"}`;
+    const box = this.editor.pixelBox(region)?.map(Math.round);
+    const place = box ? `, from ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]} pixels` : "";
+    const chosen = region ? ` Selected: ${region.phrase || "unnamed"}${place}.` : "";
+    this.element.setAttribute(
+      "aria-label",
+      `Layout canvas, ${layout.width} by ${layout.height} pixels, ${count}.${chosen} Press ? for the keys.`,
+    );
+  }
+
+  // The pointer
+
+  listenToPointer() {
+    const { element: surface } = this;
+    surface.addEventListener("pointerenter", () => this.sharpen());
+    surface.addEventListener("pointerdown", (event) => this.press(event));
+    surface.addEventListener("pointermove", (event) => this.move(event));
+    surface.addEventListener("pointerup", (event) => this.release(event));
+    surface.addEventListener("pointercancel", () => this.cancel());
+    surface.addEventListener("pointerleave", () => {
+      if (this.gesture) return;
+      this.pointer = this.hover = null;
+      this.request();
+    });
+    surface.addEventListener("contextmenu", (event) => event.preventDefault());
+    surface.addEventListener("dblclick", () => this.editor.region && this.actions.name());
+    surface.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+  }
+
+  /** A point of the page on the surface, whatever the graph's zoom. */
+  screenPoint(event) {
+    const place = this.element.getBoundingClientRect();
+    const zoom = place.width / this.element.clientWidth || 1;
+    return [(event.clientX - place.left) / zoom, (event.clientY - place.top) / zoom];
+  }
+
+  /** A point of the surface in pixels of the canvas. */
+  canvasPoint([x, y]) {
+    return [(x - this.view.x) / this.view.scale, (y - this.view.y) / this.view.scale];
+  }
+
+  get reach() {
+    return REACH / this.view.scale;
+  }
+
+  /** The brush's radius in pixels of the canvas. */
+  get radius() {
+    return (this.editor.brush * Math.max(this.editor.layout.width, this.editor.layout.height)) / 512;
+  }
+
+  press(event) {
+    if (event.button > 1 || this.gesture) return;
+    this.element.focus({ preventScroll: true });
+    this.element.setPointerCapture(event.pointerId);
+    this.sharpen();
+    const screen = this.screenPoint(event);
+    this.gesture = startGesture(this, event, screen, this.canvasPoint(screen));
+    this.request();
+  }
+
+  move(event) {
+    const screen = this.screenPoint(event);
+    this.pointer = this.canvasPoint(screen);
+    if (this.gesture) {
+      this.gesture.move(this.pointer, event, screen);
+    } else {
+      this.hover = this.regionAt(this.pointer)?.key ?? null;
+      this.setCursor();
+    }
+    this.request();
+  }
+
+  release(event) {
+    const gesture = this.gesture;
+    if (!gesture) return;
+    this.gesture = this.guides = this.draft = null;
+    gesture.end(this.canvasPoint(this.screenPoint(event)), event);
+    this.stroke = null;
+    this.setCursor();
+    this.request();
+  }
+
+  /** Ends a gesture as if it had not been; true where there was one. */
+  cancel() {
+    if (!this.gesture) return false;
+    this.gesture = this.guides = this.draft = this.stroke = null;
+    this.editor.preview(this.editor.history.state);
+    return true;
+  }
+
+  wheel(event) {
+    if (event.ctrlKey || event.metaKey) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.zoom(Math.exp(-event.deltaY / 300), this.screenPoint(event));
+    } else {
+      this.actions.wheel(event);
+    }
+  }
+
+  setPanning(isPanning) {
+    this.isPanning = isPanning;
+    this.setCursor();
+  }
+
+  setCursor() {
+    const handle = this.pointer && this.handleAt(this.pointer);
+    let cursor = "crosshair";
+    if (this.isPanning) cursor = "grab";
+    else if (this.editor.tool === "brush" || this.editor.tool === "eraser") cursor = "none";
+    else if (handle) cursor = cursorOf(handle);
+    else if (this.editor.tool === "select" && this.hover !== null) cursor = "move";
+    this.element.style.cursor = cursor;
+  }
+
+  // What lies where
+
+  /** The handle of the selected region at a point (canvas pixels), or null. */
+  handleAt(point) {
+    const { region, tool } = this.editor;
+    if (!region || region.hidden || region.locked || tool !== "select") return null;
+    const box = this.editor.pixelBox(region);
+    return box && handleAt(box, point, this.reach);
+  }
+
+  /** The nearest region at a point; `below` names one to look behind. */
+  regionAt(point, below = null) {
+    const { layout } = this.editor;
+    const share = [point[0] / layout.width, point[1] / layout.height];
+    const hit = layout.regions
+      .filter((region) => !region.hidden && !region.locked && this.isInside(region, point, share))
+      .reverse();
+    const at = hit.findIndex((region) => region.key === below);
+    return hit[(at + 1) % hit.length] ?? null;
+  }
+
+  isInside(region, point, share) {
+    const { layout } = this.editor;
+    const pixels = readMask(region.mask, layout.width, layout.height);
+    if (pixels) {
+      const [x, y] = [Math.floor(share[0] * pixels.width), Math.floor(share[1] * pixels.height)];
+      if (x < 0 || y < 0 || x >= pixels.width || y >= pixels.height) return false;
+      const isSelected = region.key === this.editor.selected;
+      return pixels.data[y * pixels.width + x] === 1 || (isSelected && contains(boxOf(region, layout), share));
+    }
+    const box = this.editor.pixelBox(region);
+    return box !== null && contains(box, point);
+  }
+}

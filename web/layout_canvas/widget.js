@@ -1,0 +1,286 @@
+// Puts the editor together: one element to show, one text to keep.
+
+import { element, icon, keepKeys } from "./dom.js";
+import { Editor } from "./editor.js";
+import { importText } from "./import.js";
+import { handleKey } from "./keyboard.js";
+import { List } from "./list.js";
+import { Pictures } from "./pictures.js";
+import { LayoutTextError, toData } from "./state.js";
+import { Surface } from "./surface.js";
+import { openHelp, Toolbar } from "./toolbar.js";
+
+const NOTICE_SECONDS = 6;
+const isField = (target) => target.matches?.("input:not([type=range]):not([type=color]), textarea, select");
+
+export class LayoutCanvas {
+  /** @param host {changed(goesOn), upload(file), urlOf(image), wheel(event)} */
+  constructor(host) {
+    this.editor = new Editor(host);
+    this.pictures = new Pictures(this.editor, host);
+    this.surface = new Surface(this.editor, {
+      name: () => this.list.focusName(),
+      help: () => openHelp(this.main, () => this.focus()),
+      toggleResult: () => {
+        this.editor.shows.result = !this.editor.shows.result;
+        this.editor.tell("view", "tool");
+      },
+      wheel: (event) => host.wheel(event),
+    });
+    this.list = new List(this.editor, this.pictures, { focus: () => this.focus() });
+    this.toolbar = new Toolbar(this.editor, this.surface, this.menuEntries());
+    this.status = element("div", { class: "stage-status", role: "status", "aria-live": "polite" });
+    this.main = element(
+      "div",
+      { class: "stage-main" },
+      element("div", { class: "stage-left" }, this.surface.element, this.status),
+      this.list.element,
+    );
+    // The second class is ComfyUI's own: the Vue rendering gives such a widget all the height that the node has. The
+    // empty title keeps the input's long tooltip from following the mouse over the canvas.
+    this.element = element(
+      "div",
+      { class: "stage-canvas widget-expands", role: "group", "aria-label": "Layout canvas", title: "" },
+      this.toolbar.element,
+      this.main,
+    );
+    this.editor.listen((kinds) => this.update(kinds));
+    this.listen();
+    this.update(new Set(["text", "layout"]));
+  }
+
+  /** The text that the node keeps and the server gets. */
+  get value() {
+    return this.editor.text;
+  }
+
+  set value(text) {
+    if (text !== this.editor.text) this.editor.read(String(text ?? ""));
+  }
+
+  focus() {
+    this.surface.element.focus({ preventScroll: true });
+  }
+
+  connect() {
+    this.surface.connect();
+  }
+
+  disconnect() {
+    this.surface.disconnect();
+    clearTimeout(this.timer);
+  }
+
+  /** Goes on where the canvas of the same node stopped, as after an undo of the graph. */
+  inherit({ editor }) {
+    const { tool, brush, result, picture, offer, shows } = editor;
+    Object.assign(this.editor, { tool, brush, result, picture, offer, shows });
+    this.editor.tell("tool", "view");
+  }
+
+  /** Takes what the node sent after a run. */
+  takeOutput(output) {
+    if (!output) return;
+    if (output.stage_image?.length) this.pictures.showConnected(output.stage_image[0]);
+    else this.editor.picture = null;
+    this.editor.offer = output.stage_start?.length ? String(output.stage_start[0]) : null;
+    if (output.stage_warnings?.length) this.editor.say(String(output.stage_warnings[0]));
+    this.editor.tell("view", "tool");
+  }
+
+  listen() {
+    const root = this.element;
+    // The graph editor must neither drag the node nor read keys while somebody draws.
+    for (const name of ["pointerdown", "pointermove", "pointerup"])
+      root.addEventListener(name, (event) => event.stopPropagation());
+    root.addEventListener("keydown", (event) => this.key(event));
+    root.addEventListener("paste", (event) => this.paste(event));
+    root.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    root.addEventListener("drop", (event) => this.drop(event));
+  }
+
+  key(event) {
+    const isCommand = event.ctrlKey || event.metaKey;
+    if (isField(event.target)) {
+      if (event.key === "Escape") this.focus();
+      if (!isCommand) event.stopPropagation();
+    } else if (!this.surface.element.contains(event.target)) {
+      // A button that has the focus keeps the keys that press it or leave it.
+      if (["Enter", " ", "Tab"].includes(event.key) || event.key.startsWith("Arrow")) event.stopPropagation();
+      else handleKey(event, this.surface);
+    }
+  }
+
+  paste(event) {
+    const image = [...(event.clipboardData?.files ?? [])].find((file) => file.type.startsWith("image/"));
+    if (!image && isField(event.target)) return event.stopPropagation();
+    event.preventDefault();
+    event.stopPropagation();
+    if (image) this.useImage(image, this.editor.region);
+    else this.import(event.clipboardData?.getData("text") ?? "");
+  }
+
+  async drop(event) {
+    const file = event.dataTransfer?.files?.[0];
+    if (!file) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const below = this.surface.regionAt(this.surface.canvasPoint(this.surface.screenPoint(event)));
+    if (file.type.startsWith("image/")) this.useImage(file, below ?? this.editor.region);
+    else this.import(await file.text());
+  }
+
+  useImage(file, region) {
+    if (region) this.pictures.useReference(region.key, file);
+    else this.editor.say("Select the region that the picture belongs to, then paste it again.");
+  }
+
+  import(text) {
+    try {
+      const before = this.editor.layout.regions.length;
+      this.editor.commit(importText(text, this.editor.layout), { select: null });
+      this.editor.tell("view");
+      this.editor.say(
+        `Imported: ${this.editor.layout.regions.length} regions now, ${before} before. Undo brings them back.`,
+      );
+    } catch (error) {
+      if (!(error instanceof LayoutTextError) && !(error instanceof TypeError)) throw error;
+      this.editor.say(
+        error instanceof LayoutTextError
+          ? error.message
+          : "This file has not the form of a layout, of COCO or of boxes.",
+      );
+    }
+  }
+
+  menuEntries() {
+    const { editor } = this;
+    const text = () => JSON.stringify(toData(editor.layout), null, 1);
+    return [
+      {
+        text: "Import…",
+        hint: "A layout's JSON, COCO annotations, GLIGEN-style or ComfyUI's bounding boxes",
+        isShown: () => true,
+        act: () => this.chooseImport(),
+      },
+      {
+        text: "Export as JSON",
+        hint: "Saves the layout as a file",
+        isShown: () => editor.problem === null,
+        act: () => save("layout.json", text()),
+      },
+      {
+        text: "Copy as JSON",
+        hint: "Puts the layout into the clipboard",
+        isShown: () => editor.problem === null && Boolean(navigator.clipboard),
+        act: () => navigator.clipboard.writeText(text()),
+      },
+      {
+        text: "Take over the connected layout",
+        hint: "Draws on with what came in at “start” or “boxes” in the last run",
+        isShown: () => Boolean(editor.offer),
+        act: () => this.import(editor.offer),
+      },
+      {
+        text: "Canvas size from the picture",
+        hint: "Takes the size of the connected picture",
+        isShown: () => Boolean(editor.picture),
+        act: () => editor.resize(editor.picture.naturalWidth, editor.picture.naturalHeight),
+      },
+      {
+        text: "Clear all regions",
+        hint: "Undo brings them back",
+        isShown: () => editor.layout.regions.length > 0,
+        act: () => editor.commit({ ...editor.layout, regions: [] }),
+      },
+    ];
+  }
+
+  chooseImport() {
+    const input = element("input", { type: "file", accept: ".json,application/json" });
+    input.addEventListener("change", async () => input.files[0] && this.import(await input.files[0].text()));
+    input.click();
+  }
+
+  update(kinds) {
+    if (kinds.has("notice")) {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.editor.say(""), NOTICE_SECONDS * 1000);
+      if (!this.editor.notice) clearTimeout(this.timer);
+    }
+    if (kinds.has("text") || kinds.has("layout")) this.showProblem();
+    if (!kinds.has("drag")) this.showStatus();
+  }
+
+  showStatus() {
+    const { notice, warnings, layout } = this.editor;
+    const [worst] = warnings;
+    const count = layout.regions.length;
+    const text =
+      notice || worst?.text || `${count} region${count === 1 ? "" : "s"} on ${layout.width} × ${layout.height} pixels`;
+    if (this.status.dataset.text === text) return;
+    this.status.dataset.text = text;
+    this.status.classList.toggle("is-warning", !notice && Boolean(worst) && count > 0);
+    const words = element("span", { text });
+    const more =
+      !notice && warnings.length > 1
+        ? element("span", { class: "stage-faint", text: `and ${warnings.length - 1} more` })
+        : null;
+    this.status.replaceChildren(
+      ...(!notice && worst && count ? [icon("warning")] : []),
+      words,
+      ...(more ? [more] : []),
+    );
+    this.status.title = notice || warnings.map((warning) => warning.text).join("\n");
+  }
+
+  /** Says what is wrong with a text that is no layout, keeps it, and offers the ways out. */
+  showProblem() {
+    const { problem } = this.editor;
+    if (problem === this.shownProblem) return;
+    this.shownProblem = problem;
+    this.trouble?.remove();
+    this.element.classList.toggle("has-problem", problem !== null);
+    if (problem === null) return;
+    const text = element("textarea", {
+      "aria-label": "The text of the layout",
+      spellcheck: "false",
+      value: this.editor.text,
+    });
+    const act = (label, onclick, kind = "") =>
+      keepKeys(element("button", { type: "button", class: `stage-action ${kind}`, text: label, onclick }));
+    const retry = () => {
+      this.shownProblem = undefined;
+      this.editor.read(text.value);
+      this.editor.host.changed(false);
+    };
+    this.trouble = element(
+      "div",
+      { class: "stage-trouble", role: "alert" },
+      element("h2", { text: "This text cannot be shown as a layout" }),
+      element("p", { text: problem }),
+      element("p", {
+        class: "stage-faint",
+        text: "It is kept as it is, and the node still receives it. Correct it here, or start anew.",
+      }),
+      text,
+      element(
+        "div",
+        { class: "stage-actions" },
+        act("Try again", retry, "is-main"),
+        act("Start anew", () => this.editor.startAnew()),
+      ),
+    );
+    this.main.append(this.trouble);
+  }
+}
+
+function save(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}

@@ -1,29 +1,280 @@
-"""Cross-attention maps of phrases."""
+"""Softmax attention of chosen tokens at chosen places of a U-Net: what a host records, and what the energies read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import einsum, rearrange, reduce
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .masks import resample_by_area
+
+DOWN, MIDDLE, UP = "down", "middle", "up"
+CROSS, SELF = "cross", "self"
+
+MIDDLE_AND_FIRST_UP = "middle and first up"
+QUARTER, HALF = "quarter of the latent", "half of the latent"
+FIRST_DOWN = "first of each down stage"
+PLACES = (MIDDLE_AND_FIRST_UP, QUARTER, HALF, FIRST_DOWN)
+SHARES = {QUARTER: 4, HALF: 2}  # how many times smaller than the latent a grid's sides are
 
 
-def phrase_attention(q: Tensor, k: Tensor, heads: int, columns: Tensor) -> Tensor:
-    """Attention that every position pays to some tokens: the mean over heads and tokens of softmax(q k^T / sqrt(d)).
+@dataclass(frozen=True)
+class Site:
+    """Where an attention happens, the same in every host for the same network.
+
+    Attributes:
+        part: "down", "middle" or "up".
+        number: 0, 1, ... among the attentions of this stream in this part, in the order of evaluation.
+        stream: "cross" (to the prompt) or "self" (to the picture).
+        grid: rows and columns of the queries.
+    """
+
+    part: str
+    number: int
+    stream: str
+    grid: tuple[int, int]
+
+
+class SiteCounter:
+    """Numbers the attentions of one forward pass; a host makes a new one for every pass."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], int] = {}
+
+    def next(self, part: str, stream: str, grid: tuple[int, int]) -> Site:
+        """Name the attention that is evaluated now."""
+        number = self._seen.get((part, stream), 0)
+        self._seen[part, stream] = number + 1
+        return Site(part, number, stream, grid)
+
+
+class LastMapRecorded(Exception):  # noqa: N818 - it is no error: it ends a forward pass of which no more is needed
+    """Every map that was asked for is there; whoever started the forward pass catches this."""
+
+
+def choose_sites(sites: Iterable[Site], which: str, latent: tuple[int, int]) -> frozenset[Site]:
+    """Choose where maps are read, of both streams.
+
+    Args:
+        sites: of one whole forward pass, in the order of evaluation.
+        which: "middle and first up" (Chen et al., arXiv 2304.03373: every attention of the middle, and those of the
+            first up grid that has cross-attention: 8 x 8 and 16 x 16 of 64 x 64), "quarter of the latent" (BoxDiff and
+            Attention Refocusing: all attentions of the grid with cross-attention that is nearest to a quarter of the
+            latent's sides: 16 x 16 of 64 x 64), "half of the latent" (the same a level finer), or "first of each down
+            stage" (LRDiff, arXiv 2311.18435: the first cross-attention after each down-sampling).
+        latent: rows and columns of the latent.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+    sites = list(sites)
+    cross = [site for site in sites if site.stream == CROSS]
+    if which == MIDDLE_AND_FIRST_UP:
+        first_up = next((site.grid for site in cross if site.part == UP), None)
+        return frozenset(s for s in sites if s.part == MIDDLE or (s.part == UP and s.grid == first_up))
+    if which in SHARES:
+        nearest = min((site.grid for site in cross), key=lambda grid: _distance(grid, latent, which), default=None)
+        return frozenset(site for site in sites if site.grid == nearest)
+    if which == FIRST_DOWN:
+        first: dict[tuple[int, int], Site] = {}
+        for site in cross:
+            if site.part == DOWN:
+                first.setdefault(site.grid, site)
+        return frozenset(first.values())
+    raise ValueError(f'There is no choice of attentions "{which}"; known: {", ".join(PLACES)}.')
+
+
+def _distance(grid: tuple[int, int], latent: tuple[int, int], which: str) -> float:
+    """How far a grid is from the asked share of the latent's sides; only comparisons matter."""
+    cells = grid[0] * grid[1] / (latent[0] * latent[1] / SHARES[which] ** 2)
+    return max(cells, 1 / cells)
+
+
+def is_past(site: Site, seen: Sequence[Site], which: str, latent: tuple[int, int]) -> bool:
+    """Whether a forward pass that has come to `site` has nothing more to give.
+
+    A U-Net goes from fine to coarse grids and back, so this is certain long before its end. One attention too late is
+    the price of not knowing the network; a recorder that knows the sites stops right behind the last.
+
+    Args:
+        site: that is to be evaluated now.
+        seen: all before it, in the order of evaluation.
+        which: as in `choose_sites`.
+        latent: rows and columns of the latent.
+    """
+    if which == FIRST_DOWN:
+        return site.part != DOWN
+    grids = {s.grid for s in choose_sites(seen, which, latent) if s.part == UP or which in SHARES}
+    if site.part != UP or not grids or site.grid in grids:
+        return False
+    return which == MIDDLE_AND_FIRST_UP or all(
+        site.grid[0] * site.grid[1] > grid[0] * grid[1]
+        and _distance(site.grid, latent, which) > _distance(grid, latent, which)
+        for grid in grids
+    )
+
+
+class AttentionRecorder:
+    """Collects the softmax attention of chosen tokens at chosen sites of one forward pass.
+
+    A host names every attention that it comes to and hands over queries and keys of conditional rows:
+    `if recorder.wants(site): recorder.record(site, q, k, heads)`, then leaves the pass by `LastMapRecorded` once
+    `recorder.is_complete`, if it wants no more of it. Maps are per head. Their memory is that of the asked tokens.
+
+    Attributes:
+        maps: by site (b heads (h w) m). Of a cross-attention, what every position pays to each of the m tokens; of a
+            self-attention, what the positions of the o-th region pay, on average, to every position (m = regions).
+    """
+
+    def __init__(
+        self,
+        which: str,
+        latent: tuple[int, int],
+        columns: Sequence[Tensor],
+        *,
+        lengths: Sequence[int] | None = None,
+        regions: Tensor | None = None,
+        known: frozenset[Site] = frozenset(),
+    ) -> None:
+        """Say what to record.
+
+        Args:
+            which: sites, as in `choose_sites`.
+            latent: rows and columns of the latent.
+            columns: positions (m) of the asked tokens along the prompt, one tensor for each picture, or one for all.
+                Where their numbers differ the shorter are filled up with position 0.
+            lengths: tokens of each picture's prompt, or one for all. A host may repeat a shorter prompt to the length
+                of a longer one; then a token's map is the sum over its copies. None: prompts are as they were given.
+            regions: (o h w) masks, or (b o h w) for each picture: record the self-attention too.
+            known: chosen sites of an earlier pass of the same network at the same size; lets the pass end earlier.
+        """
+        self.which, self.latent, self.lengths, self.regions, self.known = which, latent, lengths, regions, known
+        longest = max(len(each) for each in columns)
+        self.columns = torch.stack([F.pad(each, (0, longest - len(each))) for each in columns])
+        self.seen: list[Site] = []
+        self.maps: dict[Site, Tensor] = {}
+        self.is_complete = False
+
+    def wants(self, site: Site) -> bool:
+        """Take notice of an attention, and say whether its map is asked for."""
+        if self.is_complete:
+            return False
+        self.is_complete = is_past(site, self.seen, self.which, self.latent)
+        if self.is_complete:
+            return False
+        self.seen.append(site)
+        chosen = choose_sites(self.seen, self.which, self.latent)
+        # The nearest grid so far may be bettered by a later one.
+        self.maps = {old: tensor for old, tensor in self.maps.items() if old in chosen}
+        return site in chosen and (site.stream == CROSS or self.regions is not None)
+
+    def record(
+        self,
+        site: Site,
+        q: Tensor,
+        k: Tensor,
+        heads: int,
+        scale: float | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        """Keep the map of an attention.
+
+        Args:
+            site: where.
+            q: (b n (heads d)), conditional rows only.
+            k: (b t (heads d)).
+            heads: number of heads.
+            scale: of the logits; None means 1 / sqrt(d).
+            mask: of the attention, as `torch.nn.functional.scaled_dot_product_attention` takes it.
+        """
+        if site.stream == SELF:
+            pools = resample_by_area(self.regions, *site.grid).flatten(-2).to(q.device)
+            found = region_maps(q, k, heads, pools, scale, mask)
+        else:
+            found = token_maps(q, k, heads, self.columns.to(q.device), scale, mask)
+            copies = [k.shape[1] // each if k.shape[1] % each == 0 else 1 for each in self.lengths or ()]
+            if any(count > 1 for count in copies):
+                found = found * found.new_tensor(copies)[:, None, None, None]
+        self.maps[site] = found
+        self.is_complete = bool(self.known) and self.known == self.maps.keys()
+
+
+def token_maps(
+    q: Tensor, k: Tensor, heads: int, columns: Tensor, scale: float | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Attention that every position pays to some tokens: the asked columns of softmax(q k^T / sqrt(d)).
+
+    The softmax is over all tokens, but only the asked columns outlive the call, also for the backward pass, which
+    evaluates the logits anew.
 
     Args:
         q: (b n (heads d)), image positions.
         k: (b t (heads d)), tokens.
         heads: number of heads.
-        columns: int64 (m), the tokens that are asked for.
+        columns: int64 (m), or (b m) for each row.
+        scale: of the logits; None means 1 / sqrt(d).
+        mask: boolean (true takes part) or added to the logits; (n t), (b n t) or (b heads n t), broadcast.
 
     Returns:
-        float32 (b n); only the asked columns of the softmax are kept in memory.
+        float32 (b heads n m); differentiable in q and k.
     """
+    if columns.ndim == 1:
+        columns = columns[None]
+    # Cloned, because an index from inference mode cannot be kept for the way back.
+    columns = columns.clone().expand(len(q), -1)
+
+    def asked(q: Tensor, k: Tensor) -> Tensor:
+        logits = _logits(q, k, heads, scale, mask)
+        wanted = columns[:, None, None].expand(-1, *logits.shape[1:3], -1)
+        return (logits.gather(-1, wanted) - logits.logsumexp(-1, keepdim=True)).exp()
+
+    return _without_intermediates(asked, q, k)
+
+
+def region_maps(
+    q: Tensor, k: Tensor, heads: int, pools: Tensor, scale: float | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Self-attention that the positions of some regions pay, on average, to every position.
+
+    Args:
+        q: (b n (heads d)), image positions.
+        k: (b n (heads d)).
+        heads: number of heads.
+        pools: (o n) or (b o n), shares of every position that lie in each region.
+        scale: of the logits; None means 1 / sqrt(d).
+        mask: as in `token_maps`.
+
+    Returns:
+        float32 (b heads n o); sums to 1 over n; differentiable in q and k.
+    """
+    pools = pools.float().expand(len(q), *pools.shape[-2:])
+    pools = pools / pools.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+
+    def pooled(q: Tensor, k: Tensor) -> Tensor:
+        weights = _logits(q, k, heads, scale, mask).softmax(-1)
+        return einsum(pools, weights, "b o query, b heads query key -> b heads key o")
+
+    return _without_intermediates(pooled, q, k)
+
+
+def _logits(q: Tensor, k: Tensor, heads: int, scale: float | None, mask: Tensor | None) -> Tensor:
+    """float32 (b heads n t)."""
     q, k = (rearrange(x.float(), "b n (heads d) -> b heads n d", heads=heads) for x in (q, k))
-    logits = torch.einsum("bhnd,bhtd->bhnt", q, k) * q.shape[-1] ** -0.5
-    chosen = (logits[..., columns] - logits.logsumexp(-1, keepdim=True)).exp()
-    return reduce(chosen, "b heads n m -> b n", "mean")
+    logits = einsum(q, k, "b heads n d, b heads t d -> b heads n t") * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is None:
+        return logits
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    return logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.float()
+
+
+def _without_intermediates(function: Callable[..., Tensor], q: Tensor, k: Tensor) -> Tensor:
+    """Evaluate a function of which the backward pass keeps only the arguments."""
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        return checkpoint(function, q, k, use_reentrant=False, preserve_rng_state=False)
+    return function(q, k)
 
 
 def average_maps(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -41,3 +292,17 @@ def average_maps(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     """
     resized = [F.interpolate(m[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0] for m in maps]
     return torch.stack(resized).mean(0)
+
+
+def phrase_map(maps: Tensor, grid: tuple[int, int], columns: Sequence[int]) -> Tensor:
+    """Where a phrase looks at one site: the mean over heads and over its tokens.
+
+    Args:
+        maps: (b heads (h w) m) of an `AttentionRecorder`.
+        grid: rows and columns of the site.
+        columns: which of the m are the phrase's.
+
+    Returns:
+        (b h w).
+    """
+    return rearrange(reduce(maps[..., list(columns)], "b heads n m -> b n", "mean"), "b (h w) -> b h w", h=grid[0])

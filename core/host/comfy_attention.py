@@ -1,16 +1,165 @@
-"""Reads a phrase's cross-attention in ComfyUI's U-Nets, through the chained attention override."""
+"""Records attention in ComfyUI's U-Nets, through the chained override and around other packs' replacements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.samplers
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..attention import average_maps, phrase_attention
+from ..attention import (
+    CROSS,
+    DOWN,
+    FIRST_DOWN,
+    MIDDLE,
+    SELF,
+    UP,
+    AttentionRecorder,
+    LastMapRecorded,
+    SiteCounter,
+    average_maps,
+    phrase_map,
+)
 
 OVERRIDE = "optimized_attention_override"
+WRAPPER = "stagecraft_attention"
+PARTS = {"input": DOWN, "middle": MIDDLE, "output": UP}
+STREAMS = {"attn1": SELF, "attn2": CROSS}  # ComfyUI's names for a block's two attentions
 PLACES = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
+Attend = Callable[..., Tensor]
+
+
+def has_cross_attention(model: Any) -> bool:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    """Whether a model is a U-Net that looks at its prompt through cross-attention, as SD 1.x, SD 2.x and SDXL are."""
+    network = model.get_model_object("diffusion_model")
+    if not isinstance(network, UNetModel):
+        return False
+    return any(getattr(part, "attn2", None) is not None for part in network.modules())
+
+
+def recording(
+    model_options: dict[str, Any],
+    recorders: Mapping[Any, AttentionRecorder],
+    *,
+    leave_early: bool = False,
+    backend: Attend | None = None,
+) -> dict[str, Any]:
+    """Model options of a run, for evaluations that fill recorders.
+
+    Overrides and replacements of attention by other packs keep working: they are called as before, and what they are
+    given is what is recorded.
+
+    Args:
+        model_options: of the run; they stay as they are.
+        recorders: by the uuid of a conditioning entry, for its rows; other rows are not looked at.
+        leave_early: end each forward pass behind the last map that is needed; its output is zeros then.
+        backend: attention function in place of ComfyUI's choice.
+
+    Returns:
+        Options for `calc_cond_batch`.
+    """
+    options = comfy.model_patcher.create_model_options_clone(model_options)
+    transformer = options.setdefault("transformer_options", {})
+    watcher = _Watcher(recorders, leave_early, backend, transformer.get(OVERRIDE))
+    transformer[OVERRIDE] = watcher.attend
+    replaced = transformer.get("patches_replace", {})
+    for name, stream in STREAMS.items():
+        for block, patch in replaced.get(name, {}).items():
+            replaced[name][block] = watcher.around(stream, patch)
+    comfy.patcher_extension.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
+    )
+    return options
+
+
+class _Watcher:
+    """Names the attentions of a forward pass and hands their queries and keys to the recorders."""
+
+    def __init__(
+        self,
+        recorders: Mapping[Any, AttentionRecorder],
+        leave_early: bool,
+        backend: Attend | None,
+        before: Attend | None,
+    ) -> None:
+        self.recorders, self.leave_early, self.backend, self.before = recorders, leave_early, backend, before
+        self.counter: SiteCounter | None = None  # none: not in the U-Net, but in a ControlNet perhaps
+        self.block: tuple[Any, ...] = ()
+        self.calls = 0
+
+    def forward(self, executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """DIFFUSION_MODEL wrapper: a forward pass begins, and may end early."""
+        self.counter, self.block = SiteCounter(), ()
+        try:
+            return executor(x, *args, **kwargs)
+        except LastMapRecorded:
+            return x.new_zeros(len(x), executor.class_obj.out_channels, *x.shape[2:])
+        finally:
+            self.counter = None
+
+    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Attention override."""
+        options = kwargs.get("transformer_options") or {}
+        if self.counter is not None and "block" in options:
+            self._enter(options)
+            self.calls += 1
+            # A block's first attention looks at the picture itself; only its length may be that of the text by chance.
+            stream = CROSS if k.shape[1] != q.shape[1] or self.calls == 2 else SELF
+            mask = kwargs.get("mask", args[0] if args else None)
+            self._look(stream, q, k, heads, options, kwargs.get("scale"), mask)
+        attend = attend if self.backend is None else self.backend
+        if self.before is not None:
+            return self.before(attend, q, k, v, heads, *args, **kwargs)
+        return attend(q, k, v, heads, *args, **kwargs)
+
+    def around(self, stream: str, patch: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Look at what a replacement of attention is given; attentions inside it are its own affair."""
+
+        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:  # noqa: ANN401
+            counter = self.counter
+            if counter is not None:
+                self._enter(extra_options)
+                self.calls += 1
+                self._look(stream, q, k, extra_options["n_heads"], extra_options)
+            self.counter = None
+            try:
+                return patch(q, k, v, extra_options, **kwargs)
+            finally:
+                self.counter = counter
+
+        return replaced
+
+    def _enter(self, options: dict[str, Any]) -> None:
+        block = (*options["block"], options.get("block_index"))
+        if block != self.block:
+            self.block, self.calls = block, 0
+
+    def _look(
+        self,
+        stream: str,
+        q: Tensor,
+        k: Tensor,
+        heads: int,
+        options: dict[str, Any],
+        scale: float | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        uuids, grid = options.get("uuids", []), tuple(options["activations_shape"][-2:])
+        site = self.counter.next(PARTS[options["block"][0]], stream, grid)
+        if q.shape[1] != grid[0] * grid[1]:
+            return  # another pack has cut the picture into tiles or merged tokens
+        watching = [self.recorders[uuid] for uuid in uuids if uuid in self.recorders]
+        for i, uuid in enumerate(uuids):
+            recorder = self.recorders.get(uuid)
+            if recorder is not None and recorder.wants(site):
+                rows = slice(i * len(q) // len(uuids), (i + 1) * len(q) // len(uuids))
+                part = mask if mask is None or mask.ndim < 3 or len(mask) == 1 else mask[rows]
+                recorder.record(site, q[rows], k[rows], heads, scale, part)
+        if self.leave_early and watching and all(recorder.is_complete for recorder in watching):
+            raise LastMapRecorded
 
 
 def read_phrase_attention(
@@ -35,66 +184,35 @@ def read_phrase_attention(
         model_options: of the run; an override that is there keeps working.
 
     Returns:
-        For each entry's uuid (b h w).
+        For each entry's uuid (b h w); a picture without words has zeros.
 
     Raises:
         ValueError: no cross-attention could be read.
     """
-    maps: dict[Any, list[Tensor]] = {uuid: [] for uuid in words}
+    height, width = x.shape[-2:]
     lengths = {entry["uuid"]: entry["model_conds"]["c_crossattn"].cond.shape[1] for entry in entries}
-    options = dict(model_options)
-    transformer = options["transformer_options"] = dict(options.get("transformer_options", {}))
-    transformer[OVERRIDE] = _record(maps, words, lengths, transformer.get(OVERRIDE))
+    recorders = {
+        uuid: AttentionRecorder(FIRST_DOWN, (height, width), columns, lengths=[lengths[uuid]])
+        for uuid, columns in words.items()
+    }
     whole = [{key: value for key, value in entry.items() if key not in PLACES} for entry in entries]
+    options = recording(model_options, recorders, leave_early=True)
     comfy.samplers.calc_cond_batch(inner_model, [whole], x, sigma, options)
-    if not all(maps.values()):
+    if not all(recorder.maps for recorder in recorders.values()):
         raise ValueError(
             "No cross-attention could be read in this model, which dynamic vision guidance needs. Choose the delta "
             '"colour", "reference" or "vector".'
         )
-    return {uuid: average_maps(found, *x.shape[-2:]) for uuid, found in maps.items()}
+    return {
+        uuid: torch.stack([_mean_map(recorder, row, words[uuid], height, width) for row in range(len(x))])
+        for uuid, recorder in recorders.items()
+    }
 
 
-def _record(
-    maps: dict[Any, list[Tensor]],
-    words: dict[Any, list[Tensor]],
-    lengths: dict[Any, int],
-    before: Callable[..., Tensor] | None,
-) -> Callable[..., Tensor]:
-    """Attention override that appends the first cross-attention map of every down stage to `maps`, by uuid."""
-    calls: dict[tuple, int] = {}
-    grids: set[tuple] = set()
-
-    def override(attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **kwargs) -> Tensor:  # noqa: ANN002, ANN003 - passed on
-        options = kwargs.get("transformer_options") or {}
-        block, uuids = options.get("block"), options.get("uuids", [])
-        if block and block[0] == "input" and uuids:
-            call = (*block, options.get("block_index"), *uuids)
-            calls[call] = calls.get(call, 0) + 1
-            # A block's first attention looks at the picture itself; only its length may be that of the text by chance.
-            is_cross = k.shape[1] != q.shape[1] or calls[call] == 2
-            grid = (q.shape[1], *uuids)
-            if is_cross and grid not in grids:
-                grids.add(grid)
-                height, width = options["activations_shape"][-2:]
-                for uuid, queries, tokens in zip(uuids, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True):
-                    maps[uuid].append(_maps_of(queries, tokens, heads, words[uuid], lengths[uuid], height, width))
-        if before is not None:
-            return before(attend, q, k, v, heads, *args, **kwargs)
-        return attend(q, k, v, heads, *args, **kwargs)
-
-    return override
-
-
-def _maps_of(q: Tensor, k: Tensor, heads: int, words: list[Tensor], length: int, height: int, width: int) -> Tensor:
-    """(b h w) of one entry's rows; a picture without words has zeros."""
-    rows = []
-    for i in range(len(q)):
-        positions = words[i % len(words)]
-        if len(positions) == 0:
-            rows.append(torch.zeros(1, height, width, device=q.device))
-            continue
-        # ComfyUI pads a shorter prompt by repeating it, so its words may be there several times.
-        columns = torch.cat([positions + start for start in range(0, k.shape[1], length)]).to(q.device)
-        rows.append(phrase_attention(q[i : i + 1], k[i : i + 1], heads, columns).reshape(1, height, width))
-    return torch.cat(rows)
+def _mean_map(recorder: AttentionRecorder, row: int, words: list[Tensor], height: int, width: int) -> Tensor:
+    """(h w) of one picture."""
+    count = len(words[row % len(words)])
+    if count == 0:
+        return next(iter(recorder.maps.values())).new_zeros(height, width)
+    maps = [phrase_map(each[row : row + 1], site.grid, range(count)) for site, each in recorder.maps.items()]
+    return average_maps(maps, height, width)[0]

@@ -1,6 +1,5 @@
 """From layouts to the layers of a run: what is seen of each, its caption, and its delta."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ..layout import Layout, LayoutError
+from ..prompts import fill_prompt
 from ..region import Region
 from ..vision_guidance import VisionGuidance
 from . import comfy_layer_keys as keys
@@ -18,7 +18,9 @@ from .comfy_deltas import checked_vector, colour_latent, reference_latents
 from .comfy_layer_settings import Layer, LayerSettings, settings_by_region
 from .comfy_words import phrase_positions
 
+LAYER_PROMPT = "layer prompt"  # how errors call it
 UNSET = LayerSettings("")  # of a layer that nobody set anything for
+OTHER_DELTA = ', or choose another delta than "dynamic"'
 USUAL_CELL = 8  # pixels per latent cell where no VAE is connected to ask
 
 
@@ -85,7 +87,7 @@ def _background_layer(
     own: LayerSettings,
 ) -> Layer:
     negative = own.negative
-    negatives = [_fill(background_negative, one, None) for one in layouts]
+    negatives = [fill_prompt(background_negative, one, None, LAYER_PROMPT) for one in layouts]
     if negative is None and any(negatives):
         negative = embed_captions(clip, negatives)
     return Layer(
@@ -158,7 +160,7 @@ class _Deltas:
                 '"dynamic" and reads the attention of the name. Disconnect the prompt or choose another delta.'
             )
         found = [
-            [] if region is None else phrase_positions(self.clip, caption, region.phrase)
+            [] if region is None else phrase_positions(self.clip, caption, region.phrase, OTHER_DELTA)
             for region, caption in zip(regions, captions, strict=True)
         ]
         words = [torch.tensor(positions, dtype=torch.int64) for positions in found]
@@ -211,22 +213,7 @@ def _check_seen(layout: Layout, smallest: float) -> Tensor:
 
 
 def _layer_caption(template: str, layout: Layout, region: Region) -> str:
-    return region.prompt or _fill(template, layout, region)
-
-
-def _fill(template: str, layout: Layout, region: Region | None) -> str:
-    words = {"background": layout.background, "prompt": layout.prompt}
-    if region is not None:
-        words = {"phrase": region.phrase} | words
-    else:
-        words = {"phrases": ", ".join(each.phrase for each in layout.regions)} | words
-
-    def fill(match: re.Match[str]) -> str:
-        if match[1] not in words:
-            raise LayoutError(f"The layer prompt has the placeholder {match[0]}; known: {{{'}, {'.join(words)}}}.")
-        return words[match[1]]
-
-    return re.sub(r"\{(\w*)\}", fill, template).strip()
+    return region.prompt or fill_prompt(template, layout, region, LAYER_PROMPT)
 
 
 def _stack(masks: Sequence[Tensor | None]) -> Tensor:

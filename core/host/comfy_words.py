@@ -3,19 +3,22 @@
 from typing import Any
 
 from ..layout import LayoutError
+from ..vocabulary import END
 
 
-def phrase_positions(clip: Any, caption: str, phrase: str) -> list[int]:  # noqa: ANN401 - ComfyUI's CLIP
+def phrase_positions(clip: Any, caption: str, phrase: str, remedy: str = "") -> list[int]:  # noqa: ANN401 - ComfyUI's CLIP
     """Positions of a phrase's tokens in the embedded caption, as ComfyUI lays it out: chunk behind chunk.
 
     The phrase is looked for as a run of token ids, so words of several tokens, weights in brackets and captions of
     more than one chunk need no special care. A caption that words the phrase otherwise ("a small cat" for "a cat") is
-    searched for the phrase's longest ending that it has: an English phrase ends with its noun.
+    searched for the phrase's longest ending that it has: an English phrase ends with its noun. SDXL's two text encoders
+    share their positions, so the place in one is the place in both.
 
     Args:
         clip: the text encoder's tokenizer is asked.
         caption: what was embedded.
         phrase: what to find; every occurrence counts.
+        remedy: what else a person can do where the phrase is not found; ends the error's last sentence.
 
     Returns:
         Ascending positions along the token axis of the embedding.
@@ -33,11 +36,42 @@ def phrase_positions(clip: Any, caption: str, phrase: str) -> list[int]:  # noqa
             return sorted({i + k for i in found for k in range(len(wanted))})
     raise LayoutError(
         f'The prompt "{caption}" of the region "{phrase}" does not say its name, so there is no attention to read. '
-        'Write the name into the prompt, or choose another delta than "dynamic".'
+        f"Write the name into the prompt{remedy}."
     )
 
 
+def word_positions(clip: Any, caption: str) -> list[int]:  # noqa: ANN401
+    """Positions over which BoxDiff and Attention Refocusing compare the tokens of an embedded caption.
+
+    As their code has it: in SD 1.x every slot but the first and last of each chunk, padding included, because its
+    padding has learnt to carry the picture; for other text encoders the words alone.
+
+    Args:
+        clip: the text encoder's tokenizer is asked.
+        caption: what was embedded.
+
+    Returns:
+        Ascending positions along the token axis of the embedding.
+    """
+    chunks = _chunks(clip, caption)
+    kept, start = [], 0
+    for chunk in chunks:
+        end = len(chunk) - 1 if list(clip.tokenize("")) == ["l"] else chunk.index(END) if END in chunk else len(chunk)
+        kept += range(start + 1, start + end)
+        start += len(chunk)
+    return kept
+
+
+def token_count(clip: Any, caption: str) -> int:  # noqa: ANN401
+    """Length of the embedded caption."""
+    return len(_flat(clip, caption))
+
+
 def _flat(clip: Any, text: str) -> list[Any]:  # noqa: ANN401
-    """Token ids of all chunks; of several encoders the first, because they share the positions."""
+    return [token for chunk in _chunks(clip, text) for token in chunk]
+
+
+def _chunks(clip: Any, text: str) -> list[list[Any]]:  # noqa: ANN401
+    """Token ids of every chunk, none for a textual inversion's vectors; of several encoders the first."""
     chunks = next(iter(clip.tokenize(text).values()))
-    return [token if isinstance(token, int) else None for chunk in chunks for token, *_ in chunk]
+    return [[token if isinstance(token, int) else None for token, *_ in chunk] for chunk in chunks]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from stagecraft.core.attention import average_maps, phrase_attention
+from stagecraft.core.attention import average_maps
 from stagecraft.core.layout import parse_layout
 from stagecraft.core.vision_guidance import (
     VisionGuidance,
@@ -48,19 +48,6 @@ def test_dynamic_vector_of_each_picture_of_a_batch_is_its_own():
     together = dynamic_vector(state, attention, 4)
     for i in range(3):
         torch.testing.assert_close(together[i : i + 1], dynamic_vector(state[i : i + 1], attention[i : i + 1], 4))
-
-
-def test_phrase_attention_per_head():
-    q, k, heads = torch.randn(2, 6, 8), torch.randn(2, 5, 8), 2
-    found = phrase_attention(q, k, heads, torch.tensor([1, 4]))
-    for b in range(2):
-        for n in range(6):
-            total = 0.0
-            for h in range(heads):
-                part = slice(4 * h, 4 * h + 4)
-                weights = torch.softmax((k[b, :, part] @ q[b, n, part]) / 4**0.5, 0)
-                total += (weights[1] + weights[4]) / (2 * heads)
-            torch.testing.assert_close(found[b, n], total)
 
 
 def test_maps_of_several_grids_are_averaged_on_one():

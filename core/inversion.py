@@ -5,7 +5,7 @@ x = (1 - sigma) x_0 + sigma eps for flow models. In both, dx/dsigma = (x - D(x, 
 clean prediction, so one function serves all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # x (b ...), sigma () -> clean prediction (b ...)
 Report = Callable[[int, Tensor, Tensor], None]  # number of the step, clean prediction, state
+Rescale = Callable[[Tensor, Tensor], Tensor]  # sigma, sigma' -> factor ()
 
 # reconstructed: where inversion starts is not in any source. The slope needs a sigma above 0; at this one the picture
 # and its state differ by less than a float16 can tell.
 SMALLEST_SIGMA = 1e-4
+BEST_PSNR = 100.0  # dB; what equal pictures are given instead of infinity, which no JSON knows
 
 
 def rising_sigmas(sigmas: Tensor) -> Tensor:
@@ -38,21 +40,33 @@ def rising_sigmas(sigmas: Tensor) -> Tensor:
     return torch.cat([torch.clamp(rising[:1] / 2, max=SMALLEST_SIGMA), rising])
 
 
-def invert(denoise: Denoiser, x: Tensor, sigmas: Tensor, refinements: int = 0, report: Report | None = None) -> Tensor:
+def invert(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    refinements: int = 0,
+    report: Report | None = None,
+    rescale: Rescale | None = None,
+) -> Tensor:
     """Follow the probability-flow ODE to rising noise levels with Euler steps (DDIM inversion).
 
-    A step is x' = x + (sigma' - sigma) s with the slope s = (x - D(x, sigma)) / sigma. Without refinements s is taken
-    where the step departs (explicit Euler, the usual DDIM inversion). With refinements it is taken where the step
-    arrives, found by that many fixed-point iterations from the slope of the step before (implicit Euler): an Euler
-    sampler that goes back on the same levels takes its slope there too, so it returns to the start, the more exactly
-    the more iterations. For an exact D the iteration contracts by 1 - sigma / sigma' or better.
+    A step is x' = x + (sigma' - sigma) s with the slope s = (x - D(x, sigma)) / sigma; Euler's and DDIM's step are the
+    same. What differs is where the slope is taken. Without refinements and without `rescale` it is taken where the step
+    departs (explicit Euler; Song et al., arXiv 2010.02502, Eq. 13 backwards). With `rescale` the network sees the state
+    that departs but is told the noise level that the step arrives at, as prompt-to-prompt's and diffusers' DDIM
+    inversion have it. With refinements it is taken where the step arrives, found by that many fixed-point iterations
+    (implicit Euler), from the slope of the step before or from the one that `rescale` gives: an Euler sampler that goes
+    back on the same levels takes its slope there too, so it returns to the start, the more exactly the more
+    iterations. For an exact D the iteration contracts by 1 - sigma / sigma' or better.
 
     Args:
-        denoise: the network's clean prediction, without classifier-free guidance.
+        denoise: the network's clean prediction.
         x: (b ...), the picture's latent in the model's own scale.
         sigmas: (s), rising, all above 0; see `rising_sigmas`.
-        refinements: 0 costs s - 1 evaluations, n > 0 costs n (s - 1) + 1.
+        refinements: 0 costs s - 1 evaluations, n > 0 costs n (s - 1) + 1, or (n + 1) (s - 1) with `rescale`.
         report: called after every step.
+        rescale: (sigma, sigma') -> factor by which the state of one level becomes the state of the other with the same
+            network input; None takes the slope where the step departs.
 
     Returns:
         (s b ...), the state at every noise level, x first.
@@ -64,22 +78,66 @@ def invert(denoise: Denoiser, x: Tensor, sigmas: Tensor, refinements: int = 0, r
     if sigmas[0] <= 0:
         raise ValueError(f"Inversion starts at sigma {float(sigmas[0]):g}; expected a small one above 0, such as 1e-4.")
     states = [x]
-    clean = denoise(x, sigmas[0])
-    slope = (x - clean) / sigmas[0]
     for number, (sigma, following) in enumerate(pairwise(sigmas)):
         departing = states[-1]
+        if rescale is not None:
+            clean, slope = _slope(denoise, rescale(sigma, following) * departing, following)
+        elif number == 0 or refinements == 0:
+            clean, slope = _slope(denoise, departing, sigma)
         x = departing + (following - sigma) * slope
         for _ in range(refinements):
-            clean = denoise(x, following)
-            slope = (x - clean) / following
+            clean, slope = _slope(denoise, x, following)
             x = departing + (following - sigma) * slope
         states.append(x)
-        if refinements == 0 and number + 2 < len(sigmas):
-            clean = denoise(x, following)
-            slope = (x - clean) / following
         if report is not None:
             report(number, clean, x)
     return torch.stack(states)
+
+
+def _slope(denoise: Denoiser, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    clean = denoise(x, sigma)
+    return clean, (x - clean) / sigma
+
+
+def renormalised(state: Tensor, size: Tensor) -> Tensor:
+    """Give every picture's state mean 0 and the deviation that pure noise has at its level.
+
+    An incomplete inversion leaves states whose mean and deviation are not quite noise's, which samplers paint as a cast
+    or as too much or too little contrast.
+
+    Args:
+        state: (b ...).
+        size: (), the deviation of pure noise in this state.
+
+    Returns:
+        (b ...).
+    """
+    # reconstructed: no source normalises; all channels together, because each channel's mean is part of the layout.
+    rows = state.flatten(1)
+    centred = rows - rows.mean(1, keepdim=True)
+    return (centred / centred.std(1, keepdim=True) * size).reshape(state.shape)
+
+
+def reconstruction_psnr(found: Tensor, expected: Tensor, peak: float | None = None) -> list[float]:
+    """Peak signal-to-noise ratio of every picture or latent of a batch, in dB; at most `BEST_PSNR`.
+
+    Args:
+        found: (b ...).
+        expected: (b ...).
+        peak: largest difference that is possible, 1 for pictures; None takes each row's own range, for latents.
+    """
+    found, expected = found.float().flatten(1), expected.float().flatten(1)
+    low, high = expected.aminmax(dim=1)
+    peaks = high - low if peak is None else torch.full_like(high, peak)
+    ratio = 20 * torch.log10(peaks) - 10 * torch.log10((found - expected).square().mean(1))
+    return ratio.clamp(max=BEST_PSNR).tolist()
+
+
+def psnr_report(found: Sequence[float], *, of_pictures: bool) -> str:
+    """Say in words what `reconstruction_psnr` found."""
+    against = "the VAE's round trip" if of_pictures else "the given latent"
+    each = f" ({', '.join(f'{value:.1f}' for value in found)})" if len(found) > 1 else ""
+    return f"The picture comes back at {sum(found) / len(found):.1f} dB against {against}{each}."
 
 
 def state_at(trajectory: Tensor, sigmas: Tensor, sigma: Tensor) -> Tensor:

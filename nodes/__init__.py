@@ -1,13 +1,17 @@
 """ComfyUI nodes: a schema and a few lines that call the core each."""
 
+from .attention_guidance import StageAttentionGuidance, StageGuidanceReport
+from .attention_maps import StageAttentionMaps
 from .edit import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
 from .edit_picture import StageEditPicture
+from .invert import StageInvert
 from .layer_settings import StageLayerSettings
 from .layered_rendering import StageLayeredRendering
 from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout_canvas import StageLayoutCanvas
 from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .score import StageLayoutScore
+from .spatial_latent import StageSpatialLatent
 from .vision_guidance import StageVisionGuidance
 
 NODES = [
@@ -21,10 +25,15 @@ NODES = [
     StageLayeredRendering,
     StageVisionGuidance,
     StageLayerSettings,
+    StageAttentionGuidance,
+    StageGuidanceReport,
+    StageAttentionMaps,
     StageLayoutScore,
     StageEditInsert,
     StageEditReplace,
     StageEditRemove,
     StageEditMove,
     StageEditPicture,
+    StageInvert,
+    StageSpatialLatent,
 ]

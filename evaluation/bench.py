@@ -1,4 +1,4 @@
-"""`python stage.py bench`: speed at a real ComfyUI server after warm-up, as ratios to a baseline of the same run."""
+"""`python stage.py bench`: speed after warm-up, as ratios to a baseline of the same run; most at a real server."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from ..commands.environment import current_environment
 from ..commands.messages import SetupProblem
 from ..core.layout import Layout, Region
 from ..sticker_world.concepts import CANVAS
-from .files import RESULTS, write_results
+from .bench_guidance import bench_guidance
+from .files import RESULTS, read_results, write_results
 from .graphs import STEPS, Graph
 from .lrdiff import LRDiff
 from .methods import METHODS, plain_prompt
@@ -157,7 +158,9 @@ def _cropped_steps(painter: Painter) -> list[dict]:
     return [_row("layered step, 4 boxes of a tenth, crop against none", times["cropped"], times["whole"], "ms")]
 
 
-BENCHES: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}
+AT_SERVER: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}
+BY_ITSELF: dict[str, Callable[[bool], list[dict]]] = {"guidance": bench_guidance}
+BENCHES = (*AT_SERVER, *BY_ITSELF)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,20 +171,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="stage.py bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; default: all of them")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here instead of evaluation/results")
+    kept = "write the rows here instead of evaluation/results; a file that is there keeps its other rows"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=kept)
+    small = f"a small network, to see that it runs; for {', '.join(BY_ITSELF)}, and nothing goes to evaluation/results"
+    parser.add_argument("--small", action="store_true", help=small)
     options = parser.parse_args(argv)
     unknown = [name for name in options.names if name not in BENCHES]
     if unknown:
         parser.error(f"there is no bench {unknown[0]!r}; choose from {', '.join(BENCHES)}")
     names = [name for name in BENCHES if name in (options.names or BENCHES)]
+    rows = []
     try:
-        with ComfyServer(current_environment(), ROOT) as server:
-            rows = [row for name in names for row in BENCHES[name](Painter(server))]
+        if at_server := [name for name in names if name in AT_SERVER]:
+            with ComfyServer(current_environment(), ROOT) as server:
+                rows += [row for name in at_server for row in AT_SERVER[name](Painter(server))]
     except (PromptFailed, PromptRejected) as error:
         raise SetupProblem(str(error)) from error
+    rows += [row for name in names if name in BY_ITSELF for row in BY_ITSELF[name](options.small)]
     print(bench_table(rows))
-    path = options.json or (RESULTS / "bench.json" if len(names) == len(BENCHES) else None)
+    whole = len(names) == len(BENCHES) and not options.small
+    path = options.json or (RESULTS / "bench.json" if whole else None)
     if path is not None:
-        write_results(path, {"rows": rows})
+        write_results(path, {"rows": rows if whole else _beside(path, rows)})
         print(f"written: {path}")
     return 0
+
+
+def _beside(path: Path, rows: list[dict]) -> list[dict]:
+    """A file's rows, with those of the same name replaced and new ones added."""
+    measured = {row["name"]: row for row in rows}
+    before = {row["name"]: row for row in read_results(path)["rows"]} if path.is_file() else {}
+    return list((before | measured).values())

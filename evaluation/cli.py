@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation import SegmenterError
-from . import base, plots, sweeps
+from . import base, plots, sali, sweeps
 from .files import RESULTS, write_results
 from .graphs import Method
 from .lrdiff import VARIANTS
@@ -25,10 +25,11 @@ from .yardsticks import Yardsticks
 PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a picture that does all it was asked
 BASE = "base"
 ALL = "all"  # sweeps
-CHOICES = (*METHODS, *VARIANTS, PERFECT, BASE)
+SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
+CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
-PAINTED: dict[str, Method] = {**METHODS, **VARIANTS}
+PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="stage.py evaluate", description=__doc__)
-    known = f"{', '.join(CHOICES)}; default: {', '.join(USUAL)}"
+    known = f"{', '.join(CHOICES)}; {SALI} also paints {', '.join(sali.COMPARED)}; default: {', '.join(USUAL)}"
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=known)
     parser.add_argument("--ablation", action="store_true", help=f"also {', '.join(VARIANTS)}")
     parser.add_argument("--layouts", type=int, metavar="N", help="layouts (or prompts) per set; default: all of them")
@@ -68,12 +69,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here instead of evaluation/results")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also keep every picture in this folder")
-    swept = f"instead, one setting at a time on the tuning set: {', '.join((ALL, *sweeps.SWEEPS))}; may be repeated"
+    known = ", ".join((ALL, SALI, *sweeps.SWEEPS))
+    swept = f"instead, one setting at a time on the tuning set: {known}; may be repeated"
     parser.add_argument("--sweep", action="append", metavar="NAME", help=swept)
     parser.add_argument("--resume", action="store_true", help="with --sweep: keep the values that the file already has")
     options = parser.parse_args(argv)
     _check_names(parser, "method", options.methods, CHOICES)
-    _check_names(parser, "sweep", options.sweep or (), (ALL, *sweeps.SWEEPS))
+    _check_names(parser, "sweep", options.sweep or (), (ALL, SALI, *sweeps.SWEEPS))
     if options.seeds < 1 or (options.layouts is not None and options.layouts < 1):
         parser.error("--layouts and --seeds must be 1 or more")
     if options.sweep and (options.methods or options.ablation or options.pictures):
@@ -92,6 +94,7 @@ def _check_names(parser: argparse.ArgumentParser, kind: str, names: Sequence[str
 def chosen_methods(options: argparse.Namespace) -> list[str]:
     """What a run without --sweep paints, in the order of `CHOICES`."""
     names = {*(options.methods or USUAL), *(ABLATED if options.ablation else ())}
+    names |= set(sali.COMPARED if SALI in names else ())
     if options.tuning and not options.methods:
         names.discard(BASE)
     return [name for name in CHOICES if name in names]
@@ -128,7 +131,8 @@ def _evaluate_layouts(
                 for number, picture in enumerate(pictures):
                     _keep(options.pictures, f"{set_name}_{item.seed}_{number}_{method}", picture)
                 bar.update()
-    return {"rows": list(layout_rows(yardsticks, painted, names, methods))}
+    rows = list(layout_rows(yardsticks, painted, names, methods))
+    return {"rows": rows} | ({"measures": sali.gains(rows)} if SALI in methods else {})
 
 
 def _evaluate_base(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> dict:
@@ -155,15 +159,24 @@ def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
 
 def _sweep(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> int:
     """Run the chosen sweeps; a run on the whole tuning set replaces their committed rows and the plot."""
-    names = tuple(sweeps.SWEEPS) if ALL in options.sweep else tuple(options.sweep)
-    path = options.json or (RESULTS / "sweeps.json" if options.layouts is None else None)
-    rows = sweeps.run(
-        painter, yardsticks, names, layouts=options.layouts, seeds=options.seeds, path=path, resume=options.resume
-    )
-    print("\n" + sweeps_table(rows))
-    if path is not None:
-        _say_written(path)
+    for file, names in sweeps_by_file(options.sweep).items():
+        path = options.json or (RESULTS / f"{file}.json" if options.layouts is None else None)
+        rows = sweeps.run(
+            painter, yardsticks, names, layouts=options.layouts, seeds=options.seeds, path=path, resume=options.resume
+        )
+        print("\n" + sweeps_table(rows))
+        if path is not None:
+            _say_written(path)
     return 0
+
+
+def sweeps_by_file(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Names of the asked sweeps for each of the files that keep their rows."""
+    files: dict[str, list[str]] = {}
+    for name, sweep in sweeps.SWEEPS.items():
+        if name in asked or ALL in asked or (SALI in asked and sweep.file == sweeps.SALI_FILE):
+            files.setdefault(sweep.file, []).append(name)
+    return {file: tuple(names) for file, names in files.items()}
 
 
 def _say_written(path: Path) -> None:
@@ -187,10 +200,11 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
     if options.tuning or options.layouts is not None:
         return []
     files = []
-    for group, names in (("layouts", (*METHODS, PERFECT)), ("ablation", ABLATED)):
+    for group, names in (("layouts", (*METHODS, PERFECT)), ("ablation", ABLATED), ("sali", sali.COMPARED)):
         if "layouts" in results and set(methods) >= set(names):
             rows = [row for row in results["layouts"]["rows"] if row["method"] in names]
-            files.append((RESULTS / f"{group}.json", {"rows": rows}))
+            measures = {"measures": sali.gains(rows)} if group == "sali" else {}
+            files.append((RESULTS / f"{group}.json", {"rows": rows} | measures))
     if "base" in results:
         files.append((RESULTS / "base.json", results["base"]))
     return files

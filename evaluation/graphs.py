@@ -52,14 +52,34 @@ class GraphBuilder:
         return [self.add("StageLayout", layout=text, prompt="", background="", width=CANVAS, height=CANVAS), 0]
 
     def sample(
-        self, model: Link, positive: Link, negative: Link, vae: Link, seed: int, pictures: int, steps: int = STEPS
+        self,
+        model: Link,
+        positive: Link,
+        negative: Link,
+        vae: Link,
+        seed: int,
+        pictures: int,
+        steps: int = STEPS,
+        noise: Link | None = None,
     ) -> Graph:
-        """Add everything from the empty latent to the pictures; returns the finished graph."""
+        """Add everything from the empty latent to the pictures; returns the finished graph.
+
+        With noise of its own the run is the same but for the noise: what KSampler is made of, as single nodes.
+        """
         latent = self.add("EmptyLatentImage", width=CANVAS, height=CANVAS, batch_size=pictures)
-        sampler = self.add(
-            "KSampler", model=model, positive=positive, negative=negative, latent_image=[latent, 0], seed=seed,
-            steps=steps, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, denoise=1.0,
-        )  # fmt: skip
+        if noise is None:
+            sampler = self.add(
+                "KSampler", model=model, positive=positive, negative=negative, latent_image=[latent, 0], seed=seed,
+                steps=steps, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, denoise=1.0,
+            )  # fmt: skip
+        else:
+            guider = self.add("CFGGuider", model=model, positive=positive, negative=negative, cfg=CFG)
+            sigmas = self.add("BasicScheduler", model=model, scheduler=SCHEDULER, steps=steps, denoise=1.0)
+            euler = self.add("KSamplerSelect", sampler_name=SAMPLER)
+            sampler = self.add(
+                "SamplerCustomAdvanced", noise=noise, guider=[guider, 0], sampler=[euler, 0], sigmas=[sigmas, 0],
+                latent_image=[latent, 0],
+            )  # fmt: skip
         decoded = self.add("VAEDecode", samples=[sampler, 0], vae=vae)
         self.add("PreviewImage", PICTURES, images=[decoded, 0])
         return self.graph

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -34,17 +35,17 @@ class Plot:
     command: str
 
 
-def draw_sweeps(rows: Sequence[dict]) -> Figure:
+def draw_sweeps(rows: Sequence[dict], measures: Sequence[str] = MEASURES) -> Figure:
     """A column per sweep, a row per measure, a line per method; names instead of numbers are drawn as points."""
     names = list(dict.fromkeys(row["sweep"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     figure = Figure(figsize=(2.9 * len(names) + 0.6, 6.2), layout="constrained")
-    grid = figure.subplots(len(MEASURES), len(names), sharey="row", sharex="col", squeeze=False)
+    grid = figure.subplots(len(measures), len(names), sharey="row", sharex="col", squeeze=False)
     for column, name in enumerate(names):
         of_sweep = [row for row in rows if row["sweep"] == name]
         values = list(dict.fromkeys(row["value"] for row in of_sweep))
         words = any(isinstance(value, str) for value in values)
-        for axes, measure in zip(grid[:, column], MEASURES, strict=True):
+        for axes, measure in zip(grid[:, column], measures, strict=True):
             for method in methods:
                 shown = [row for row in of_sweep if row["method"] == method and row[measure] is not None]
                 x = [values.index(row["value"]) if words else row["value"] for row in shown]
@@ -59,7 +60,7 @@ def draw_sweeps(rows: Sequence[dict]) -> Figure:
                 axes.set_xticks(values, map(str, values))
                 axes.minorticks_off()
         grid[-1, column].set_xlabel(name)
-    _label(grid[:, 0], along_y=True)
+    _label(grid[:, 0], measures, along_y=True)
     # A method has no line in the sweeps that do not vary it, but an entry everywhere.
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods))
     return figure
@@ -78,13 +79,13 @@ def draw_ablation(rows: Sequence[dict]) -> Figure:
             axes.plot([row[measure] for row in shown], y, "o", color=colour, label=set_name)
         axes.set_yticks(range(len(methods)), methods)
     grid[0].invert_yaxis()  # the first method at the top
-    _label(grid, along_y=False)
+    _label(grid, MEASURES, along_y=False)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LAYOUT_SETS))
     return figure
 
 
-def _label(panels: Sequence[Axes], along_y: bool) -> None:
-    for axes, measure in zip(panels, MEASURES, strict=True):
+def _label(panels: Sequence[Axes], measures: Sequence[str], along_y: bool) -> None:
+    for axes, measure in zip(panels, measures, strict=True):
         better = "lower is better" if measure == "bleed" else "higher is better"
         label = f"{HEADINGS.get(measure, measure)}\n({better})"
         if along_y:
@@ -104,6 +105,11 @@ PLOTS = {
         draw_ablation,
         "Layered rendering, and what becomes of it when one part is changed",
         "python stage.py evaluate --ablation",
+    ),
+    "sali_sweeps": Plot(
+        partial(draw_sweeps, measures=("box_iou", "ap50", "clip")),
+        "Spatial latents and attention guidance, one setting at a time on the tuning layouts",
+        "python stage.py evaluate --sweep sali",
     ),
 }
 

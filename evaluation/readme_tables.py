@@ -36,6 +36,18 @@ def _sweeps() -> str:
     return sweeps_table(_read("sweeps")["rows"])
 
 
+def _sali() -> str:
+    return results_table([row for row in _read("sali")["rows"] if "/" not in row["set"]])
+
+
+def _sali_gains() -> str:
+    return measures_table(_read("sali")["measures"])
+
+
+def _sali_sweeps() -> str:
+    return sweeps_table(_read("sali_sweeps")["rows"])
+
+
 def _presence() -> str:
     return results_table(_read("base")["rows"])
 
@@ -54,6 +66,9 @@ TABLES: dict[str, tuple[Callable[[], str], str]] = {
     "layouts_by_tag": (_layouts_by_tag, "python stage.py evaluate"),
     "ablation": (_ablation, PLOTS["ablation"].command),
     "sweeps": (_sweeps, PLOTS["sweeps"].command),
+    "sali": (_sali, "python stage.py evaluate sali"),
+    "sali_gains": (_sali_gains, "python stage.py evaluate sali"),
+    "sali_sweeps": (_sali_sweeps, PLOTS["sali_sweeps"].command),
     "presence": (_presence, "python stage.py evaluate base"),
     "measures": (_measures, "python stage.py evaluate base"),
     "bench": (_bench, "python stage.py bench"),

@@ -1,4 +1,4 @@
-"""One setting at a time on the tuning set: where layered rendering's defaults come from, and the competitor's."""
+"""One setting at a time on the tuning set: where the methods' defaults come from, and the competitor's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,14 @@ from .graphs import Method
 from .lrdiff import ALL_PHRASES, LRDiff
 from .methods import METHODS
 from .painting import Painter
+from .sali import METHODS as SALI_METHODS
+from .sali import ODE, SDE
 from .scoring import layout_row, score, spread
 from .sets import TUNING_SET, Item, load_set
 from .yardsticks import Yardsticks
 
 KEY = ("sweep", "value", "method")
+SALI_FILE = "sali_sweeps"
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
 # What the settings that are not varied stand at: the defaults as they were before the sweeps.
 BEFORE = LRDiff(t0=0.5, strength=0.6)
@@ -25,15 +28,17 @@ STARTS: dict[str, Method] = {
     "lrdiff_trajectories": replace(BEFORE, mode="trajectories"),
     "lrdiff_crop": replace(BEFORE, crop=True),
     "multidiffusion": METHODS["multidiffusion"],
+    **SALI_METHODS,
 }
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The values of a setting, and the methods whose other settings stay as they are."""
+    """The values of a setting, the methods whose other settings stay as they are, and the file that keeps the rows."""
 
     values: tuple[float | int | str, ...]
     methods: tuple[str, ...]
+    file: str = "sweeps"
 
 
 SWEEPS = {  # by setting
@@ -44,6 +49,11 @@ SWEEPS = {  # by setting
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories")),
     "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
     "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8), ("multidiffusion",)),
+    "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent", "sali"), SALI_FILE),
+    "guidance_iterations": Sweep((1, 2, 5, 10), ("chen", "sali"), SALI_FILE),
+    "guidance_strength": Sweep((0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), ("chen", "boxdiff", "sali"), SALI_FILE),
+    "background": Sweep(("drawn", "grey noise", "white"), ("spatial_latent", "sali"), SALI_FILE),
+    "start": Sweep((ODE, SDE), ("spatial_latent", "sali"), SALI_FILE),
 }
 
 Point = tuple[str, float | int | str, str]  # as `KEY`

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from stagecraft.core.layout_score import RegionScore
-from stagecraft.evaluation import bench, cli, files, plots, readme_tables, sweeps, tables
+from stagecraft.evaluation import bench, cli, files, plots, readme_tables, sali, sweeps, tables
 from stagecraft.evaluation.yardsticks import result_row
 
 DESIGN_KEYS = (
@@ -56,11 +56,15 @@ def test_only_full_runs_replace_the_committed_results(tmp_path):
     assert len(content["rows"]) == 2
 
 
-def test_the_ablation_has_a_file_of_its_own():
-    painted = {"layouts": {"rows": [row(method=name) for name in (*cli.METHODS, *cli.VARIANTS, cli.PERFECT)]}}
+def test_comparisons_have_files_of_their_own():
+    painted = {"layouts": {"rows": [row(method=name) for name in cli.CHOICES if name != cli.BASE]}}
     written = cli.result_files(painted, list(cli.CHOICES), options())
     names = {path.name: [row["method"] for row in content["rows"]] for path, content in written}
-    assert names == {"layouts.json": [*cli.METHODS, cli.PERFECT], "ablation.json": ["lrdiff", *cli.VARIANTS]}
+    assert names == {
+        "layouts.json": [*cli.METHODS, cli.PERFECT],
+        "ablation.json": ["lrdiff", *cli.VARIANTS],
+        "sali.json": list(sali.COMPARED),
+    }
     assert cli.result_files(painted, ["lrdiff", *cli.VARIANTS], options())[0][0].name == "ablation.json"
     assert cli.result_files(painted, list(cli.VARIANTS), options()) == []
 
@@ -68,7 +72,9 @@ def test_the_ablation_has_a_file_of_its_own():
 def test_what_a_run_paints():
     assert cli.chosen_methods(options()) == [*cli.METHODS, cli.PERFECT, cli.BASE]
     assert cli.chosen_methods(options(tuning=True)) == [*cli.METHODS, cli.PERFECT]
-    assert cli.chosen_methods(options(ablation=True)) == list(cli.CHOICES)
+    assert cli.chosen_methods(options(ablation=True)) == [*cli.METHODS, *cli.VARIANTS, cli.PERFECT, cli.BASE]
+    assert cli.chosen_methods(options(methods=["sali"])) == list(sali.COMPARED)
+    assert cli.chosen_methods(options(methods=["chen"])) == ["chen"]
     assert cli.chosen_methods(options(methods=["plain"], ablation=True)) == ["plain", "lrdiff", *cli.VARIANTS]
     assert cli.chosen_methods(options(methods=["base", "lrdiff"])) == ["lrdiff", "base"]
 
@@ -162,6 +168,29 @@ def test_sweeps_change_one_setting_and_start_from_a_method():
         assert changed <= {name}
 
 
+def test_sweeps_are_kept_by_their_file():
+    every = cli.sweeps_by_file([cli.ALL])
+    assert list(every) == ["sweeps", "sali_sweeps"] and sum(map(len, every.values())) == len(sweeps.SWEEPS)
+    assert cli.sweeps_by_file([cli.SALI]) == {"sali_sweeps": every["sali_sweeps"]}
+    assert cli.sweeps_by_file(["background", "t0"]) == {"sweeps": ("t0",), "sali_sweeps": ("background",)}
+
+
+def test_gains_are_relative_and_count_every_picture_once():
+    rows = [
+        row(method=method, set=name, pictures=pictures, box_iou=value, ap50=None, clip=0.5)
+        for method, name, pictures, value in [
+            ("chen", "objects_1", 10, 0.2), ("chen", "objects_2", 30, 0.4), ("chen", "objects_1/boxes", 10, 0.9),
+            ("sali", "objects_1", 10, 0.4), ("sali", "objects_2", 30, 0.5), ("plain", "objects_1", 10, 0.9),
+        ]
+    ]  # fmt: skip
+    found = {measure["name"]: measure["value"] for measure in sali.gains(rows)}
+    assert found == {
+        "box IoU: sali against chen": pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1),
+        "CLIP: sali against chen": pytest.approx(0.0),
+    }
+    assert sali.gains(rows[:3]) == []
+
+
 def test_sweeps_that_were_interrupted_go_on(tmp_path):
     file, measured = tmp_path / "sweeps.json", []
     files.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
@@ -196,7 +225,8 @@ def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
     sets = ("objects_1", "objects_1/x")
     ablation = [row(method=name, set=set_name) for name in cli.ABLATED for set_name in sets]
     files.write_results(tmp_path / "ablation.json", {"rows": ablation})
-    for name, shown in (("sweeps", rows), ("ablation", ablation)):
+    files.write_results(tmp_path / "sali_sweeps.json", {"rows": rows})
+    for name, shown in (("sweeps", rows), ("sali_sweeps", rows), ("ablation", ablation)):
         (path,) = plots.redraw(tmp_path / f"{name}.json")
         assert plots.shown_digest(path) == plots.digest(shown) != plots.digest(shown[1:])
         assert min(Image.open(path).size) > 200

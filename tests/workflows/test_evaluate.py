@@ -76,7 +76,9 @@ def test_methods_differ_in_nothing_but_the_method(name):
     nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": graphs.CHECKPOINT}
     assert nodes["EmptyLatentImage"] == {"width": CANVAS, "height": CANVAS, "batch_size": 3}
-    settings = {key: value for key, value in nodes["KSampler"].items() if not isinstance(value, list)}
+    run = ("KSampler", "CFGGuider", "BasicScheduler", "KSamplerSelect")  # the last three: with noise of its own
+    settings = {key: value for name in run for key, value in nodes.get(name, {}).items() if not isinstance(value, list)}
+    settings.setdefault("seed", nodes.get("StageSpatialLatent", {}).get("seed"))
     assert settings == {
         "seed": item.seed, "steps": graphs.STEPS, "cfg": graphs.CFG, "sampler_name": "euler", "scheduler": "normal",
         "denoise": 1.0,

@@ -1,9 +1,11 @@
-"""Prompt templates that name parts of a layout."""
+"""What a layout's texts mean to a prompt: templates that name its parts, and the words of a phrase that matter."""
 
 import re
 
 from .layout import Layout, LayoutError
 from .region import Region
+
+ARTICLE = re.compile(r"\s*(an?|the)\s+(?=\S)", re.IGNORECASE)
 
 
 def fill_prompt(template: str, layout: Layout, region: Region | None, name: str) -> str:
@@ -30,3 +32,9 @@ def fill_prompt(template: str, layout: Layout, region: Region | None, name: str)
         return words[match[1]]
 
     return re.sub(r"\{(\w*)\}", fill, template).strip()
+
+
+def leading_article(phrase: str) -> str:
+    """The article that a phrase begins with, or "": its attention lies anywhere; the thing's words look for it."""
+    match = ARTICLE.match(phrase)
+    return match[1] if match else ""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..layout import LayoutError
+from ..prompts import leading_article
 from ..vocabulary import END
 
 
@@ -11,8 +12,9 @@ def phrase_positions(clip: Any, caption: str, phrase: str, remedy: str = "") -> 
 
     The phrase is looked for as a run of token ids, so words of several tokens, weights in brackets and captions of
     more than one chunk need no special care. A caption that words the phrase otherwise ("a small cat" for "a cat") is
-    searched for the phrase's longest ending that it has: an English phrase ends with its noun. SDXL's two text encoders
-    share their positions, so the place in one is the place in both.
+    searched for the phrase's longest ending that it has: an English phrase ends with its noun. Its article helps to
+    find it and is then left out, because an article's attention is nobody's. SDXL's two text encoders share their
+    positions, so the place in one is the place in both.
 
     Args:
         clip: the text encoder's tokenizer is asked.
@@ -27,13 +29,16 @@ def phrase_positions(clip: Any, caption: str, phrase: str, remedy: str = "") -> 
         LayoutError: the caption holds no ending of the phrase.
     """
     special = set(_flat(clip, ""))
-    words = [token for token in _flat(clip, phrase) if token not in special]
+    words, article = (
+        [token for token in _flat(clip, text) if token not in special] for text in (phrase, leading_article(phrase))
+    )
     tokens = _flat(clip, caption)
     for start in range(len(words)):
         wanted = words[start:]
         found = [i for i in range(len(tokens) - len(wanted) + 1) if tokens[i : i + len(wanted)] == wanted]
         if found:
-            return sorted({i + k for i in found for k in range(len(wanted))})
+            first = max(0, len(article) - start)
+            return sorted({i + k for i in found for k in range(first, len(wanted))})
     raise LayoutError(
         f'The prompt "{caption}" of the region "{phrase}" does not say its name, so there is no attention to read. '
         f"Write the name into the prompt{remedy}."

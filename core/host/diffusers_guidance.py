@@ -13,13 +13,14 @@ from ..energies import CHEN, Energy, Target, named_energy
 from ..gradients import GradientSession, normal_copy
 from ..guidance_step import guidance_step
 from ..masks import resample_by_area
+from ..prompts import leading_article
 from .diffusers_attention import record_attention
 
 HALF_PRECISION_GAIN = 2.0**12  # gradients of attention are small numbers, which float16 would round to nothing
 
 
 def token_columns(tokenizer: Any, prompt: str, phrase: str) -> tuple[int, ...]:  # noqa: ANN401 - Hugging Face's
-    """Positions of a phrase's tokens in a prompt; every occurrence counts.
+    """Positions of a phrase's tokens in a prompt, but for its article; every occurrence counts.
 
     Args:
         tokenizer: the pipeline's; SDXL's two agree about positions.
@@ -37,7 +38,8 @@ def token_columns(tokenizer: Any, prompt: str, phrase: str) -> tuple[int, ...]: 
             f'The first {tokenizer.model_max_length} tokens of the prompt "{prompt}" do not say "{phrase}". Write it '
             "into the prompt, word for word."
         )
-    return tuple(sorted({start + i for start in starts for i in range(len(wanted))}))
+    first = len(tokenizer(leading_article(phrase), add_special_tokens=False).input_ids)
+    return tuple(sorted({start + i for start in starts for i in range(first, len(wanted))}))
 
 
 @torch.inference_mode(False)

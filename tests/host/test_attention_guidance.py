@@ -101,7 +101,7 @@ def test_words_of_several_tokens_and_more_than_77_tokens(model, clip, prompts):
     prompt = "a stegosaurus " + "on a green meadow " * 20 + "and a (small:1.2) cat"
     boxes = {"a stegosaurus": (0.0, 0.0, 0.5, 1.0), "cat": (0.5, 0.25, 1.0, 0.75)}
     positions = phrase_positions(clip, prompt, "a stegosaurus"), phrase_positions(clip, prompt, "cat")
-    assert len(positions[0]) > 2 and positions[1][0] > 77, "the test wants a long word and a second chunk"
+    assert len(positions[0]) > 1 and positions[1][0] > 77, "the test wants a long word and a second chunk"
     text = "a stegosaurus: 0 0 0.5 1\ncat: 0.5 0.25 1 0.75"
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     expected = slow(model, clip, noise, prompt=prompt, boxes=boxes, scale=300.0)

@@ -1,7 +1,8 @@
 """Softmax attention of chosen tokens at chosen places of a U-Net: what a host records, and what the energies read."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -125,8 +126,7 @@ class AttentionRecorder:
     `recorder.is_complete`, if it wants no more of it. Maps are per head. Their memory is that of the asked tokens.
 
     Attributes:
-        maps: by site (b heads (h w) m). Of a cross-attention, what every position pays to each of the m tokens; of a
-            self-attention, what the positions of the o-th region pay, on average, to every position (m = regions).
+        is_complete: whether there is nothing more to record in this pass.
     """
 
     def __init__(
@@ -149,14 +149,27 @@ class AttentionRecorder:
             lengths: tokens of each picture's prompt, or one for all. A host may repeat a shorter prompt to the length
                 of a longer one; then a token's map is the sum over its copies. None: prompts are as they were given.
             regions: (o h w) masks, or (b o h w) for each picture: record the self-attention too.
-            known: chosen sites of an earlier pass of the same network at the same size; lets the pass end earlier.
+            known: chosen sites of an earlier pass of the same network at the same size; only these are recorded, and
+                the pass can end behind the last of them.
         """
         self.which, self.latent, self.lengths, self.regions, self.known = which, latent, lengths, regions, known
         longest = max(len(each) for each in columns)
         self.columns = torch.stack([F.pad(each, (0, longest - len(each))) for each in columns])
         self.seen: list[Site] = []
-        self.maps: dict[Site, Tensor] = {}
+        self._found: dict[Site, Tensor | Callable[[], Tensor]] = {}
         self.is_complete = False
+
+    @property
+    def maps(self) -> dict[Site, Tensor]:
+        """By site (b heads (h w) m).
+
+        Of a cross-attention, what every position pays to each of the m tokens; of a self-attention, what the positions
+        of the o-th region pay, on average, to every position (m = regions). Read it when the pass has ended.
+        """
+        for site, found in self._found.items():
+            if not isinstance(found, Tensor):
+                self._found[site] = found()
+        return self._found
 
     def wants(self, site: Site) -> bool:
         """Take notice of an attention, and say whether its map is asked for."""
@@ -166,10 +179,16 @@ class AttentionRecorder:
         if self.is_complete:
             return False
         self.seen.append(site)
+        if self.known:
+            return site in self.known
+        if site.stream == SELF:
+            # The choice is by grids with cross-attention, which comes second in a block.
+            coming = [*self.seen, replace(site, stream=CROSS)]
+            return self.regions is not None and site in choose_sites(coming, self.which, self.latent)
         chosen = choose_sites(self.seen, self.which, self.latent)
         # The nearest grid so far may be bettered by a later one.
-        self.maps = {old: tensor for old, tensor in self.maps.items() if old in chosen}
-        return site in chosen and (site.stream == CROSS or self.regions is not None)
+        self._found = {old: found for old, found in self._found.items() if old in chosen}
+        return site in chosen
 
     def record(
         self,
@@ -185,21 +204,24 @@ class AttentionRecorder:
         Args:
             site: where.
             q: (b n (heads d)), conditional rows only.
-            k: (b t (heads d)).
+            k: (b t (heads d)); of a self-attention, the first n are those of the picture.
             heads: number of heads.
             scale: of the logits; None means 1 / sqrt(d).
             mask: of the attention, as `torch.nn.functional.scaled_dot_product_attention` takes it.
         """
         if site.stream == SELF:
             pools = resample_by_area(self.regions, *site.grid).flatten(-2).to(q.device)
-            found = region_maps(q, k, heads, pools, scale, mask)
+            # What another pack puts behind the picture's own positions, such as a reference, has no place in it.
+            k, mask = k[:, : q.shape[1]], mask if mask is None else mask[..., : q.shape[1]]
+            # Later, for a first pass begins with fine grids, whose softmax is large, and goes on to those it keeps.
+            found = partial(region_maps, q, k, heads, pools, scale, mask)
         else:
             found = token_maps(q, k, heads, self.columns.to(q.device), scale, mask)
             copies = [k.shape[1] // each if k.shape[1] % each == 0 else 1 for each in self.lengths or ()]
             if any(count > 1 for count in copies):
                 found = found * found.new_tensor(copies)[:, None, None, None]
-        self.maps[site] = found
-        self.is_complete = bool(self.known) and self.known == self.maps.keys()
+        self._found[site] = found
+        self.is_complete = bool(self.known) and self.known == self._found.keys()
 
 
 def token_maps(

@@ -4,6 +4,7 @@ One calling shape, no state: `energy(maps, targets, progress)` gives one number 
 A new energy is one function and one line in `ENERGIES`, with the settings that its paper was published with.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,34 +16,18 @@ from torch import Tensor
 
 from .attention import CROSS, MIDDLE_AND_FIRST_UP, QUARTER, SELF, Site
 from .guidance_step import PLAIN, SIGMA_SQUARED
-from .masks import resample_by_area
+from .target import TINY, Target
 
 Maps = Mapping[Site, Tensor]
 
-TINY = torch.finfo(torch.float32).tiny
-TOP_SHARE = 0.2  # BoxDiff's P: the strongest of so many cells of a region, or of the rest, count
 SHARPNESS = 100.0  # BoxDiff and Attention Refocusing multiply attention by this before a second softmax over tokens
 BLUR_SIGMA = 0.5  # of their 3 x 3 Gaussian, in cells
-EDGE = 1  # BoxDiff's L: cells on either side of a box's edges that its corner term looks at
 PUBLISHED_STEPS = 50.0  # of the runs in which BoxDiff and Attention Refocusing count their schedules
+STEP_TOLERANCE = 1e-6  # of a step, for shares that are not exact
 ALWAYS_PULL = 15 / PUBLISHED_STEPS  # Attention Refocusing: from here on only what is clearly wrong counts
-# reconstructed: SALI says that it adds a regularisation term, not with which weight. At 1 it counts like another share.
+# reconstructed: SALI says that it adds a regularisation term, not with which weight. At 0 it would be Chen et al.'s
+# energy; at 1 it counts as much as that, for both are shares in 0..1.
 DEFAULT_ETA = 1.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """One thing that shall be in its place.
-
-    Attributes:
-        columns: of the recorded tokens, those of its phrase.
-        mask: float (h w) in 0..1, any grid.
-        weight: multiplies its part of the energy.
-    """
-
-    columns: tuple[int, ...]
-    mask: Tensor
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,12 +35,13 @@ class Energy:
     """An energy with the settings that it was published with.
 
     Attributes:
-        measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, 0..1.
+        measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, i / n at its i-th of n
+            steps.
         sites: where its maps are read, one of `attention.PLACES`.
         needs_all_words: whether the maps must hold every word of the prompt, not only the phrases.
         needs_self: whether it reads self-attention too, with one region per target, in their order.
         rule: how the gradient becomes a step, see `guidance_step`.
-        schedule: progress -> (factor on the energy, steps per model call at most).
+        schedule: (progress, the following call's progress) -> (factor on the energy, steps per model call at most).
         end: share of the run after which nothing is guided.
         threshold: steps stop once the energy is no larger.
         persists: whether an energy below the threshold ends guidance for the rest of the run, not for this call only.
@@ -64,7 +50,7 @@ class Energy:
     measure: Callable[[Maps, Sequence[Target], float], Tensor]
     sites: str
     rule: str
-    schedule: Callable[[float], tuple[float, int]]
+    schedule: Callable[[float, float], tuple[float, int]]
     end: float
     threshold: float = -torch.inf
     persists: bool = False
@@ -87,7 +73,7 @@ def in_box_share(maps: Maps, targets: Sequence[Target], progress: float = 0.0) -
     for site, attention in _of_stream(maps, CROSS):
         terms = []
         for target in targets:
-            mask = _mask_on(target, site.grid, attention).flatten()
+            mask = target.on(site.grid, attention).mask.flatten()
             chosen = attention[..., list(target.columns)]
             inside = einsum(chosen, mask, "b heads n m, n -> b heads m")
             share = inside / chosen.sum(-2).clamp(min=TINY)
@@ -112,12 +98,12 @@ def boxdiff(maps: Maps, targets: Sequence[Target], progress: float = 0.0) -> Ten
     words, grid = _sharpened_words(maps)
     total = words.new_zeros(len(words))
     for target in targets:
-        mask = _mask_on(target, grid, words)
+        place = target.on(grid, words)
         for column in target.columns:
             found = words[:, column]
-            inner = (1 - _strongest_mean(found, mask)).clamp(min=0)
-            outer = _strongest_mean(found, 1 - mask)
-            total = total + target.weight * (inner + outer + _corner_error(found, mask))
+            inner = (1 - _strongest_mean(found, place.mask, place.inside)).clamp(min=0)
+            outer = _strongest_mean(found, 1 - place.mask, place.outside)
+            total = total + target.weight * (inner + outer + _corner_error(found, place.outlines))
     return total
 
 
@@ -138,7 +124,7 @@ def cross_refocusing(maps: Maps, targets: Sequence[Target], progress: float = 0.
         (b).
     """
     words, grid = _sharpened_words(maps)
-    masks = [_mask_on(target, grid, words) for target in targets]
+    masks = [target.on(grid, words).mask for target in targets]
     background = 1 - torch.stack(masks).amax(0)
     always = float(progress < ALWAYS_PULL)
     total = words.new_zeros(len(words))
@@ -168,7 +154,7 @@ def self_refocusing(maps: Maps, targets: Sequence[Target], progress: float = 0.0
     """
     per_site = []
     for site, attention in _of_stream(maps, SELF):
-        outside = torch.stack([1 - _mask_on(target, site.grid, attention).flatten() for target in targets])
+        outside = torch.stack([1 - target.on(site.grid, attention).mask.flatten() for target in targets])
         weights = outside.new_tensor([target.weight for target in targets])
         leaving = einsum(attention, outside, "b heads n o, o n -> b heads o")
         per_site.append(reduce(weights * leaving, "b heads o -> b", "mean"))
@@ -199,8 +185,8 @@ def sali(maps: Maps, targets: Sequence[Target], progress: float = 0.0, eta: floa
         terms = []
         for target in targets:
             chosen = rearrange(attention[..., list(target.columns)], "b k (h w) m -> (b k m) h w", h=site.grid[0])
-            mask = _mask_on(target, site.grid, attention)
-            stray = _strongest_mean(chosen, 1 - mask) / chosen.amax((1, 2)).clamp(min=TINY)
+            place = target.on(site.grid, attention)
+            stray = _strongest_mean(chosen, 1 - place.mask, place.outside) / chosen.amax((1, 2)).clamp(min=TINY)
             terms.append(target.weight * reduce(stray, "(b rest) -> b", "mean", b=len(attention)))
         per_site.append(torch.stack(terms).mean(0))
     return base + eta * torch.stack(per_site).mean(0)
@@ -208,12 +194,6 @@ def sali(maps: Maps, targets: Sequence[Target], progress: float = 0.0, eta: floa
 
 def _of_stream(maps: Maps, stream: str) -> list[tuple[Site, Tensor]]:
     return [(site, attention) for site, attention in maps.items() if site.stream == stream]
-
-
-def _mask_on(target: Target, grid: tuple[int, int], like: Tensor) -> Tensor:
-    """The region on a grid (h w); one that is smaller than a cell fills the cell that it lies in most."""
-    mask = resample_by_area(target.mask, *grid)
-    return (mask / mask.amax().clamp(min=TINY)).to(like)
 
 
 def _sharpened_words(maps: Maps) -> tuple[Tensor, tuple[int, int]]:
@@ -229,21 +209,15 @@ def _sharpened_words(maps: Maps) -> tuple[Tensor, tuple[int, int]]:
     return F.conv2d(F.pad(words, (1, 1, 1, 1), mode=mode), kernel, groups=words.shape[1]), grid
 
 
-def _strongest_mean(found: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the strongest fifth of a mask's cells, at least one: (b h w), (h w) -> (b)."""
-    count = max(1, int(TOP_SHARE * float(mask.sum())))
+def _strongest_mean(found: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Mean of the strongest of a mask's cells: (b h w), (h w) -> (b)."""
     return (found * mask).flatten(1).topk(count).values.mean(1)
 
 
-def _corner_error(found: Tensor, mask: Tensor) -> Tensor:
+def _corner_error(found: Tensor, outlines: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """How far the outlines of map and mask, projected on both axes, differ near the mask's edges: (b h w) -> (b)."""
     error = found.new_zeros(len(found))
-    for axis in (1, 2):
-        outline = mask.amax(axis - 1)
-        filled = (outline >= 0.5).nonzero().flatten()
-        near = torch.zeros_like(outline)
-        for edge in (int(filled[0]), int(filled[-1]) + 1):
-            near[max(0, edge - EDGE) : edge + EDGE + 1] = 1
+    for axis, (outline, near) in enumerate(outlines, 1):
         error = error + ((found.amax(axis) - outline).abs() * near).mean(-1)
     return error
 
@@ -256,22 +230,23 @@ def _step(values: Tensor, steps: Sequence[tuple[float, float]], otherwise: float
     return weights
 
 
-def _chen_schedule(progress: float) -> tuple[float, int]:
+def _chen_schedule(progress: float, following: float) -> tuple[float, int]:
     return 30.0, 5
 
 
-def _boxdiff_schedule(progress: float) -> tuple[float, int]:
-    """20 sqrt(1 .. 0.5); the iterative refinement of three single steps is not part of it."""
-    return 20.0 * (1 - 0.5 * progress) ** 0.5, 1
+def _boxdiff_schedule(progress: float, following: float) -> tuple[float, int]:
+    """20 sqrt(1 .. 0.5), reached at the last step; the iterative refinement of three single steps is not part of it."""
+    last = 1 - (following - progress)
+    return 20.0 * (1 - 0.5 * min(1.0, progress / max(TINY, last))) ** 0.5, 1
 
 
-def _refocusing_schedule(progress: float) -> tuple[float, int]:
-    """Strongest first; after the tenth of 50 steps every fifth only."""
-    step = int(progress * PUBLISHED_STEPS + 0.5)
-    if step >= 10 and step % 5:
+def _refocusing_schedule(progress: float, following: float) -> tuple[float, int]:
+    """Strongest first; after the tenth of 50 steps only steps that cover a fifth one of the 50."""
+    first, end = (share * PUBLISHED_STEPS for share in (progress, following))
+    if first >= 10 - STEP_TOLERANCE and math.ceil((first - STEP_TOLERANCE) / 5) * 5 >= end - STEP_TOLERANCE:
         return 0.0, 0
     for before, scale, iterations in ((2, 4.0, 2), (5, 4.0, 6), (10, 3.0, 3), (20, 3.0, 2)):
-        if step < before:
+        if first < before - STEP_TOLERANCE:
             return scale, iterations
     return 1.0, 2
 
@@ -286,7 +261,8 @@ ENERGIES: dict[str, Energy] = {
         refocusing, QUARTER, PLAIN, _refocusing_schedule, 35 / PUBLISHED_STEPS, 0.1, needs_all_words=True,
         needs_self=True,
     ),
-    # reconstructed: SALI's settings are not published beyond "fewer steps"; these are its base energy's.
+    # reconstructed: SALI's settings are not published beyond "fewer steps"; these are its base energy's. The
+    # threshold is for the sum with the regulariser; at the default eta it is hardly ever reached.
     SALI: Energy(sali, MIDDLE_AND_FIRST_UP, SIGMA_SQUARED, _chen_schedule, CHEN_END, 0.2, persists=True),
 }  # fmt: skip
 

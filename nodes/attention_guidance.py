@@ -7,7 +7,7 @@ import torch
 from ..core.attention import MIDDLE_AND_FIRST_UP, SHARES
 from ..core.energies import CHEN, DEFAULT_ETA, ENERGIES
 from ..core.guidance_step import RULES
-from ..core.host.comfy_attention_guidance import GUIDANCE_LOG, guide_attention
+from ..core.host.comfy_attention_guidance import GUIDANCE_LOG, check_settings, guide_attention
 from ..core.host.comfy_score import show_text
 from .api import Layout, io, ui
 
@@ -70,8 +70,9 @@ class StageAttentionGuidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Share of the run before which nothing is guided. Higher leaves the rough arrangement to "
-                    "the noise; 0 guides from the first step, which is when things find their places.",
+                    tooltip="Share of the run before which nothing is guided; must be below end. Higher leaves the "
+                    "rough arrangement to the noise; 0 guides from the first step, which is when things find their "
+                    "places.",
                 ),
                 io.Float.Input(
                     "end",
@@ -91,7 +92,8 @@ class StageAttentionGuidance(io.ComfyNode):
                     step=0.01,
                     tooltip="Energy, without any factor, at which steps stop: for the rest of the run with chen and "
                     "sali, for this call with the others. Higher stops sooner: faster, less exact. 0: as published "
-                    "(chen and sali 0.2, refocusing 0.1, boxdiff never); -1: never.",
+                    "(chen and sali 0.2, refocusing 0.1, boxdiff never); -1: never. sali's energy has eta times its "
+                    "regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end.",
                 ),
                 io.Combo.Input(
                     "step_rule",
@@ -119,7 +121,7 @@ class StageAttentionGuidance(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Only for sali: weight of its regulariser. Higher suppresses a thing's attention outside "
-                    "its region more, too high leaves it no attention at all; 0 is chen.",
+                    "its region more and stops later, too high leaves it no attention at all; 0 is chen.",
                 ),
                 io.Boolean.Input(
                     "checkpointing",
@@ -141,6 +143,19 @@ class StageAttentionGuidance(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="For the sampler. Guidance Report tells what it did."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, energy: str | None, start: float | None, end: float | None, sites: str | None = PUBLISHED
+    ) -> bool | str:
+        """Refuse settings that do not go together before anything runs; connected ones are checked when it runs."""
+        if any(value is None for value in (energy, start, end, sites)):
+            return True
+        try:
+            check_settings(energy, sites=None if sites == PUBLISHED else sites, start=start, end=end or None)
+        except ValueError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(

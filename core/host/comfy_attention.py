@@ -89,12 +89,22 @@ class _Watcher:
         self.counter: SiteCounter | None = None  # none: not in the U-Net, but in a ControlNet perhaps
         self.block: tuple[Any, ...] = ()
         self.calls = 0
+        self.text_length = 0
 
-    def forward(self, executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def forward(
+        self,
+        executor: Any,  # noqa: ANN401
+        x: Tensor,
+        timesteps: Tensor | None = None,
+        context: Tensor | None = None,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
         """DIFFUSION_MODEL wrapper: a forward pass begins, and may end early."""
         self.counter, self.block = SiteCounter(), ()
+        self.text_length = 0 if context is None else context.shape[1]
         try:
-            return executor(x, *args, **kwargs)
+            return executor(x, timesteps, context, *args, **kwargs)
         except LastMapRecorded:
             return x.new_zeros(len(x), executor.class_obj.out_channels, *x.shape[2:])
         finally:
@@ -106,13 +116,15 @@ class _Watcher:
         if self.counter is not None and "block" in options:
             self._enter(options)
             self.calls += 1
-            # A block's first attention looks at the picture itself; only its length may be that of the text by chance.
-            stream = CROSS if k.shape[1] != q.shape[1] or self.calls == 2 else SELF
+            # A block's first attention looks at the picture itself, and at another that a pack has put beside it;
+            # in some networks at the text.
+            is_text = k.shape[1] == self.text_length != q.shape[1]
+            stream = CROSS if self.calls > 1 or is_text else SELF
             mask = kwargs.get("mask", args[0] if args else None)
             self._look(stream, q, k, heads, options, kwargs.get("scale"), mask)
         attend = attend if self.backend is None else self.backend
         if self.before is not None:
-            return self.before(attend, q, k, v, heads, *args, **kwargs)
+            return _with_gradient(self.before(attend, q, k, v, heads, *args, **kwargs), q)
         return attend(q, k, v, heads, *args, **kwargs)
 
     def around(self, stream: str, patch: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -126,7 +138,7 @@ class _Watcher:
                 self._look(stream, q, k, extra_options["n_heads"], extra_options)
             self.counter = None
             try:
-                return patch(q, k, v, extra_options, **kwargs)
+                return _with_gradient(patch(q, k, v, extra_options, **kwargs), q)
             finally:
                 self.counter = counter
 
@@ -149,7 +161,7 @@ class _Watcher:
     ) -> None:
         uuids, grid = options.get("uuids", []), tuple(options["activations_shape"][-2:])
         site = self.counter.next(PARTS[options["block"][0]], stream, grid)
-        if q.shape[1] != grid[0] * grid[1]:
+        if q.shape[1] != grid[0] * grid[1] or (stream == SELF and k.shape[1] < q.shape[1]):
             return  # another pack has cut the picture into tiles or merged tokens
         watching = [self.recorders[uuid] for uuid in uuids if uuid in self.recorders]
         for i, uuid in enumerate(uuids):
@@ -160,6 +172,18 @@ class _Watcher:
                 recorder.record(site, q[rows], k[rows], heads, scale, part)
         if self.leave_early and watching and all(recorder.is_complete for recorder in watching):
             raise LastMapRecorded
+
+
+def _with_gradient(out: Tensor, q: Tensor) -> Tensor:
+    """What another pack's attention returns.
+
+    Raises:
+        RuntimeError: it has no derivative, as fused kernels for inference have none, while one is wanted; the rest of
+            the network would still give a gradient, a wrong one.
+    """
+    if torch.is_grad_enabled() and q.requires_grad and not out.requires_grad:
+        raise RuntimeError("what another node's attention returns does not require grad")
+    return out
 
 
 def read_phrase_attention(

@@ -75,9 +75,10 @@ def guide_attention(
         log: remembers the runs for reports.
 
     Raises:
-        ValueError: a model without such attention, or settings that cannot be meant.
+        ValueError: a model without such attention, settings that cannot be meant, or a start that is not before end.
         LayoutError: a phrase that the prompt does not say.
     """
+    check_settings(energy, sites=sites, start=start, end=end)
     chosen = named_energy(energy, eta)
     chosen = chosen if sites is None else replace(chosen, sites=sites)
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
@@ -96,7 +97,7 @@ def guide_attention(
     prompts = [prompt.strip() or each.prompt for each in layouts]
     words = [_words(clip, each, text, chosen) for each, text in zip(layouts, prompts, strict=True)]
     model = model.clone(disable_dynamic=True) if _is_dynamic(model) else model.clone()
-    if strength == 0 or settings.end <= start or iterations == 0 or not any(each.targets for each in words):
+    if strength == 0 or iterations == 0 or not any(each.targets for each in words):
         return model
     embedded = embed_captions(clip, prompts)
 
@@ -123,7 +124,7 @@ def guide_attention(
 
 
 def _words(clip: Any, layout: Layout, prompt: str, energy: Energy) -> Words:  # noqa: ANN401
-    """Find the phrases of a layout's regions; those with strength 0 are left out."""
+    """Find the phrases of a layout's regions; those with strength 0 are left out, those of one phrase are one thing."""
     regions = [region for region in layout.sorted_regions() if region.strength != 0]
     remedy = ", or give the region another name that the prompt has"
     found = [phrase_positions(clip, prompt, region.phrase, remedy) for region in regions]
@@ -133,21 +134,41 @@ def _words(clip: Any, layout: Layout, prompt: str, energy: Energy) -> Words:  # 
     # At the canvas' size, or what is enough of it: finer than any grid of attention.
     side = max(layout.height, layout.width)
     height, width = (max(1, round(FINE * length / side)) for length in (layout.height, layout.width))
-    targets = tuple(
-        Target(tuple(columns[position] for position in each), region.mask_on(height, width), region.strength)
-        for region, each in zip(regions, found, strict=True)
-    )
-    return Words(torch.tensor(recorded, dtype=torch.int64), token_count(clip, prompt), targets)
+    targets: dict[tuple[int, ...], Target] = {}
+    for region, each in zip(regions, found, strict=True):
+        own = tuple(columns[position] for position in each)
+        mask, weight = region.mask_on(height, width), region.strength
+        if own in targets:
+            # One energy for each box would draw the same attention out of the others.
+            mask, weight = torch.maximum(mask, targets[own].mask), max(weight, targets[own].weight)
+        targets[own] = Target(own, mask, weight)
+    return Words(torch.tensor(recorded, dtype=torch.int64), token_count(clip, prompt), tuple(targets.values()))
+
+
+def check_settings(energy: str, *, sites: str | None, start: float, end: float | None) -> None:
+    """Refuse settings of `guide_attention` that do not go together; they mean what they mean there.
+
+    Raises:
+        ValueError: an unknown energy or choice of attentions, one that the energy cannot read, or a range without a
+            step.
+    """
+    chosen = named_energy(energy)
+    sites = chosen.sites if sites is None else sites
+    if sites not in PLACES:
+        raise ValueError(f'There is no choice of attentions "{sites}"; known: {", ".join(PLACES)}.')
+    if chosen.needs_all_words and sites not in SHARES:
+        raise ValueError(
+            f'The energy "{energy}" averages maps of one size, but "{sites}" has several. Choose {" or ".join(SHARES)}.'
+        )
+    last, whose = (chosen.end, f'the published end of "{energy}"') if end is None else (end, "end")
+    if start >= last:
+        raise ValueError(
+            f"start is {start:g}, but {whose} is {last:.3g}, so nothing would be guided. Lower start, or set end to "
+            "more than that."
+        )
 
 
 def _check(model: Any, settings: Settings) -> None:  # noqa: ANN401
-    if settings.energy.sites not in PLACES:
-        raise ValueError(f'There is no choice of attentions "{settings.energy.sites}"; known: {", ".join(PLACES)}.')
-    if settings.energy.needs_all_words and settings.energy.sites not in SHARES:
-        raise ValueError(
-            f'The energy "{settings.name}" averages maps of one size, but "{settings.energy.sites}" has several. '
-            f"Choose {' or '.join(SHARES)}."
-        )
     if settings.step_rule not in RULES:
         raise ValueError(f'There is no step rule "{settings.step_rule}"; known: {", ".join(RULES)}.')
     if not has_cross_attention(model):

@@ -1,5 +1,6 @@
 """What attention guidance does around one run of a ComfyUI sampler."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,8 @@ class GuidedRun:
                 "allow. Choose a sampler of KSampler or KSamplerSelect."
             )
 
+        # What is known of a sampler is read from its function's name and parameters.
+        @functools.wraps(sampler.sampler_function)
         def sample(model: Any, x: Tensor, sigmas: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
             steps = sigmas.tolist()
             return sampler.sampler_function(_GuidedModel(self, model, steps), x, sigmas, *args, **kwargs)
@@ -119,8 +122,9 @@ class GuidedRun:
             self.is_over = sum(level <= step < self.last for step in steps) > 2
             return
         settings = self.settings
-        progress = sum(step > level * (1 + 1e-6) for step in steps[:-1]) / max(1, len(steps) - 2)
-        scale, iterations = settings.energy.schedule(min(1.0, progress))
+        done, count = sum(step > level * (1 + 1e-6) for step in steps[:-1]), max(1, len(steps) - 1)
+        progress = done / count
+        scale, iterations = settings.energy.schedule(progress, (done + 1) / count)
         if settings.iterations is not None and iterations:
             iterations = settings.iterations
         if self.energy is None or not settings.energy.persists:
@@ -209,10 +213,11 @@ class _GuidedModel:
 def _region_masks(words: Sequence[Words], height: int, width: int) -> Tensor:
     """(o h w), or (b o h w) with empty masks where a picture has fewer regions."""
     most = max(len(each.targets) for each in words)
-    masks = []
-    for each in words:
-        empty = [torch.zeros_like(target.mask) for target in each.targets[:1] * (most - len(each.targets))]
-        masks.append(torch.stack([target.mask for target in each.targets] + empty))
+    # Of any picture: all regions of some may be switched off.
+    empty = torch.zeros_like(next(target.mask for each in words for target in each.targets))
+    masks = [
+        torch.stack([target.mask for target in each.targets] + [empty] * (most - len(each.targets))) for each in words
+    ]
     return masks[0] if len(masks) == 1 else torch.stack(masks)
 
 

@@ -99,7 +99,7 @@ def guide_latents(
         raise ValueError("This energy compares all words of the prompt: pass their positions as `words`.")
     sigma, variance_explodes = _noise_level(scheduler, timestep)
     shrink = (sigma**2 + 1) ** -0.5  # of x0 + sigma noise to unit variance, which the U-Net wants
-    scale, most = energy.schedule(progress)
+    scale, most = energy.schedule(progress, progress + 1 / len(scheduler.timesteps))
     if iterations is not None and most:  # some energies rest at some steps
         most = iterations
     columns, targets = _recorded(targets, words if energy.needs_all_words else ())

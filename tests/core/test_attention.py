@@ -168,13 +168,19 @@ def test_chosen_sites_of_sd_15():
 @pytest.mark.parametrize("which", PLACES)
 @pytest.mark.parametrize("levels", [[0, 1, 2, 3], [1, 2], [0, 1], [2], [0]])
 @pytest.mark.parametrize("latent", [(64, 64), (13, 50), (7, 7)])
-def test_a_recorder_finds_the_chosen_sites_while_they_come(which, levels, latent):
+@pytest.mark.parametrize("with_self", [False, True])
+def test_a_recorder_finds_the_chosen_sites_while_they_come(monkeypatch, which, levels, latent, with_self):
     sites = unet(levels, latent, depth=2)
-    expected = {site for site in choose_sites(sites, which, latent) if site.stream == CROSS}
-    recorder = AttentionRecorder(which, latent, [torch.tensor([0, 2])])
+    expected = {site for site in choose_sites(sites, which, latent) if with_self or site.stream == CROSS}
+    regions = torch.ones(1, *latent) if with_self else None
+    recorder = AttentionRecorder(which, latent, [torch.tensor([0, 2])], regions=regions)
+    softmaxes = []
+    monkeypatch.setattr("stagecraft.core.attention.region_maps", lambda q, *_: softmaxes.append(len(q)) or q)
     steps = evaluate(recorder, sites)
     assert recorder.maps.keys() == expected
-    again = AttentionRecorder(which, latent, [torch.tensor([0, 2])], known=frozenset(recorder.maps))
+    of_self = [site for site in expected if site.stream == SELF]
+    assert len(softmaxes) == len(of_self), "none is evaluated and thrown away"
+    again = AttentionRecorder(which, latent, [torch.tensor([0, 2])], regions=regions, known=frozenset(recorder.maps))
     assert evaluate(again, sites) <= steps and again.maps.keys() == expected
     if expected:
         assert again.is_complete and sites[evaluated(again) - 1] in expected, "it stops behind the last"

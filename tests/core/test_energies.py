@@ -16,6 +16,7 @@ from stagecraft.core.energies import (
     self_refocusing,
 )
 from stagecraft.core.guidance_step import NORMALISED, PLAIN, RULES, SIGMA_SQUARED, guidance_step
+from stagecraft.core.masks import resample_by_area
 
 GRID = (8, 8)
 SITE, OTHER = Site("middle", 0, CROSS, GRID), Site("up", 0, CROSS, (16, 16))
@@ -157,6 +158,26 @@ def test_every_energy_falls_along_its_gradient_and_pictures_are_apart(name):
 
 
 @pytest.mark.parametrize("name", ENERGIES)
+def test_a_region_is_brought_to_a_grid_once_and_leaves_inference_mode(monkeypatch, name):
+    resampled = []
+
+    def count(mask, *grid):
+        resampled.append(grid)
+        return resample_by_area(mask, *grid)
+
+    monkeypatch.setattr("stagecraft.core.target.resample_by_area", count)
+    with torch.inference_mode():
+        targets = [Target((0,), box(0, 0, 8, 8)), Target((1, 2), box(8, 4, 16, 16))]
+        before = named_energy(name).measure(all_maps(), targets, 0.1)
+    maps = {site: found.requires_grad_() for site, found in all_maps().items()}
+    for _ in range(3):
+        found = named_energy(name).measure(maps, targets, 0.1)
+        found.sum().backward()
+    torch.testing.assert_close(found.detach(), before.clone())
+    assert resampled == [GRID] * 2
+
+
+@pytest.mark.parametrize("name", ENERGIES)
 def test_masks_of_one_cell_and_of_less(name):
     tiny = torch.zeros(64, 64)
     tiny[17, 42] = 1  # a part of one cell of the grid
@@ -172,13 +193,23 @@ def test_masks_of_one_cell_and_of_less(name):
 
 def test_published_settings():
     chen, diff, focus = (named_energy(name) for name in ("chen", "boxdiff", "refocusing"))
-    assert chen.schedule(0.1) == (30.0, 5) and chen.threshold == 0.2 and chen.persists
-    assert diff.schedule(0.0) == (20.0, 1) and diff.schedule(1.0)[0] == pytest.approx(20 * 0.5**0.5)
+    assert chen.schedule(0.1, 0.12) == (30.0, 5) and chen.threshold == 0.2 and chen.persists
+    scales = [diff.schedule(step / 7, (step + 1) / 7)[0] for step in range(7)]
+    torch.testing.assert_close(torch.tensor(scales), 20 * torch.linspace(1, 0.5, 7).sqrt())
+    assert diff.schedule(0.0, 1.0) == (20.0, 1)
     published = [(4, 2)] * 2 + [(4, 6)] * 3 + [(3, 3)] * 5 + [(3, 2), (0, 0), (0, 0), (0, 0), (0, 0), (3, 2)]
-    assert [focus.schedule(step / 50) for step in range(16)] == published
-    assert focus.schedule(25 / 50) == (1, 2) and focus.schedule(26 / 50) == (0, 0)
+    assert [focus.schedule(step / 50, (step + 1) / 50) for step in range(16)] == published
+    assert focus.schedule(25 / 50, 26 / 50) == (1, 2) and focus.schedule(26 / 50, 27 / 50) == (0, 0)
     with pytest.raises(ValueError, match='no energy "other"; known: chen, boxdiff, refocusing, sali'):
         named_energy("other")
+
+
+@given(st.integers(1, 200))
+def test_refocusing_guides_where_a_fifth_step_of_50_is_for_any_number_of_steps(count):
+    schedule = named_energy("refocusing").schedule
+    guided = [step for step in range(count) if schedule(step / count, (step + 1) / count)[1]]
+    early = [step for step in range(count) if 5 * step < count]
+    assert guided == sorted({*early, *(count * fifth // 50 for fifth in range(10, 50, 5))})
 
 
 @given(st.floats(0.01, 20), st.floats(0.1, 3))

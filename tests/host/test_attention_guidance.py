@@ -18,6 +18,7 @@ from stagecraft.core.host.comfy_words import phrase_positions
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.nodes.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.nodes.attention_maps import StageAttentionMaps
+from stagecraft.nodes.invert import StageInvert
 from stagecraft.tests.host.families import FAMILIES, build_family
 from stagecraft.tests.host.slow_guidance import SlowGuidance, SlowThing, slow_chen_loop
 
@@ -58,12 +59,16 @@ def sample(model, prompts, height=16, width=16, *, batch=1, sampler="euler", ste
 
 
 def slow(model, clip, noise, *, prompt=PROMPT, boxes=BOXES, **settings):
+    """The slow loop; boxes has a box for each phrase, or several in a list."""
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
     found = slow_chen_loop(
         noise * torch.sqrt(sigmas[0] ** 2 + 1),
         network=model.model.diffusion_model,
-        things=[SlowThing(phrase_positions(clip, prompt, phrase), [box]) for phrase, box in boxes.items()],
+        things=[
+            SlowThing(phrase_positions(clip, prompt, phrase), box if isinstance(box, list) else [box])
+            for phrase, box in boxes.items()
+        ],
         positive=encode(clip, prompt)[0][0],
         negative=encode(clip, NEGATIVE)[0][0],
         sigmas=sigmas,
@@ -111,6 +116,14 @@ def test_words_of_several_tokens_and_more_than_77_tokens(model, clip, prompts):
         guided(model, clip, "a hippo: 0 0 1 1")
 
 
+def test_boxes_of_one_phrase_are_one_place(model, clip, prompts):
+    boxes = {"a dog": [(0.0, 0.0, 0.5, 0.5), (0.25, 0.5, 0.75, 1.0)], "a cat": (0.5, 0.25, 1.0, 0.5)}
+    text = "a dog: 0 0 0.5 0.5\ndog: 0.25 0.5 0.75 1 | strength=0.5\na cat: 0.5 0.25 1 0.5"
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    expected = slow(model, clip, noise, boxes=boxes, scale=300.0)
+    assert_same_picture(sample(guided(model, clip, text, strength=10.0), prompts, noise=noise), expected)
+
+
 def test_a_lora_and_its_guidance_are_those_of_the_merged_weights(make_model, clip, prompts):
     patched, merged = make_model(), make_model()
     name = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_q.weight"
@@ -149,6 +162,19 @@ def test_early_exit_checkpointing_and_replaced_attention_change_nothing(model, c
     assert len(guided_calls) - len(calls) < 10 * per_pass
 
 
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_self_attention_that_looks_at_more_is_still_self_attention(model, clip, prompts, energy):
+    """Every key twice is the same attention; packs put a reference picture's keys there."""
+
+    def lengthen(n, context, value, extra_options):
+        return n, context.repeat(1, 2, 1), value.repeat(1, 2, 1)
+
+    other = model.clone()
+    other.set_model_attn1_patch(lengthen)
+    expected, found = (sample(guided(each, clip, strength=10.0, energy=energy), prompts) for each in (model, other))
+    assert_same_picture(found, expected)
+
+
 # --- identities ---
 
 
@@ -156,7 +182,6 @@ def test_nothing_asked_is_the_plain_model_bit_for_bit(model, clip, prompts):
     plain = sample(model, prompts)
     assert torch.equal(sample(guided(model, clip, strength=0.0), prompts), plain)
     assert torch.equal(sample(guided(model, clip, "a dog: 0 0 0.5 0.5 | strength=0"), prompts), plain)
-    assert torch.equal(sample(guided(model, clip, start=0.4, end=0.4), prompts), plain)
     assert torch.equal(sample(guided(model, clip, start=0.01, end=0.02), prompts), plain), "no step lies between"
     assert not torch.equal(sample(guided(model, clip), prompts), plain)
     assert torch.equal(sample(model, prompts), plain)
@@ -174,7 +199,7 @@ def test_every_sampler_is_guided(model, clip, prompts, sampler):
 
 def test_pictures_of_a_batch_are_guided_each_by_itself(model, clip, prompts):
     noise = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(3))
-    texts = [TWO, "a cat: 0 0 0.25 1", "meadow: 0 0 1 0.5\na dog: 0 0.5 1 1 | strength=0"]
+    texts = [TWO, "meadow: 0 0 1 0.5\na dog: 0 0.5 1 1 | strength=0", "a cat: 0 0 0.25 1 | strength=0"]
     layouts = [parse_layout(text, width=128, height=128, prompt=PROMPT) for text in texts]
     settings = dict(strength=10.0, threshold=0.7, end=END)
     for energy in ENERGIES:
@@ -225,6 +250,19 @@ def test_odd_sizes_and_a_mask_of_one_cell(model, clip, prompts, size, energy):
     (run,) = log.find(found)
     energies = [each.energies[0] for each in run.measurements]
     assert torch.isfinite(found).all() and len(energies) == 4 and energies[-1] < energies[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(20, [*range(4), *range(4, 14, 2)]), (50, [*range(10), *range(10, 35, 5)])]
+)
+def test_refocusing_rests_between_every_fifth_of_50_steps(model, clip, prompts, steps, expected):
+    log = GuidanceLog()
+    ours = guided(model, clip, width=64, height=64, energy="refocusing", iterations=1, end=None, log=log)
+    found = sample(ours, prompts, 8, 8, steps=steps, cfg=1.0)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+    last = model.get_model_object("model_sampling").percent_to_sigma(ENERGIES["refocusing"].end)
+    (run,) = log.find(found)
+    assert [each.call - 1 for each in run.measurements] == [i for i in expected if sigmas[i] >= last]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -317,6 +355,30 @@ def test_two_guidances_in_a_row_are_both_there(model, clip, prompts):
     assert not torch.allclose(found, sample(one, prompts), atol=1e-4)
 
 
+@pytest.mark.parametrize("guidance_is_first", [False, True])
+def test_samplers_that_an_inversion_refuses_are_recognised_in_any_order(model, clip, prompts, guidance_is_first):
+    sampling = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
+    picture = {"samples": torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(6))}
+
+    def invert(model):
+        return StageInvert.execute(
+            model=model, positive=prompts[0], latent=picture, steps=STEPS, scheduler="normal", method="euler",
+            refinements=0, cfg=1.0, forward_noise_first_k=0, renormalise=False, measure=False, seed=0,
+        ).args[:2]  # fmt: skip
+
+    if guidance_is_first:
+        ours, latent = invert(guided(model, clip))
+    else:
+        ours, latent = invert(model)
+        ours = guided(ours, clip)
+    guider = comfy.samplers.CFGGuider(ours)
+    guider.set_conds(*prompts)
+    ancestral = comfy.samplers.sampler_object("euler_ancestral")
+    with pytest.raises(ValueError, match='"euler_ancestral" adds fresh noise'):
+        guider.sample(torch.zeros_like(latent["samples"]), latent["samples"], ancestral, sigmas)
+
+
 def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT, background="on a meadow")
     for mode in ("paper", "trajectories"):
@@ -371,6 +433,23 @@ def test_a_patch_without_a_gradient_is_named(model, clip, prompts, unharmed):
         sample(guided(other, clip), prompts)
 
 
+def test_attention_of_others_without_a_gradient_is_named(model, clip, prompts, unharmed):
+    """Most of the network would still give a gradient, a wrong one."""
+
+    def fused(attend, *args, **kwargs):
+        return attend(*args, **kwargs).detach()
+
+    def replacement(q, k, v, extra_options, **_):
+        return comfy.ldm.modules.attention.attention_pytorch(q, k, v, extra_options["n_heads"]).detach()
+
+    by_override, by_replacement = model.clone(), model.clone()
+    by_override.model_options["transformer_options"]["optimized_attention_override"] = fused
+    by_replacement.set_model_attn1_replace(replacement, "middle", 0)
+    for other in (by_override, by_replacement):
+        with pytest.raises(ValueError, match="needs the model's gradient.*another node's attention returns"):
+            sample(guided(other, clip), prompts)
+
+
 def test_latents_of_another_shape_and_samplers_of_another_kind(model, clip, prompts, unharmed):
     with pytest.raises(LayoutError, match="not the shape of the layout's canvas"):
         sample(guided(model, clip, width=64, height=128), prompts)
@@ -408,6 +487,22 @@ def test_sites_that_an_energy_cannot_read(model, clip):
         guided(model, clip, energy="boxdiff", sites="middle and first up")
     with pytest.raises(ValueError, match='no choice of attentions "all"'):
         guided(model, clip, sites="all")
+
+
+def test_a_range_without_a_step_is_refused(model, clip):
+    with pytest.raises(ValueError, match='start is 0.3, but the published end of "chen" is 0.196, so nothing'):
+        guided(model, clip, start=0.3, end=None)
+    with pytest.raises(ValueError, match="start is 0.4, but end is 0.4, so nothing"):
+        guided(model, clip, start=0.4, end=0.4, strength=0.0)
+
+
+def test_the_editor_shows_settings_that_do_not_go_together():
+    valid = StageAttentionGuidance.validate_inputs
+    assert valid(energy="chen", start=0.0, end=0.0) is True
+    assert valid(energy="chen", start=0.3, end=0.5, sites="half of the latent") is True
+    assert "start is 0.3" in valid(energy="sali", start=0.3, end=0.0) and valid("refocusing", 0.3, 0.0) is True
+    assert "averages maps of one size" in valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up")
+    assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
 
 
 def test_flow_models_are_refused(make_model, clip):

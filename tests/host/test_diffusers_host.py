@@ -1,6 +1,7 @@
 """Attention in diffusers' U-Nets: maps and gradients are ComfyUI's on the same weights; and what users build on it."""
 
 import copy
+from contextlib import suppress
 from dataclasses import replace
 
 import comfy.ops
@@ -299,7 +300,7 @@ def texts_of(unet, batch=1):
 
 def chen(scale, threshold=0.2):
     """Chen et al.'s energy; the default scale moves random weights' attention by little."""
-    return replace(ENERGIES["chen"], threshold=threshold, schedule=lambda progress: (scale, 5))
+    return replace(ENERGIES["chen"], threshold=threshold, schedule=lambda progress, following: (scale, 5))
 
 
 @torch.no_grad()
@@ -382,6 +383,18 @@ def test_strength_zero_is_the_identity(smooth, targets):
     scheduler, latents = euler(5), noisy(16, 16)
     t, text = scheduler.timesteps[0], texts_of(smooth)[0]
     assert torch.equal(guide_latents(smooth, latents, t, text, scheduler, targets, strength=0)[0], latents)
+
+
+@pytest.mark.parametrize(
+    ("count", "guided"), [(20, [*range(4), *range(4, 14, 2)]), (50, [*range(10), *range(10, 35, 5)])]
+)
+def test_refocusing_rests_between_every_fifth_of_50_steps(smooth, targets, count, guided):
+    scheduler, energy = euler(count), replace(ENERGIES["refocusing"], measure=lambda maps, *_: asked.append(i) or 1 / 0)
+    given, asked = (texts_of(smooth)[0], scheduler, targets), []
+    for i, t in enumerate(scheduler.timesteps[: int(0.7 * count)]):
+        with suppress(ZeroDivisionError):  # the schedule is all that is looked at
+            guide_latents(smooth, noisy(8, 8), t, *given, energy=energy, progress=i / count, words=range(1, 7))
+    assert asked == guided
 
 
 def test_half_precision_keeps_the_gradient(smooth, targets):

@@ -24,7 +24,7 @@ from .region import Region
 GREY = 0.5
 OCTAVES = (1, 8, 32)  # pixels
 DEVIATION = 0.12  # of the sum, in 0..1
-# reconstructed: from where on a map of likelihoods is the thing: half of its highest value.
+# reconstructed: from where on a map of likelihoods is the thing: half-way from its lowest to its highest value.
 RELATIVE_THRESHOLD = 0.5
 
 
@@ -40,7 +40,7 @@ def textured_grey(height: int, width: int, seed: int) -> Tensor:
 
 
 def thing_in(likelihood: Tensor) -> Tensor:
-    """Where a thing is: the largest connected part of a map above half of its range.
+    """Where a thing is: the largest connected part of a map above the middle between its lowest and highest value.
 
     Args:
         likelihood: (h w), of any range; what is highest is the thing.
@@ -63,17 +63,16 @@ def paste_things(background: Tensor, layout: Layout, pictures: Sequence[Tensor],
     Args:
         background: (h w 3) in 0..1, the canvas.
         layout: where things go.
-        pictures: one for each region in the order of `layout.regions`, (h' w' 3) in 0..1 of any size.
+        pictures: one for each region in painter's order, (h' w' 3) in 0..1 of any size.
         masks: where in these the thing is, (h' w') in 0..1, not empty.
 
     Returns:
         (h w 3).
     """
     canvas = background.clone()
-    things = dict(zip(map(id, layout.regions), zip(pictures, masks, strict=True), strict=True))
-    for region in layout.sorted_regions():
+    for region, picture, mask in zip(layout.sorted_regions(), pictures, masks, strict=True):
         if region.strength != 0:
-            _paste(canvas, region, *things[id(region)])
+            _paste(canvas, region, picture, mask)
     return canvas
 
 

@@ -122,7 +122,8 @@ class StageInvert(io.ComfyNode):
                 io.Sigmas.Input(
                     "sigmas",
                     optional=True,
-                    tooltip="The sampler's own noise levels, in place of steps and scheduler; a part of a schedule "
+                    tooltip="The sampler's own noise levels, in place of steps and scheduler; more of them are more "
+                    "steps. They have to fall to 0: a part of a schedule, such as the low_sigmas of SplitSigmas, "
                     "inverts only up to its first level.",
                 ),
                 io.Vae.Input(

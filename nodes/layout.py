@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.boxes import write_bounding_boxes
+from ..core.host.comfy_pictures import reference_times
 from ..core.layout import Layout as LayoutValue
 from ..core.layout import LayoutError, layouts_of, parse_layout
 from ..core.layout_preview import draw_layout
@@ -141,6 +142,11 @@ class StageLayout(io.ComfyNode):
         except LayoutError as error:
             return str(error)
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, layout: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
+        """Run again when a reference picture's file has changed."""
+        return reference_times(layout)
 
     @classmethod
     def execute(

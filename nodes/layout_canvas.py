@@ -113,13 +113,9 @@ class StageLayoutCanvas(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, layout: str | None, **connected: Any) -> tuple[int, ...]:  # noqa: ANN401
+    def fingerprint_inputs(cls, layout: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
         """Run again when a reference picture's file has changed."""
-        try:
-            known = check_canvas(layout or "", is_connected=bool(connected))
-            return () if known is None else reference_times(known)
-        except LayoutError:
-            return ()
+        return reference_times(layout)
 
     @classmethod
     def execute(

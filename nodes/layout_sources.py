@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.host.comfy_pictures import reference_times
 from ..core.layout import Layout as LayoutValue
 from ..core.layout import LayoutError, parse_layout
 from ..core.layout_edit import MIRRORS, RegionEdit, edit_layout
@@ -180,6 +181,11 @@ class StageLayoutFromJSON(io.ComfyNode):
         except LayoutError as error:
             return str(error)
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, json: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
+        """Run again when a reference picture's file has changed."""
+        return reference_times(json)
 
     @classmethod
     def execute(

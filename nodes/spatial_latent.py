@@ -43,8 +43,9 @@ class StageSpatialLatent(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; encodes the reference."),
                 Layout.Input(
                     "layout",
-                    tooltip="What goes where. More regions take longer, one drawing each; a region of strength 0 is "
-                    "left out. A batch of layouts gives a batch of starts.",
+                    tooltip="What goes where. More regions take longer, one drawing each; a region with a reference "
+                    "picture is not drawn but takes its thing from there, one of strength 0 is left out. A batch of "
+                    "layouts gives a batch of starts.",
                 ),
                 io.Combo.Input(
                     "start",
@@ -141,7 +142,8 @@ class StageSpatialLatent(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Of the drawings. Another one draws other things, so the start is another one.",
+                    tooltip="Of what is drawn and of noise; the drawings have the seeds behind it. Another one draws "
+                    "other things, so the start is another one.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -154,14 +156,15 @@ class StageSpatialLatent(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="A picture of each region's thing, as a batch in the layout's order, in place of drawings. "
-                    "More alike things give better starts; their looks hardly matter.",
+                    tooltip="A picture of each region's thing, as a batch in painter's order, farthest first, in place "
+                    "of drawings; a region's own reference picture counts before its. More alike things give better "
+                    "starts; their looks hardly matter.",
                 ),
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="Where the things are in images, one for each; not connected, cut_out finds them. Wider "
-                    "masks bring surroundings along.",
+                    tooltip="Where the things are in images, one for each in the same order; not connected, cut_out "
+                    "finds them. Wider masks bring surroundings along.",
                 ),
                 io.Image.Input(
                     "background_image",

@@ -26,6 +26,9 @@ WRAPPER = "stagecraft_inverted_start"
 # reconstructed: how far the level of a LATENT may be from the one that a run starts at. A sampler that expects a
 # hundredth more noise than there is paints a picture that nobody can tell from the right one.
 LEVEL_TOLERANCE = 0.01
+# reconstructed: how many times the model's lowest level a schedule may end at. The first step of an inversion goes from
+# the picture to there at once; farther up, it would follow one guess of the model instead of its curve.
+HIGHEST_END = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +172,8 @@ def invert_to_start(
         disable_pbar: show no progress bar on the console.
 
     Raises:
-        ValueError: an empty latent, a schedule that does not fall, or more replaced steps than there are.
+        ValueError: an empty latent, a schedule that does not fall or ends far above 0, or more replaced steps than
+            there are.
     """
     if not latent.any():
         raise ValueError("The latent is empty. Connect the latent of a picture, from VAE Encode.")
@@ -182,6 +186,8 @@ def invert_to_start(
             f"forward_noise_first_k is {forward_noise_first_k}, but the schedule has {steps} steps. Lower it, or "
             "raise steps."
         )
+    if not forward_noise_first_k:
+        _check_end(model, sigmas)
     states = invert_latent(
         model, positive, latent, rising[forward_noise_first_k:], refinements=refinements, negative=negative, cfg=cfg,
         noise=comfy.sample.prepare_noise(latent, seed) if forward_noise_first_k else None, method=method,
@@ -189,6 +195,16 @@ def invert_to_start(
     )  # fmt: skip
     start = InvertedStart.of(model, states[-1], rising[-1])
     return replace(start, state=renormalised(start.state, start.deviation())) if renormalise else start
+
+
+def _check_end(model: Any, sigmas: Tensor) -> None:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    last, lowest = float(sigmas[-1]), float(model.get_model_object("model_sampling").sigma_min)
+    if last > HIGHEST_END * lowest:
+        raise ValueError(
+            f"The noise levels end at {last:.4g}, but an inversion begins with a picture without noise, and the "
+            f"model's lowest level is {lowest:.4g}. Connect a schedule that falls to 0: the whole one, or the "
+            "low_sigmas of SplitSigmas in place of its high_sigmas."
+        )
 
 
 def start_runs(model: Any, start: InvertedStart, *, refuse_noise: bool) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher

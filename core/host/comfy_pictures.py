@@ -1,5 +1,7 @@
 """Pictures in ComfyUI's input folder, by the names that Load Image uses."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -9,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..layout import Layout
+from ..layout_text import read_layout_text
 from ..region import LayoutError
 
 
@@ -66,7 +69,20 @@ def load_references(layout: Layout) -> dict[str, Tensor]:
     return pictures
 
 
-def reference_times(layout: Layout) -> tuple[int, ...]:
-    """When each reference picture was last changed, so that a changed file is read again."""
-    paths = [reference_path(region.reference, region.phrase) for region in layout.regions if region.reference]
-    return tuple(path.stat().st_mtime_ns for path in paths)
+def reference_times(text: str | None) -> tuple[int, ...]:
+    """When each reference picture that a layout's text names was last changed, so that a changed file is read again.
+
+    Only for nodes that read the text: ComfyUI knows no connected value before the run, and what hangs on a node whose
+    fingerprint has changed runs again with it. A text that cannot be read, or a picture that is not there, has no time.
+    """
+    try:
+        regions = read_layout_text(text or "").get("regions")
+    except LayoutError:
+        return ()
+    times = []
+    for region in regions if isinstance(regions, list) else ():
+        name = region.get("reference") if isinstance(region, Mapping) else None
+        if name and isinstance(name, str):
+            with suppress(LayoutError, OSError, ValueError):
+                times.append(reference_path(name, "").stat().st_mtime_ns)
+    return tuple(times)

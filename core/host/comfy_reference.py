@@ -1,6 +1,6 @@
 """Draws a layout's reference picture with ComfyUI's own sampling: things, what is cut out of them, a background."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,32 +13,19 @@ from ..layout import Layout
 from ..metrics import INSIDE
 from ..prompts import fill_prompt
 from ..region import Region
-from ..segmentation import Segmenter, SegmenterError, match_class
-from ..spatial_latent import paste_things, textured_grey, thing_in
-from .comfy_attention import read_phrase_attention
+from ..segmentation import Segmenter
+from ..spatial_latent import paste_things, textured_grey
+from .comfy_cut_outs import SMALLEST_SHARE, Checkpoint, check_cut_outs, cut_out, own_cut_out
 from .comfy_inversion import plain_guider
 from .comfy_inverted_start import falling_levels
-from .comfy_words import phrase_positions
 
 DRAWN, GREY, WHITE = "drawn", "grey noise", "white"
 BACKGROUNDS = (DRAWN, GREY, WHITE)
 # reconstructed: a drawn thing that the segmenter hardly sees is drawn again with other noise, so often at most, and
-# what it sees best is taken. Smaller than this share of the picture is a speck, not the thing.
+# what it sees best is taken.
 DRAWINGS = 3
-SMALLEST_SHARE = 0.02
-# reconstructed: at which share of a run attention is read for a cut-out; half-way, things have outlines.
-READ_AT = 0.5
 
 Watch = Callable[[], Any]  # gives the callback of the next run
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What draws the things: ComfyUI's MODEL, CLIP and VAE of one checkpoint."""
-
-    model: Any
-    clip: Any
-    vae: Any
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,8 @@ class Drawing:
 
 def count_drawings(layout: Layout, drawing: Drawing, images: Tensor | None, background: Tensor | None) -> int:
     """How many pictures are drawn for one reference if each succeeds at once."""
-    things = 0 if images is not None else sum(region.strength != 0 for region in layout.regions)
+    asked_for = [region for region in layout.regions if region.strength != 0 and not region.reference]
+    things = len(asked_for) if images is None else 0
     return things + int(_is_background_drawn(layout, drawing, background))
 
 
@@ -75,19 +63,23 @@ def make_reference(
     seed: int,
     watch: Watch,
     *,
+    own: Mapping[str, Tensor],
     images: Tensor | None = None,
     masks: Tensor | None = None,
     background: Tensor | None = None,
 ) -> Tensor:
     """Make a picture with something like each thing of a layout in its place.
 
+    A region's thing is taken from its own reference picture, else from `images`, else it is drawn.
+
     Args:
         checkpoint: draws what is not given.
         layout: what goes where.
         drawing: how things are drawn and cut out.
-        seed: of the first thing's noise; each drawing has its own.
+        seed: of the first drawing's noise; each has its own.
         watch: asked for a callback before each drawing.
-        images: (n h w 3 or 4), one for each region in the layout's order; with four channels the last cuts out.
+        own: (h w 4) for each region's `reference`; one that is not opaque everywhere is cut out already.
+        images: (n h w 3 or 4), one for each region, painter's order; with four channels the last cuts out.
         masks: (n h w), where the things are in `images`.
         background: (1 h w 3), in place of a drawn one.
 
@@ -97,26 +89,44 @@ def make_reference(
     Raises:
         ValueError: another number of images or masks, or a thing that cannot be cut out.
     """
-    _check_given(layout, images, masks)
-    if images is None or (masks is None and images.shape[-1] != 4):
-        _check_phrases(layout, drawing.segmenter)
+    regions = layout.sorted_regions()
+    _check_given(regions, images, masks)
+    given = [_given_thing(region, number, own, images, masks) for number, region in enumerate(regions)]
+    uncut = [
+        region
+        for region, thing in zip(regions, given, strict=True)
+        if region.strength != 0 and (thing is None or (thing[1] is None and thing[0].shape[-1] != 4))
+    ]
+    check_cut_outs(checkpoint.model, drawing.segmenter, uncut)
     pictures, cut = [], []
-    for number, region in enumerate(layout.regions):
+    for number, (region, thing) in enumerate(zip(regions, given, strict=True)):
         if region.strength == 0:
             picture, mask = torch.zeros(1, 1, 3), torch.ones(1, 1)  # never pasted
-        elif images is not None:
-            picture = images[number].float().cpu()
-            mask = _given_mask(checkpoint, layout, region, drawing, picture, None if masks is None else masks[number])
+        elif thing is not None:
+            picture, mask = thing[0], _given_mask(checkpoint, drawing.segmenter, region, *thing)
         else:
-            picture, mask = _draw_thing(checkpoint, layout, region, drawing, seed + DRAWINGS * number, watch)
+            first = later_seed(seed, DRAWINGS * number)
+            picture, mask = _draw_thing(checkpoint, layout, region, drawing, first, watch)
         pictures.append(picture[..., :3])
         cut.append(mask)
-    canvas = _background(checkpoint, layout, drawing, background, seed + DRAWINGS * len(layout.regions), watch)
+    canvas = _background(checkpoint, layout, drawing, background, later_seed(seed, DRAWINGS * len(regions)), watch)
     return paste_things(canvas, layout, pictures, cut)
 
 
-def _check_given(layout: Layout, images: Tensor | None, masks: Tensor | None) -> None:
-    count = len(layout.regions)
+def _given_thing(
+    region: Region, number: int, own: Mapping[str, Tensor], images: Tensor | None, masks: Tensor | None
+) -> tuple[Tensor, Tensor | None] | None:
+    """Picture of a region's thing, (h w 3 or 4), and its mask, (h w), where there are any."""
+    if region.reference:
+        picture = own[region.reference]
+        return (picture if picture[..., 3].min() < 1 else picture[..., :3]), None
+    if images is None:
+        return None
+    return images[number].float().cpu(), None if masks is None else masks[number]
+
+
+def _check_given(regions: Sequence[Region], images: Tensor | None, masks: Tensor | None) -> None:
+    count = len(regions)
     if images is None and masks is not None:
         raise ValueError(
             "Masks are connected without images; they say where the things are in the images. Connect images too, or "
@@ -125,35 +135,22 @@ def _check_given(layout: Layout, images: Tensor | None, masks: Tensor | None) ->
     for name, given in (("images", images), ("masks", masks)):
         if given is not None and len(given) != count:
             raise ValueError(
-                f"{len(given)} {name} are connected for {count} regions. Connect a batch with one for each region, in "
-                "the order in which the layout lists them."
+                f"{len(given)} {name} are connected for {count} regions. Connect a batch with one for each region, "
+                "farthest first."
             )
     for number, mask in enumerate(masks if masks is not None else ()):
-        if not mask.any():
-            raise ValueError(f'Mask {number + 1}, of "{layout.regions[number].phrase}", is empty. Paint the thing.')
-
-
-def _check_phrases(layout: Layout, segmenter: Segmenter | None) -> None:
-    """Refuse a phrase that cannot be cut out before anything is drawn."""
-    for region in layout.regions if segmenter is not None else ():
-        if region.strength == 0:
-            continue
-        try:
-            match_class(region.phrase, segmenter.classes)
-        except SegmenterError as error:
-            raise SegmenterError(
-                f'There is no cut-out picture of "{region.phrase}", and {error} Or connect images and masks, or let '
-                "cut_out be the attention map."
-            ) from None
+        if not mask.any() and not regions[number].reference:
+            raise ValueError(f'Mask {number + 1}, of "{regions[number].phrase}", is empty. Paint the thing.')
 
 
 def _given_mask(
-    checkpoint: Checkpoint, layout: Layout, region: Region, drawing: Drawing, picture: Tensor, mask: Tensor | None
+    checkpoint: Checkpoint, segmenter: Segmenter | None, region: Region, picture: Tensor, mask: Tensor | None
 ) -> Tensor:
     if mask is None and picture.shape[-1] == 4:
         mask = picture[..., 3]
         if not mask.any():
-            raise ValueError(f'The image of "{region.phrase}" is transparent everywhere. Connect one that shows it.')
+            what = "reference picture" if region.reference else "image"
+            raise ValueError(f'The {what} of "{region.phrase}" is transparent everywhere. Give one that shows it.')
     if mask is not None:
         mask = mask.float().cpu()
         if mask.shape != picture.shape[:2]:
@@ -162,11 +159,11 @@ def _given_mask(
                 f"{picture.shape[1]} x {picture.shape[0]}. Give both one size."
             )
         return mask
-    found, _ = _cut_out(checkpoint, layout, region, drawing, picture)
+    found, _ = cut_out(checkpoint, segmenter, region, picture)
     if found is None:
         raise ValueError(
-            f'The segmenter does not find "{region.phrase}" in its image. Connect masks too, or let cut_out be the '
-            "attention map."
+            f'The segmenter does not find "{region.phrase}" in its picture. To cut it out yourself, '
+            f"{own_cut_out(region)}, or let cut_out be the attention map."
         )
     return found
 
@@ -178,8 +175,8 @@ def _draw_thing(
     prompt = fill_prompt(drawing.object_prompt, layout, region, "object prompt")
     best: tuple[float, Tensor, Tensor] | None = None
     for attempt in range(DRAWINGS):
-        picture = _draw(checkpoint, layout, prompt, drawing, seed + attempt, watch())
-        mask, sureness = _cut_out(checkpoint, layout, region, drawing, picture)
+        picture = _draw(checkpoint, layout, prompt, drawing, later_seed(seed, attempt), watch())
+        mask, sureness = cut_out(checkpoint, drawing.segmenter, region, picture)
         if mask is not None and (best is None or sureness > best[0]):
             best = sureness, picture, mask
         if best is not None and best[0] >= INSIDE and best[2].mean() >= SMALLEST_SHARE:
@@ -190,49 +187,6 @@ def _draw_thing(
             "or the seed, connect images, or let cut_out be the attention map."
         )
     return best[1], best[2]
-
-
-def _cut_out(
-    checkpoint: Checkpoint, layout: Layout, region: Region, drawing: Drawing, picture: Tensor
-) -> tuple[Tensor | None, float]:
-    """Mask of a thing in its picture, (h w), and how sure that is, 0..1; None where it is not there."""
-    picture = picture[..., :3]
-    if drawing.segmenter is None:
-        seen = _attention_to(checkpoint, region.phrase, picture)
-        grid = torch.nn.functional.interpolate(seen[None, None], picture.shape[:2], mode="bilinear")[0, 0]
-        return thing_in(grid), 1.0
-    probabilities = drawing.segmenter.probabilities(picture[None])[0]
-    likelihood = probabilities[drawing.segmenter.class_of(region.phrase)]
-    # Where the thing is nowhere the likeliest class, its map has an outline of its own only by chance.
-    if not (probabilities.argmax(0) == drawing.segmenter.class_of(region.phrase)).any():
-        return None, 0.0
-    mask = thing_in(likelihood)
-    return mask, float(likelihood[mask > 0].mean()) if mask.mean() >= SMALLEST_SHARE else 0.0
-
-
-def _attention_to(checkpoint: Checkpoint, phrase: str, picture: Tensor) -> Tensor:
-    """Where a model looks for a phrase in a picture that is noised half-way, (h w) in latent cells."""
-    model, clip, vae = checkpoint.model, checkpoint.clip, checkpoint.vae
-    latent = vae.encode(picture[None])
-    words = torch.tensor(phrase_positions(clip, phrase, phrase))
-    found: list[Tensor] = []
-
-    def read(denoise: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], **_: object) -> Tensor:  # noqa: ANN401
-        guider = denoise.inner_model
-        entries = guider.conds["positive"]
-        maps = read_phrase_attention(
-            guider.inner_model, entries, {entry["uuid"]: [words] for entry in entries}, x, sigmas[:1],
-            extra_args["model_options"],
-        )  # fmt: skip
-        found.extend(maps.values())
-        return x
-
-    sigma = model.get_model_object("model_sampling").percent_to_sigma(READ_AT)
-    guider = plain_guider(model, clip.encode_from_tokens_scheduled(clip.tokenize(phrase)))
-    sampler = comfy.samplers.KSAMPLER(read)
-    noise = comfy.sample.prepare_noise(latent, 0)
-    guider.sample(noise, latent, sampler, torch.tensor([float(sigma), 0.0]), disable_pbar=True, seed=0)
-    return found[0][0].float().cpu()
 
 
 def _background(
@@ -281,6 +235,15 @@ def _sized(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def reference_seeds(seed: int, layouts: Sequence[Layout]) -> list[int]:
-    """First seed of every reference of a batch; no two drawings share one."""
+    """First seed of every reference of a batch; no two drawings share one, and none has the run's own.
+
+    The run's own is that of the noise which an SDE start adds to the reference; shared with a drawing, it would find
+    its own noise in there.
+    """
     longest = max(len(layout.regions) for layout in layouts) + 1
-    return [seed + DRAWINGS * longest * number for number in range(len(layouts))]
+    return [later_seed(seed, 1 + DRAWINGS * longest * number) for number in range(len(layouts))]
+
+
+def later_seed(seed: int, offset: int) -> int:
+    """Seed so far behind another; behind the highest that PyTorch takes comes 0."""
+    return (seed + offset) % 2**64

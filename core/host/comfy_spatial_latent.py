@@ -13,8 +13,10 @@ from torch import Tensor
 from ..layout import Layout
 from ..prompts import fill_prompt
 from .comfy_batches import embed_captions
+from .comfy_cut_outs import Checkpoint
 from .comfy_inverted_start import InvertedStart, falling_levels, invert_to_start, progress
-from .comfy_reference import Checkpoint, Drawing, count_drawings, make_reference, reference_seeds
+from .comfy_pictures import load_references
+from .comfy_reference import Drawing, count_drawings, make_reference, reference_seeds
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
 STARTS = (ODE, SDE)
@@ -46,7 +48,7 @@ def spatial_latent(
         model: to sample with; also draws the references.
         clip: encodes prompts.
         vae: encodes the references.
-        layouts: of one canvas size.
+        layouts: of one canvas size; their regions' reference pictures are used.
         drawing: how the references are drawn.
         start: "inversion (ODE)", SALI's, or "forward noise (SDE)", what it is compared with.
         steps: S of the inversion.
@@ -56,7 +58,7 @@ def spatial_latent(
         inversion_prompt: of the inversion; may hold {phrases}, {background} and {prompt}.
         forward_noise_first_k: see `invert_to_start`.
         renormalise: see `renormalised`.
-        seed: of the drawings, and of noise where there is any.
+        seed: of noise where there is any; the drawings have the ones behind it.
         images: see `make_reference`.
         masks: see `make_reference`.
         background: see `make_reference`.
@@ -65,7 +67,8 @@ def spatial_latent(
         The start, and the references (b h w 3).
 
     Raises:
-        ValueError: layouts of different canvases, a VAE of another model, or what `make_reference` refuses.
+        ValueError: layouts of different canvases, a VAE of another model, a reference picture that is missing, or what
+            `make_reference` refuses.
     """
     if len({(layout.height, layout.width) for layout in layouts}) != 1:
         raise ValueError("The layouts of one batch have different canvases. Give all of them the same size.")
@@ -75,6 +78,7 @@ def spatial_latent(
             f"The VAE has {vae.latent_channels} latent channels, but the model has {channels}. Connect the VAE that "
             "belongs to the model to vae."
         )
+    own = {layout: load_references(layout) for layout in set(layouts)}
     captions = [fill_prompt(inversion_prompt, layout, None, "inversion prompt") for layout in layouts]
     sigmas = falling_levels(model, scheduler, steps)
     runs = 1 + sum(count_drawings(layout, drawing, images, background) for layout in layouts)
@@ -85,7 +89,7 @@ def spatial_latent(
 
     references = torch.stack([
         make_reference(
-            Checkpoint(model, clip, vae), layout, drawing, first, watch, images=images, masks=masks,
+            Checkpoint(model, clip, vae), layout, drawing, first, watch, own=own[layout], images=images, masks=masks,
             background=background,
         )
         for layout, first in zip(layouts, reference_seeds(seed, layouts), strict=True)

@@ -45,8 +45,8 @@ def test_a_thing_fills_its_box_and_nothing_else(box):
 
 def test_nearer_things_hide_farther_ones():
     left, right = (0.0, 0.0, 0.6, 1.0), (0.4, 0.0, 1.0, 1.0)
-    found, _ = pasted([Region("a", box=left, order=1), Region("b", box=right, order=0)])
-    assert torch.equal(found[20, 24].round(), RED) and torch.equal(found[20, 40].round(), GREEN)
+    found, _ = pasted([Region("a", box=left, order=1), Region("b", box=right, order=0)])  # b gets the first picture
+    assert torch.equal(found[20, 24].round(), GREEN) and torch.equal(found[20, 40].round(), RED)
     found, _ = pasted([Region("a", box=left), Region("b", box=right)])
     assert torch.equal(found[20, 24].round(), GREEN)
 

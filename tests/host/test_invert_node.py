@@ -6,7 +6,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
-from comfy_extras.nodes_custom_sampler import BasicGuider, RandomNoise, SamplerCustomAdvanced
+from comfy_extras.nodes_custom_sampler import BasicGuider, RandomNoise, SamplerCustomAdvanced, SplitSigmas
 from stagecraft.core.host.comfy_inversion import DDIM, invert_latent
 from stagecraft.core.host.comfy_inverted_start import InvertedNoise, falling_levels, invert_to_start, start_runs
 from stagecraft.core.host.comfy_sticker_world import register_model_class
@@ -277,6 +277,20 @@ def test_what_cannot_be_inverted_is_refused(model, clip):
         inverted(model, clip, steps=2000, scheduler="simple")
     with pytest.raises(ValueError, match="do not rise step by step"):
         inverted(model, clip, sigmas=torch.tensor([1.0, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_part_of_a_schedule_is_refused(make_model, clip, kind):
+    """Between a picture and its last level an inversion would take one step where the sampler takes many."""
+    model = make_model(kind)
+    sigmas = falling_levels(model, "normal", STEPS)
+    high, low = (each for each in SplitSigmas.execute(sigmas, 3).args)
+    with pytest.raises(ValueError, match=r"end at .* the model's lowest level is .* low_sigmas of SplitSigmas"):
+        inverted(model, clip, sigmas=high)
+    for whole in (low, sigmas, sigmas[:-1]):  # a schedule may leave the 0 out
+        assert torch.isfinite(inverted(model, clip, sigmas=whole)[1]["samples"]).all()
+    replaced = inverted(model, clip, sigmas=high, forward_noise_first_k=1)[1]["samples"]
+    assert torch.isfinite(replaced).all()
 
 
 def test_a_plain_run_is_as_before(model, clip):

@@ -1,28 +1,46 @@
 """Spatial Latent in the graph: what its reference shows, where runs start, what goes with it, and what is refused."""
 
+import json
+import os
+
+import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import comfy.sd
+import folder_paths
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, SamplerCustomAdvanced
+from PIL import Image
 from stagecraft.core.editing import EditError, insert
 from stagecraft.core.host.comfy_attention_guidance import guide_attention
 from stagecraft.core.host.comfy_edit import edit_picture
 from stagecraft.core.host.comfy_inverted_start import falling_levels
 from stagecraft.core.host.comfy_layers import render_in_layers
-from stagecraft.core.host.comfy_reference import DRAWN, GREY, WHITE, Drawing
+from stagecraft.core.host.comfy_reference import (
+    DRAWINGS,
+    DRAWN,
+    GREY,
+    WHITE,
+    Drawing,
+    later_seed,
+    reference_seeds,
+)
 from stagecraft.core.host.comfy_spatial_latent import ODE, SDE, spatial_latent
 from stagecraft.core.host.comfy_sticker_world import register_model_class
 from stagecraft.core.inversion import rising_sigmas
-from stagecraft.core.layout import parse_layout
+from stagecraft.core.layout import Layout, LayoutError, Region, parse_layout
 from stagecraft.core.layout_score import score_pictures
 from stagecraft.core.segmentation import Segmenter, SegmenterError
+from stagecraft.nodes.layout import StageLayout
+from stagecraft.nodes.layout_sources import StageLayoutFromJSON
 from stagecraft.nodes.spatial_latent import ATTENTION, StageSpatialLatent
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE, SEGMENTER_FOLDER
+from stagecraft.tests.host.families import build_family
 
 STEPS, SIZE = 4, 64
 TEXT = "a dog: 0 0 0.5 0.5\na cat: 0.5 0.25 1 1"
+RED, GREEN, BLUE = [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,6 +82,18 @@ def given_things(**more):
     return {"images": images, "masks": masks} | more
 
 
+def watched(model, noises):
+    """The model, of which every run adds its noise to a list."""
+
+    def keep(executor, noise, *args, **kwargs):
+        noises.append(noise.clone())
+        return executor(noise, *args, **kwargs)
+
+    model = model.clone()
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "test", keep)
+    return model
+
+
 def mean_colour(reference, box):
     x0, y0, x1, y1 = (round(value * SIZE) for value in box)
     return reference[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].mean((0, 1))
@@ -72,14 +102,76 @@ def mean_colour(reference, box):
 # --- the reference ---
 
 
-@pytest.mark.parametrize("how", ["masks", "alpha"])
-def test_given_things_are_pasted_in_the_layouts_order(model, clip, vae, how):
-    given = given_things() if how == "masks" else {"images": things(channels=4)[0]}
-    layout = a_layout("a dog: 0 0 0.5 0.5 | order=1\na cat: 0.5 0.25 1 1")
-    reference = started(model, clip, vae, layout, **given)[3]
-    assert reference.shape == (1, SIZE, SIZE, 3)
-    for box, colour in (((0, 0, 0.5, 0.5), [1.0, 0, 0]), ((0.5, 0.25, 1, 1), [0, 1.0, 0])):
+def assert_colours(reference, dog, cat):
+    """Of the boxes of `TEXT`."""
+    for box, colour in (((0, 0, 0.5, 0.5), dog), ((0.5, 0.25, 1, 1), cat)):
         torch.testing.assert_close(mean_colour(reference[0], box), torch.tensor(colour), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("how", ["masks", "alpha"])
+def test_given_things_are_pasted_in_painters_order(model, clip, vae, how):
+    given = given_things() if how == "masks" else {"images": things(channels=4)[0]}
+    reference = started(model, clip, vae, **given)[3]
+    assert reference.shape == (1, SIZE, SIZE, 3)
+    assert_colours(reference, dog=RED, cat=GREEN)
+    layout = a_layout("a dog: 0 0 0.5 0.5 | order=1\na cat: 0.5 0.25 1 1")  # the cat is farther, so it comes first
+    assert_colours(started(model, clip, vae, layout, **given)[3], dog=GREEN, cat=RED)
+    with pytest.raises(ValueError, match='Mask 1, of "a cat", is empty'):
+        started(model, clip, vae, layout, images=things()[0], masks=torch.zeros(2, 32, 40))
+
+
+@pytest.fixture
+def input_folder(tmp_path):
+    """ComfyUI's input folder with one picture: a blue thing cut out of red."""
+    before = folder_paths.get_input_directory()
+    folder_paths.set_input_directory(str(tmp_path))
+    picture = Image.new("RGBA", (40, 30), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (10, 5, 30, 25))
+    picture.save(tmp_path / "cat.png")
+    yield tmp_path
+    folder_paths.set_input_directory(before)
+
+
+def with_reference(name):
+    """The layout of `TEXT` whose cat has a reference picture."""
+    dog, cat = Region("a dog", box=(0, 0, 0.5, 0.5)), Region("a cat", box=(0.5, 0.25, 1, 1), reference=name)
+    return Layout(SIZE, SIZE, "", "", (dog, cat))
+
+
+def test_a_regions_own_picture_counts_before_images_and_drawings(model, clip, vae, input_folder):
+    layout = with_reference("cat.png")
+    assert_colours(started(model, clip, vae, layout, **given_things())[3], dog=RED, cat=BLUE)
+    runs = []
+    reference = started(watched(model, runs), clip, vae, layout, start=SDE)[3]
+    torch.testing.assert_close(mean_colour(reference[0], (0.5, 0.25, 1, 1)), torch.tensor(BLUE), atol=0.01, rtol=0)
+    assert len(runs) == 3  # the dog, its attention, and the start
+    runs.clear()
+    Image.open(input_folder / "cat.png").convert("RGB").save(input_folder / "opaque.png")
+    cut_by_attention = started(watched(model, runs), clip, vae, with_reference("opaque.png"), **given_things())[3]
+    assert len(runs) == 2 and mean_colour(cut_by_attention[0], (0.5, 0.25, 1, 1))[1] < 0.1  # no green
+
+
+def test_a_missing_or_empty_picture_of_a_region_is_refused(model, clip, vae, input_folder):
+    with pytest.raises(LayoutError, match='"a cat" has the reference picture "dog.png", which is not in ComfyUI'):
+        started(model, clip, vae, with_reference("dog.png"))
+    (input_folder / "dog.png").write_bytes(b"no picture")
+    with pytest.raises(LayoutError, match="cannot be opened"):
+        started(model, clip, vae, [a_layout(), with_reference("dog.png")])
+    Image.new("RGBA", (8, 8)).save(input_folder / "dog.png")
+    with pytest.raises(ValueError, match='reference picture of "a cat" is transparent everywhere'):
+        started(model, clip, vae, with_reference("dog.png"), **given_things())
+
+
+@pytest.mark.parametrize(("node", "key"), [(StageLayout, "layout"), (StageLayoutFromJSON, "json")])
+def test_a_changed_picture_is_read_again(input_folder, node, key):
+    """Through the node whose text names it: what hangs on that one runs again with it."""
+    text = json.dumps(with_reference("cat.png").to_dict())
+    before = node.fingerprint_inputs(**{key: text}, prompt="")
+    os.utime(input_folder / "cat.png", ns=(1, 1))
+    after = node.fingerprint_inputs(**{key: text}, prompt="")
+    assert before != after == (1,)
+    for nothing in (None, "", "{", "[3]", TEXT, '{"regions": 3}', text.replace("cat.png", "../cat.png")):
+        assert node.fingerprint_inputs(**{key: nothing}) == ()
 
 
 @pytest.mark.parametrize("background", [WHITE, GREY, DRAWN, "given"])
@@ -157,6 +249,18 @@ def test_the_sde_start_is_plain_noising(model, clip, vae):
     expected = clean * 0.18215 + (1 + sigma**2) ** 0.5 * comfy.sample.prepare_noise(clean, 9)
     torch.testing.assert_close(latent["samples"] * 0.18215, expected, atol=1e-3, rtol=1e-3)
     assert len(rising_sigmas(falling_levels(model, "normal", STEPS))) == STEPS + 1
+
+
+@pytest.mark.parametrize("seed", [3, 2**64 - 1])
+def test_the_noise_of_a_start_is_in_none_of_its_drawings(model, clip, vae, seed):
+    noises = []
+    started(watched(model, noises), clip, vae, start=SDE, seed=seed, background=DRAWN)
+    *before, start = noises
+    assert torch.equal(start, comfy.sample.prepare_noise(start, seed))
+    assert len(before) == 5 and not any(torch.equal(each, start) for each in before)
+    layouts = [a_layout(), a_layout("a fox: 0 0 1 1"), a_layout()]
+    seeds = [later_seed(first, n) for first in reference_seeds(seed, layouts) for n in range(2 * DRAWINGS + 1)]
+    assert len({seed, *seeds}) == len(seeds) + 1 and all(0 <= each < 2**64 for each in seeds)
 
 
 # --- with the pack's other methods ---
@@ -274,12 +378,25 @@ def test_a_phrase_that_the_segmenter_does_not_know_is_refused_before_anything_is
 
 
 def test_a_thing_that_is_not_in_its_picture_is_refused(model, clip, vae):
-    with pytest.raises(ValueError, match='does not find "a dog" in its image. Connect masks too'):
+    with pytest.raises(ValueError, match='does not find "a dog" in its picture. To cut it out .* images and masks'):
         spatial_latent(
             model, clip, vae, [a_layout()], Drawing("", GREY, 2, 5.0, "normal", Segmenter.load(SEGMENTER_FOLDER)),
             start=ODE, steps=2, scheduler="normal", method="euler", refinements=0, inversion_prompt="",
             forward_noise_first_k=0, renormalise=False, seed=0, images=torch.full((2, 64, 64, 3), 0.5),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["SD3", "Flux"])
+def test_attention_cuts_out_only_with_a_unet(name):
+    """Before anything is drawn; what is cut out already goes with every model."""
+    family, runs = build_family(name), []
+    with pytest.raises(
+        ValueError, match='cut_out is "attention map", .* Let cut_out be .* or connect images and masks'
+    ):
+        started(watched(family.model, runs), family.clip, family.vae)
+    assert not runs
+    start = started(family.model, family.clip, family.vae, **given_things(start=SDE))[1]
+    assert torch.isfinite(start["samples"]).all()
 
 
 def test_a_vae_of_another_model_is_refused(model, clip, vae):

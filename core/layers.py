@@ -16,12 +16,13 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from .region import LayoutError, Region, colour_to_rgb, describe
+from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, colour_to_rgb, describe
 
 if TYPE_CHECKING:
     from .layout import Layout
 
-FINEST = 2048  # pixels along the longer side of a mask that is made from a layer
+FINEST = 2048  # pixels along the longer side of a mask that is made from a layer, and of a layer that is made
+MOST = 1e9  # of any number of a layer, either side of 0; beyond it no picture is meant, and floats overflow
 GREY = (0.5, 0.5, 0.5)  # of a layer that has neither a picture nor a colour
 REFERENCE_SIDE = 512  # pixels of each side of a picture in a batch of references
 PLAIN_SIDE = 64  # the same, where all of them are plain colours
@@ -52,15 +53,24 @@ def read_layers(document: Mapping[str, Any], width: int, height: int) -> list[di
         partly transparent a "mask" (h w) of the canvas.
 
     Raises:
-        LayoutError: another version, or a layer that cannot be read.
+        LayoutError: another version, more layers than a layout has regions, or a layer that cannot be read.
     """
     if document.get("version", 1) != 1:
         raise LayoutError(f"The connected layers have version {describe(document['version'])}; expected 1.")
     canvas = canvas_of(document) or (width, height)
+    if max(canvas) > LARGEST_SIDE:
+        raise LayoutError(
+            f"The connected layers have a canvas of {describe(canvas)} pixels; expected at most {LARGEST_SIDE} a side."
+        )
     items = [item for item in document["layers"] if isinstance(item, Mapping) and item.get("visible", True)]
+    frames = [len(item["image"]) if isinstance(item.get("image"), Tensor) else 1 for item in items]
+    # Before the first mask is built: a short text can hold thousands of layers.
+    if sum(frames) > MOST_REGIONS:
+        raise LayoutError(f"{sum(frames)} connected layers are visible; at most {MOST_REGIONS} are possible.")
     regions = []
-    for item in sorted(items, key=lambda item: int(_number(item, "z_index", 0))):
-        for frame in range(len(item["image"]) if isinstance(item.get("image"), Tensor) else 1):
+    stack = sorted(zip(items, frames, strict=True), key=lambda pair: int(_number(pair[0], "z_index", 0)))
+    for item, count in stack:
+        for frame in range(count):
             region = _read_layer(item, frame, canvas)
             if region is not None:
                 regions.append(region | {"order": len(regions)})
@@ -70,8 +80,8 @@ def read_layers(document: Mapping[str, Any], width: int, height: int) -> list[di
 def _number(item: Mapping[str, Any], key: str, default: float) -> float:
     value = item.get(key)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise LayoutError(f'A connected layer has "{key}": {describe(value)}; expected a number.')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
+        raise LayoutError(f'A connected layer has "{key}": {describe(value)}; expected a number of at most {MOST:g}.')
     return value
 
 
@@ -80,6 +90,8 @@ def _read_layer(item: Mapping[str, Any], frame: int, canvas: tuple[int, int]) ->
     image, x, y = item.get("image"), _number(item, "x", 0), _number(item, "y", 0)
     own = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else (0, 0)
     wide, high = (_number(item, key, 0) or side for key, side in zip("wh", own, strict=True))
+    if wide <= 0 or high <= 0:
+        return None
     turn = _number(item, "rotation", 0)
     middle = (x + wide / 2, y + high / 2)
     half_x = (abs(math.cos(turn)) * wide + abs(math.sin(turn)) * high) / 2
@@ -122,19 +134,29 @@ def _placed(
     turn: float,
     canvas: tuple[int, int],
 ) -> Tensor:
-    """A layer's opacity (h w) where it lies on the canvas: flipped, scaled, turned and put in its place."""
+    """A layer's opacity (h w) on the canvas: flipped, scaled, turned and put in its place, as far as it is seen there.
+
+    The part beyond the canvas is never drawn, so a layer may be of any size.
+    """
     scale = 1 / max(1, math.ceil(max(canvas) / FINEST))
     picture = Image.fromarray(alpha.numpy().astype(np.float32))
     if item.get("flip_h"):
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if item.get("flip_v"):
         picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    picture = picture.resize(tuple(max(1, round(side * scale)) for side in size), Image.Resampling.BILINEAR)
-    if turn:
-        picture = picture.rotate(-math.degrees(turn), Image.Resampling.BILINEAR, expand=True)
-    ground = Image.new("F", tuple(math.ceil(side * scale) for side in canvas))
-    ground.paste(picture, tuple(round(m * scale - side / 2) for m, side in zip(middle, picture.size, strict=True)))
-    return torch.from_numpy(np.array(ground, np.float32)).clamp(0, 1)
+    wanted = [side * scale for side in size]
+    # Averaged down first: the transformation below takes only the nearest four pixels.
+    fewer = tuple(min(own, max(1, round(side))) for own, side in zip(picture.size, wanted, strict=True))
+    picture = picture.resize(fewer, Image.Resampling.BILINEAR)
+    # From a place on the ground to a place in the picture: to the layer's middle, turned back, scaled back.
+    cos, sin = math.cos(turn), math.sin(turn)
+    rows = []
+    for own, side, (along_x, along_y) in zip(fewer, wanted, ((cos, sin), (-sin, cos)), strict=True):
+        start = own / 2 - (along_x * middle[0] + along_y * middle[1]) * scale * own / side
+        rows += [along_x * own / side, along_y * own / side, start]
+    ground = tuple(math.ceil(side * scale) for side in canvas)
+    placed = picture.transform(ground, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(placed, np.float32)).clamp(0, 1)
 
 
 def write_layers(layout: "Layout", pictures: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -145,20 +167,27 @@ def write_layers(layout: "Layout", pictures: Mapping[str, Tensor]) -> dict[str, 
         pictures: (h w 3 or 4) in 0..1 for each region's `reference`; a region without one becomes a plain colour.
 
     Returns:
-        {"version": 1, "canvas": (width, height), "layers": [...]}. A region with a mask is transparent outside it.
+        {"version": 1, "canvas": (width, height), "layers": [...]}. A region with a mask is transparent outside it. The
+        picture of a very large region is a whole part of its size; x, y, w and h are its place all the same.
     """
     layers = []
     for order, region in enumerate(layout.sorted_regions()):
         x0, y0, x1, y1 = pixel_box(layout, region)
+        coarser = math.ceil(max(y1 - y0, x1 - x0) / FINEST)
+        size = (math.ceil((y1 - y0) / coarser), math.ceil((x1 - x0) / coarser))
         picture = pictures.get(region.reference)
         if picture is None:
-            picture = torch.tensor(colour_to_rgb(region.colour) or GREY).expand(y1 - y0, x1 - x0, 3)
+            picture = torch.tensor(colour_to_rgb(region.colour) or GREY).expand(*size, 3)
         else:
-            picture = cover(picture, y1 - y0, x1 - x0)
+            picture = cover(picture, *size)
         item = {"image": picture[None], "type": "raster", "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0}
         if region.mask is not None:
-            own = region.mask_on(layout.height, layout.width)[y0:y1, x0:x1]
-            item["mask"] = 1 - own[None]
+            grid = (math.ceil(layout.height / coarser), math.ceil(layout.width / coarser))
+            own = Image.fromarray(region.mask_on(*grid).numpy())
+            sides = zip((x0, y0, x1, y1), own.size * 2, (layout.width, layout.height) * 2, strict=True)
+            place = tuple(pixel * new / old for pixel, new, old in sides)
+            own = own.resize(size[::-1], Image.Resampling.BILINEAR, place)
+            item["mask"] = 1 - torch.from_numpy(np.array(own))[None]
         layers.append(item | {"name": region.phrase, "z_index": order})
     return {"version": 1, "canvas": (layout.width, layout.height), "layers": layers}
 
@@ -189,7 +218,13 @@ def cover(picture: Tensor, height: int, width: int) -> Tensor:
     """Scale a picture (h w c) until it covers a rectangle and cut off evenly what hangs over: (height width c)."""
     old_height, old_width = picture.shape[:2]
     factor = max(height / old_height, width / old_width)
-    size = (max(height, round(old_height * factor)), max(width, round(old_width * factor)))
+    # Cut roughly first: of a long thin picture, scaled whole, almost all would hang over and fill the memory.
+    margin = math.ceil(1 / factor) + 1  # what the scaling looks at beyond the edge
+    top, left = (
+        max(0, math.floor((old - new / factor) / 2) - margin) for old, new in ((old_height, height), (old_width, width))
+    )
+    picture = picture[top : old_height - top, left : old_width - left]
+    size = (max(height, round(picture.shape[0] * factor)), max(width, round(picture.shape[1] * factor)))
     scaled = F.interpolate(rearrange(picture, "h w c -> 1 c h w"), size=size, mode="bilinear", antialias=True)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return rearrange(scaled[0, :, top : top + height, left : left + width], "c h w -> h w c")

@@ -13,11 +13,10 @@ from .boxes import read_bounding_boxes
 from .layout_places import with_boxes, with_masks, with_shape
 from .layout_text import read_layout_text
 from .masks import is_same_aspect
-from .region import LARGEST_SIDE, LayoutError, Region, check_keys, check_text, describe
+from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_keys, check_text, describe
 
 __all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "layouts_of", "parse_layout"]
 
-MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
 MOST_MASK_PIXELS = 2**28  # of all masks that stand in a layout's text together; 1 GiB of memory
 KEYS = ("width", "height", "prompt", "background", "regions")

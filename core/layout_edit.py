@@ -14,6 +14,8 @@ from .region import LayoutError, Region, nearest
 
 WAYS = ("left to right", "top to bottom")
 MIRRORS = ("no", *(f"the {what}, {way}" for what in ("region", "canvas") for way in WAYS))
+# Thai, Lao, Burmese, Khmer, kana, Han and Hangul: words stand side by side there, or carry their endings.
+SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,16 @@ def edit_layout(layout: Layout, name: str, edit: RegionEdit) -> Layout:
     regions = tuple(_edited(region, edit) if i in chosen else region for i, region in enumerate(layout.regions))
     prompt = layout.prompt
     if edit.phrase:
-        for phrase in dict.fromkeys(layout.regions[i].phrase for i in chosen):
-            prompt = re.sub(re.escape(phrase), lambda _: edit.phrase, prompt, flags=re.IGNORECASE)
+        prompt = _renamed(prompt, {layout.regions[i].phrase.strip() for i in chosen}, edit.phrase)
     return replace(layout, prompt=prompt, regions=regions)
+
+
+def _renamed(prompt: str, phrases: set[str], new: str) -> str:
+    """The prompt with a new name in place of each of the old ones, where those are whole words."""
+    # All at once, longest first: no name is sought within another, or within the new one.
+    names = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    letter = rf"[^\W{SPACELESS}]"
+    return re.sub(rf"(?<!{letter})(?:{names})(?!{letter})", lambda _: new, prompt, flags=re.IGNORECASE)
 
 
 def _chosen(layout: Layout, name: str) -> set[int]:

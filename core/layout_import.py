@@ -10,8 +10,8 @@ from typing import Any
 
 from .layout import Layout, layout_from_data, parse_layout
 from .layout_text import read_layout_text
-from .region import LayoutError, describe
-from .run_length import is_run_length
+from .region import MOST_MASK_PIXELS, LayoutError, describe
+from .run_length import has_inside, is_run_length
 
 PHRASES, PLACES = ("phrases", "gligen_phrases"), ("boxes", "locations", "gligen_boxes")
 SLACK = 1.0  # pixels by which a COCO box may leave its picture; some sets round outwards
@@ -128,11 +128,14 @@ def _coco_region(
     if not isinstance(phrase, str):
         raise LayoutError(f'A COCO annotation has the category {describe(category)}, which "categories" does not name.')
     region: dict[str, Any] = {"phrase": phrase}
-    outline = data.get("segmentation")
-    if outline and (masks or "bbox" not in data):
-        region["mask"] = _coco_mask(outline, width, height, f'The COCO outline of "{phrase}"')
-    if "bbox" in data:
-        region["box"] = _coco_box(data["bbox"], width, height, phrase)
+    outline, box = data.get("segmentation"), data.get("bbox")
+    if outline and (masks or not box):
+        mask = _coco_mask(outline, width, height, f'The COCO outline of "{phrase}"')
+        region |= {} if mask is None else {"mask": mask}
+    if box:
+        region["box"] = _coco_box(box, width, height, phrase)
+    if len(region) == 1:
+        raise LayoutError(f'The COCO annotation of "{phrase}" has neither a box nor an outline with an inside.')
     return region
 
 
@@ -153,9 +156,12 @@ def _coco_box(box: Any, width: int, height: int, phrase: str) -> list[float]:  #
 
 
 def _coco_mask(outline: Any, width: int, height: int, name: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    """A COCO outline as a layout's JSON has it: runs stay runs, polygons count in 0..1."""
+    """A COCO outline as a layout's JSON has it: runs stay runs, None without an inside; polygons count in 0..1."""
     if is_run_length(outline):
-        return outline
+        try:
+            return outline if has_inside(outline, MOST_MASK_PIXELS) else None
+        except ValueError as error:
+            raise LayoutError(f"{name} cannot be read: {error}.") from None
     if not isinstance(outline, list) or not all(isinstance(polygon, list) for polygon in outline):
         raise LayoutError(f"{name} is {describe(outline)}; expected a list of polygons, or runs.")
     if not all(type(value) in (int, float) for polygon in outline for value in polygon):

@@ -20,6 +20,7 @@ from .masks import Box, box_coverage, outer_box, resample_by_area
 from .run_length import decode_runs, encode_runs, is_run_length
 
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
+MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 MOST_MASK_PIXELS = 2**26  # of one mask in JSON, 8192 x 8192; a short text could else fill the memory
 KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference")
 EDITOR_KEYS = ("hidden", "editor")  # in JSON only: a hidden region takes no part, "editor" is the editor's own

@@ -63,6 +63,18 @@ def decode_runs(data: Mapping[str, Any], most: int) -> Tensor:
     Raises:
         ValueError: other sides, or runs that do not fill them; the message says which.
     """
+    runs, height, width = _checked_runs(data, most)
+    flat = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(flat.reshape(width, height).T))
+
+
+def has_inside(data: Mapping[str, Any], most: int) -> bool:
+    """Whether a mask that is written in runs covers anything; arguments and errors are those of `decode_runs`."""
+    return bool(_checked_runs(data, most)[0][1::2].any())
+
+
+def _checked_runs(data: Mapping[str, Any], most: int) -> tuple[np.ndarray, int, int]:
+    """The runs, which fill all pixels, height and width."""
     size = data["size"]
     is_pair = isinstance(size, list | tuple) and len(size) == 2
     if not is_pair or not all(type(side) is int and 0 < side <= most for side in size):
@@ -75,8 +87,7 @@ def decode_runs(data: Mapping[str, Any], most: int) -> Tensor:
     # As floats first: wrong runs may be too long to be added as whole numbers.
     if runs.min(initial=0) < 0 or runs.sum(dtype=np.float64) != height * width:
         raise ValueError(f"its runs do not fill {width} x {height} pixels")
-    flat = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(flat.reshape(width, height).T))
+    return runs, height, width
 
 
 def _read_list(counts: Any, pixels: int) -> np.ndarray:  # noqa: ANN401 - JSON holds anything

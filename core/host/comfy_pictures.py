@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import folder_paths
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ..layers import FINEST
 from ..layout import Layout
 from ..layout_text import read_layout_text
 from ..region import LayoutError
@@ -25,15 +26,27 @@ def reference_path(name: str, phrase: str) -> Path:
     Raises:
         LayoutError: no such file in the input folder.
     """
-    folder = Path(folder_paths.get_input_directory()).resolve()
-    path = (folder / name).resolve()
-    # A name in a shared workflow must not lead anywhere else.
-    if not path.is_relative_to(folder) or not path.is_file():
+    path = _path_in_input(name)
+    if path is None:
         raise LayoutError(
             f'The region "{phrase}" has the reference picture "{name}", which is not in ComfyUI\'s input folder. '
             "Upload it again or remove it from the region."
         )
     return path
+
+
+def _path_in_input(name: str) -> Path | None:
+    """The picture of this name, or None where the input folder has none."""
+    # A name in a shared workflow must not lead anywhere else. The name is judged before the disk is asked: on Windows
+    # a mere look at another computer's share sends it the user's credentials.
+    if any(path.anchor or ".." in path.parts for path in (PurePosixPath(name), PureWindowsPath(name))):
+        return None
+    folder = Path(folder_paths.get_input_directory()).resolve()
+    try:
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    except (OSError, RuntimeError):  # a name too long, a link to itself
+        return None
 
 
 def check_references(layout: Layout) -> None:
@@ -50,6 +63,8 @@ def check_references(layout: Layout) -> None:
 def load_references(layout: Layout) -> dict[str, Tensor]:
     """Open the reference pictures of a layout: name -> (h w 4) float32 in 0..1, upright, with opacity.
 
+    A larger picture than any layer needs (`FINEST` along the longer side) is made smaller.
+
     Raises:
         LayoutError: one is missing or is no picture.
     """
@@ -60,6 +75,7 @@ def load_references(layout: Layout) -> dict[str, Tensor]:
             try:
                 with Image.open(path) as image:
                     upright = ImageOps.exif_transpose(image).convert("RGBA")
+                upright.thumbnail((FINEST, FINEST))
             except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
                 raise LayoutError(
                     f'The region "{region.phrase}" has the reference picture "{region.reference}", which cannot be '

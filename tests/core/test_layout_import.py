@@ -29,6 +29,9 @@ COCO = {
 }  # fmt: skip
 
 
+ZEROS = {"size": [64, 64], "counts": "PP4"}  # nothing but outside
+
+
 def test_coco():
     layout = import_layout(json.dumps(COCO))
     assert (layout.width, layout.height, layout.prompt) == (100, 50, "a dog before a cat")
@@ -40,6 +43,18 @@ def test_coco():
     for name in ("8", "two.jpg"):
         (region,) = import_layout(json.dumps(COCO), picture=name).regions
         assert outer_box(region.mask) == (0, 0, 10 / 64, 1)
+
+
+def test_coco_annotations_without_an_outline_take_their_box():
+    dog, nothing = {"image_id": 8, "category_id": 1}, {"size": [64, 64], "counts": [4096]}
+    box = {"bbox": [0, 0, 32, 64]}
+    for empty in ({"segmentation": []}, {"segmentation": None}, {"segmentation": nothing}, {"segmentation": ZEROS}):
+        (region,) = import_layout(json.dumps(COCO | {"annotations": [dog, dog | box | empty]}), picture="8").regions
+        assert region == Region("dog", (0, 0, 0.5, 1))
+        with pytest.raises(LayoutError, match='"dog" has neither a box nor an outline with an inside'):
+            import_layout(json.dumps(COCO | {"annotations": [dog | {"bbox": None} | empty]}), picture="8")
+    whole = {"segmentation": {"size": [64, 64], "counts": [0, 4096]}, "bbox": None}
+    assert import_layout(json.dumps(COCO | {"annotations": [dog | whole]}), picture="8").regions[0].mask.all()
 
 
 @pytest.mark.parametrize("names", [("phrases", "boxes"), ("phrases", "locations"), ("gligen_phrases", "gligen_boxes")])
@@ -78,6 +93,27 @@ BAD_IMPORTS = {
     '{"phrases": ["a"]}': "boxes None",
     '{"phrases": ["a"], "boxes": [[0, 0, 5, 5]]}': "not pixels",
 }
+
+
+DAMAGED_RUNS = {
+    "cut off or hold foreign characters": [[64, 64], ZEROS["counts"][:-1]],
+    "foreign characters": [[64, 64], "é"],
+    "do not fill 64 x 64": [[64, 64], [0, 640]],
+    "not whole numbers": [[64, 64], [0, -640, 4736]],
+    "not whole numbers ": [[64, 64], None],
+    "not [height, width]": [[64], [0, 4096]],
+    "more than 67108864": [[2**20, 2**20], [2**40]],
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGED_RUNS)
+@pytest.mark.parametrize("box", [{}, {"bbox": [0, 0, 32, 64]}])
+def test_damaged_coco_runs_say_what_is_wrong(problem, box):
+    size, counts = DAMAGED_RUNS[problem]
+    thing = {"image_id": 8, "category_id": 1, "segmentation": {"size": size, "counts": counts}} | box
+    with pytest.raises(LayoutError, match='The COCO outline of "dog" cannot be read') as caught:
+        import_layout(json.dumps(COCO | {"annotations": [thing]}), picture="8")
+    assert problem.strip() in str(caught.value)
 
 
 @pytest.mark.parametrize("text", BAD_IMPORTS, ids=lambda text: text[-50:])
@@ -135,7 +171,36 @@ def test_transparent_layers_are_masks():
     assert region["mask"].max() == 0.25
     (region,) = read_layers(stack(rotation=math.pi / 4), 64, 32)
     assert region["mask"].mean() * 64 * 32 == pytest.approx(8 * 16, rel=0.1)
+    (region,) = read_layers(stack(mask=transparent, rotation=math.pi / 2), 64, 32)  # clockwise: right becomes bottom
+    assert outer_box(region["mask"]) == (12 / 64, 8 / 32, 20 / 64, 16 / 32)
     assert read_layers(stack(mask=torch.ones(1, 8, 16)), 64, 32) == []
+
+
+def test_layers_of_any_size_are_drawn_as_far_as_they_are_seen():
+    far = {"x": -5e8, "y": 8, "w": 1e9, "h": 1e9, "opacity": 0.5}
+    text = json.dumps({"boxes": [], "layers": [far]})  # without a picture, as text brings it
+    (region,) = read_bounding_boxes(text, 64, 32)
+    assert region["box"] == (0, 0.25, 1, 1)
+    assert torch.equal(region["mask"], 0.5 * Region("all", (0, 0.25, 1, 1)).mask_on(32, 64))
+    (region,) = read_layers(stack(rotation=math.pi / 4, w=1e6, h=1e6, x=-5e5, y=-5e5), 64, 32)
+    assert torch.equal(region["mask"], torch.ones(32, 64))
+    assert read_layers(stack(w=-16, h=8, opacity=0.5), 64, 32) == []
+    for key in ("x", "w", "rotation"):
+        with pytest.raises(LayoutError, match=f'"{key}": [0-9.]+; expected a number'):
+            read_layers(stack(**{key: 10**400}), 64, 32)
+    with pytest.raises(LayoutError, match="canvas of .* pixels; expected at most 16384"):
+        read_layers(stack() | {"canvas": (10**400, 64)}, 64, 32)
+
+
+def test_no_more_layers_than_regions():
+    frames = torch.zeros(32, 1, 1, 3)
+    two = stack(image=frames)["layers"] * 2
+    assert len(read_layers(stack() | {"layers": two}, 64, 32)) == 64
+    for layers in ([*two, {"x": 0, "w": 1, "h": 1}], [{"x": 0, "y": 0, "w": 64, "h": 32, "opacity": 0}] * 65):
+        with pytest.raises(LayoutError, match="65 connected layers are visible; at most 64"):
+            read_layers(stack() | {"layers": layers}, 64, 32)
+    hidden = [{"visible": False}] * 100
+    assert len(read_layers(stack() | {"layers": [*two, *hidden]}, 64, 32)) == 64
 
 
 def test_written_layers_are_read_as_the_same_regions():
@@ -156,6 +221,35 @@ def test_written_layers_are_read_as_the_same_regions():
     batch = reference_batch(layout, {"rex.png": picture})
     assert batch.shape == (2, 512, 512, 3) and batch[0, 0, 0].tolist() == [1, 0, 0]
     assert reference_batch(layout, {}).shape == (2, 64, 64, 3)
+
+
+def test_layers_of_a_large_canvas_are_small_pictures():
+    mask = torch.zeros(8, 64)
+    mask[1:5, 16:48] = torch.rand(4, 32)
+    regions = (
+        Region("a sky", (0, 0, 1, 0.75), colour="blue"),
+        Region("a dog", (0.25, 0.25, 1, 0.5), reference="rex.png"),
+        Region("a cat", mask=mask),
+        Region("a hat", (0, 0, 0.125, 0.125)),
+    )
+    document = write_layers(Layout(8192, 1024, "", "", regions), {"rex.png": torch.rand(20, 60, 4)})
+    assert [layer["image"].shape[1:3] for layer in document["layers"]] == [
+        (192, 2048), (86, 2048), (256, 2048), (128, 1024)
+    ]  # fmt: skip
+    sky, dog, cat, hat = read_layers(document, 1, 1)
+    assert [region["box"] for region in (sky, dog, hat)] == [regions[i].box for i in (0, 1, 3)]
+    assert cat["box"] == (0.25, 0.125, 0.75, 0.625) and cat["mask"].shape == (256, 2048)
+    assert torch.allclose(Region("a cat", mask=cat["mask"]).mask_on(8, 64), mask, atol=0.03)
+
+
+def test_a_thin_picture_covers_a_large_box():
+    for width in (1_000_000, 1_000_001):  # scaled whole it would be larger than any memory
+        picture = torch.rand(1, width, 3)
+        seen = picture[:, width // 2 - 2 : (width + 1) // 2 + 2]
+        assert torch.allclose(cover(picture, 512, 512), cover(seen, 512, 512), atol=1e-6)
+    picture = torch.rand(20, 300, 3)
+    whole = torch.nn.functional.interpolate(picture.movedim(2, 0)[None], scale_factor=2, mode="bilinear")[0]
+    assert torch.allclose(cover(picture, 40, 50), whole.movedim(0, 2)[:, 275:325], atol=1e-6)
 
 
 CANVAS = {"width": 64, "height": 32, "prompt": "mine", "regions": []}
@@ -259,6 +353,23 @@ def test_restyling():
     for bad in (RegionEdit(scale=0), RegionEdit(mirror="both"), RegionEdit(colour="oragne")):
         with pytest.raises(LayoutError):
             edit_layout(layout, "", bad)
+
+
+@pytest.mark.parametrize(
+    ("phrases", "name", "prompt", "renamed"),
+    [
+        (["a cat"], "", "a cat and a caterpillar", "a dog and a caterpillar"),
+        (["cat"], "", "concat, Cat-like cats: cat", "concat, a dog-like cats: a dog"),
+        (["a cat", "a cat on a mat"], "", "a cat on a mat, a cat", "a dog, a dog"),
+        (["a cat", "dog"], "", "a cat", "a dog"),  # the new name is not renamed again
+        ([" a cat "], "1", "a cat sits", "a dog sits"),
+        (["c++ (cat)"], "", "a c++ (cat).", "a a dog."),
+        (["猫", "고양이"], "", "一只猫和고양이와", "一只a dog和a dog와"),  # written without spaces between words
+    ],
+)
+def test_a_new_name_takes_the_place_of_whole_words(phrases, name, prompt, renamed):
+    layout = Layout(64, 64, prompt, "", tuple(Region(phrase, (0, 0, 1, 1)) for phrase in phrases))
+    assert edit_layout(layout, name, RegionEdit(phrase="a dog")).prompt == renamed
 
 
 def test_layouts_in_front_of_each_other():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stagecraft.core.host.comfy_pictures import load_references
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.nodes.layout_canvas import EXAMPLE, StageLayoutCanvas
 from stagecraft.nodes.layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
@@ -90,6 +91,9 @@ def test_reference_pictures_stay_in_the_input_folder(folders):
         assert "not in ComfyUI's input folder" in message and '"a cat"' in message
         with pytest.raises(LayoutError, match="input folder"):
             run(drawing(CAT | {"reference": name}))
+    assert "not in ComfyUI's input folder" in StageLayoutCanvas.validate_inputs(
+        drawing(CAT | {"reference": "long" * 100})
+    )
     (folders / "input" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(LayoutError, match="cannot be opened"):
         run(drawing(CAT | {"reference": "broken.png"}))
@@ -98,6 +102,23 @@ def test_reference_pictures_stay_in_the_input_folder(folders):
     os.utime(folders / "input" / "pets" / "cat.png", ns=(1, 1))
     assert StageLayoutCanvas.fingerprint_inputs(layout=drawing(CAT)) != before
     assert StageLayoutCanvas.fingerprint_inputs(layout="{") == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such files cannot be there")
+@pytest.mark.parametrize("name", [r"\\evil\share\x.png", "C:x.png", r"\x.png", r"pets\..\x.png"])
+def test_names_that_lead_elsewhere_on_any_system_never_reach_the_disk(folders, name):
+    # The file is there, so only a look at the name itself refuses it.
+    (folders / "input" / name).write_bytes(b"")
+    assert "not in ComfyUI's input folder" in StageLayoutCanvas.validate_inputs(drawing(CAT | {"reference": name}))
+
+
+def test_reference_pictures_are_kept_no_finer_than_layers(folders):
+    Image.new("RGB", (4096, 64), "red").save(folders / "input" / "wide.png")
+    pictures = load_references(parse_layout(drawing(CAT, CAT | {"reference": "wide.png"})))
+    assert {name: picture.shape for name, picture in pictures.items()} == {
+        "pets/cat.png": (20, 40, 4), "wide.png": (32, 2048, 4)
+    }  # fmt: skip
+    assert (pictures["wide.png"] == torch.tensor([1.0, 0, 0, 1])).all()
 
 
 def test_refused_early_only_where_everything_is_known():

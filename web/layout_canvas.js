@@ -61,13 +61,19 @@ function noteStep() {
 function addCanvas(node, name, [, { default: text = "" } = {}]) {
   let widget = null;
   let pause = null;
+  const note = () => {
+    clearTimeout(pause);
+    pause = null;
+    noteStep();
+  };
+  const noteWhatWaits = () => pause !== null && note();
   const canvas = new LayoutCanvas({
     changed: (goesOn) => {
       widget?.callback?.(canvas.value);
-      // A word is one step for the graph too, not one for every letter.
       clearTimeout(pause);
-      if (goesOn) pause = setTimeout(noteStep, PAUSE_MILLISECONDS);
-      else noteStep();
+      // A word is one step for the graph too, not one for every letter.
+      if (goesOn) pause = setTimeout(note, PAUSE_MILLISECONDS);
+      else note();
     },
     upload,
     urlOf,
@@ -77,6 +83,14 @@ function addCanvas(node, name, [, { default: text = "" } = {}]) {
     },
   });
   canvas.value = text;
+  // ComfyUI saves the last step that it noted, so nothing may wait any longer when Ctrl + S is on its way.
+  const commands = ["Control", "Meta"];
+  canvas.element.addEventListener(
+    "keydown",
+    (event) => (event.ctrlKey || event.metaKey || commands.includes(event.key)) && noteWhatWaits(),
+    true,
+  );
+  canvas.element.addEventListener("focusout", noteWhatWaits);
   widget = node.addDOMWidget(name, WIDGET, canvas.element, {
     getValue: () => canvas.value,
     setValue: (text) => {
@@ -96,7 +110,7 @@ function addCanvas(node, name, [, { default: text = "" } = {}]) {
     return onExecuted?.apply(this, arguments);
   };
   node.onRemoved = function () {
-    clearTimeout(pause);
+    noteWhatWaits();
     places.leave(canvas);
     return onRemoved?.apply(this, arguments);
   };

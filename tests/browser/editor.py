@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 WIDTH, HEIGHT = 1500, 1000  # of the page, pixels
 PATIENCE = 90_000  # milliseconds for a page to be there on a busy machine
+STEP_PATIENCE = 20_000  # milliseconds for a step of the graph editor to show
 BLANK = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "version": 0.4}
 # What the editor shows to a newcomer would lie over the graph.
 CALM = {
@@ -54,6 +55,7 @@ class Editor:
     def add_canvas(self, value=None):
         """Start a new workflow with one canvas in it."""
         self.load()
+        self.problems.clear()  # those of an earlier test are not this one's
         self.page.evaluate(
             "(value) => { const node = LiteGraph.createNode('StageLayoutCanvas'); app.graph.add(node);"
             " if (value !== null) node.widgets[0].value = value }",
@@ -78,6 +80,8 @@ class Editor:
             f"() => {{ const [x, y] = {node}.pos; app.canvas.ds.scale = 1; app.canvas.ds.offset = [130 - x, 130 - y];"
             " app.canvas.setDirty(true, true) }"
         )
+        # Of a workflow that was left, another canvas may still be there for a moment.
+        self.page.wait_for_function("document.querySelectorAll('.stage-surface').length === 1")
         self.page.locator(".stage-surface:visible").wait_for()
         self.settle()
 
@@ -105,6 +109,17 @@ class Editor:
     def phrases(self):
         """The phrases in the list, nearest first."""
         return self.page.locator(".stage-row .stage-phrase").evaluate_all("(all) => all.map((each) => each.value)")
+
+    def wait_for_phrases(self, *phrases):
+        """Wait until the list, and the canvas that is shown, have these phrases, nearest first."""
+        self.page.wait_for_function(
+            """(phrases) => {
+                const surfaces = document.querySelectorAll(".stage-surface");
+                const shown = [...document.querySelectorAll(".stage-row .stage-phrase")].map((each) => each.value);
+                return surfaces.length === 1 && JSON.stringify(shown) === JSON.stringify(phrases) }""",
+            arg=list(phrases),
+            timeout=STEP_PATIENCE,
+        )
 
     def at(self, x, y):
         """Where a pixel of the layout's canvas is on the page."""

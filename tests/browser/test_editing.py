@@ -83,6 +83,16 @@ def test_edges_snap_to_other_regions_and_alt_lets_go_of_them(classic):
     assert boxes(classic)["a dog"][2] % 8 != 0
 
 
+def test_undo_takes_the_snap_switch_along(classic):
+    classic.press("g")
+    snap = classic.page.locator('.stage-toolbar [data-command="snap"]')
+    assert snap.get_attribute("aria-pressed") == "false"
+    classic.press("Control+z")
+    assert snap.get_attribute("aria-pressed") == "true"
+    classic.press("Control+y")
+    assert snap.get_attribute("aria-pressed") == "false"
+
+
 def test_everything_can_be_done_with_the_keyboard(canvas):
     canvas.press("n")  # the nearest
     canvas.press("ArrowRight", "ArrowDown", "ArrowDown")

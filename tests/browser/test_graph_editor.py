@@ -1,13 +1,16 @@
 """The canvas as a part of the graph: undo, copy and paste, subgraphs, sizes, themes."""
 
 import json
+import time
 
 import pytest
 from PIL import Image
-from stagecraft.tests.browser.editor import NODE
+from stagecraft.tests.browser.editor import NODE, STEP_PATIENCE
 from stagecraft.tests.browser.test_editing import TWO
 
 VALUES = "app.graph.nodes.filter((node) => node.type === 'StageLayoutCanvas').map((node) => node.widgets[0].value)"
+
+VALUE = f"{NODE}?.widgets?.find((widget) => widget.name === 'layout')?.value"
 
 
 @pytest.fixture(params=[("pinned", "classic"), ("newest", "vue")], ids=lambda each: "-".join(each))
@@ -30,9 +33,14 @@ def press_until(editor, keys, text):
     """Press keys that undo or redo a step of the graph until the widget has a text; how fine steps are is not ours."""
     editor.page.evaluate("document.activeElement.blur()")
     for _ in range(3):
+        before = now = editor.page.evaluate(VALUE)
         editor.page.keyboard.press(keys)
-        editor.page.wait_for_timeout(700)
-        if editor.text == text:
+        deadline = time.monotonic() + STEP_PATIENCE / 1000
+        # While the graph is loaded anew, there is no node for a moment.
+        while now in (before, None) and time.monotonic() < deadline:
+            editor.page.wait_for_timeout(50)
+            now = editor.page.evaluate(VALUE)
+        if now == text:
             return
     raise AssertionError(f"{keys} does not lead to {text}, but to {editor.text}")
 
@@ -41,12 +49,12 @@ def test_the_undo_of_the_graph_takes_a_drawing_back(canvas):
     before = canvas.text
     canvas.draw("a kite", 300, 40, 420, 120)
     drawn = canvas.text
-    canvas.page.wait_for_timeout(700)  # after a pause, typing is done
     press_until(canvas, "Control+z", before)
     # What is shown is what the node has.
-    assert canvas.phrases == ["a cat", "a dog"]
+    canvas.wait_for_phrases("a cat", "a dog")
     press_until(canvas, "Control+y", drawn)
-    assert canvas.phrases == ["a kite", "a cat", "a dog"]
+    canvas.wait_for_phrases("a kite", "a cat", "a dog")
+    canvas.show()
     canvas.draw("a tree", 16, 16, 60, 120)
     assert [region["phrase"] for region in canvas.layout["regions"]] == ["a dog", "a cat", "a kite", "a tree"]
 
@@ -55,12 +63,12 @@ def test_our_undo_does_not_undo_the_graph(canvas):
     canvas.page.evaluate(f"{NODE}.title = 'renamed'")
     canvas.draw("a kite", 300, 40, 420, 120)
     canvas.press("Control+z", "Control+z")
-    canvas.page.wait_for_timeout(600)
-    assert canvas.phrases == ["a cat", "a dog"]
+    canvas.page.wait_for_timeout(600)  # for an undo of the graph, which must not come
+    canvas.wait_for_phrases("a cat", "a dog")
     assert canvas.page.evaluate(f"{NODE}.title") == "renamed"
     canvas.press("Control+y", "Control+y")
     canvas.page.wait_for_timeout(600)
-    assert canvas.phrases == ["a kite", "a cat", "a dog"]
+    canvas.wait_for_phrases("a kite", "a cat", "a dog")
 
 
 def test_a_copied_node_has_a_drawing_of_its_own(canvas):
@@ -71,6 +79,34 @@ def test_a_copied_node_has_a_drawing_of_its_own(canvas):
     assert [json.loads(value) for value in values] == [TWO, TWO]
     canvas.page.evaluate("app.graph.nodes[1].widgets[0].value = '{\"regions\": []}'")
     assert [json.loads(value) for value in canvas.page.evaluate(VALUES)] == [TWO, {"regions": []}]
+
+
+def test_a_node_that_is_only_made_to_copy_watches_nothing(canvas):
+    watched = canvas.page.evaluate(
+        f"""() => {{
+            const targets = [];
+            const {{ observe }} = MutationObserver.prototype;
+            MutationObserver.prototype.observe = function (target, ...rest) {{
+                targets.push(target);
+                return observe.call(this, target, ...rest);
+            }};
+            try {{ {NODE}.clone() }} finally {{ MutationObserver.prototype.observe = observe }}
+            return targets.includes(document.documentElement) }}"""
+    )
+    assert not watched
+
+
+def test_what_is_being_typed_is_noted_before_a_command_comes(canvas):
+    noted = "JSON.stringify(app.extensionManager.workflow.activeWorkflow.changeTracker.activeState)"
+    canvas.press("n", "Enter")
+    canvas.page.keyboard.type("a lion")
+    canvas.page.keyboard.down("Control")
+    assert "a lion" in canvas.page.evaluate(noted)
+    canvas.page.keyboard.up("Control")
+    canvas.page.keyboard.press("End")
+    canvas.page.keyboard.type("ess")
+    canvas.page.evaluate("document.activeElement.blur()")
+    assert "a lioness" in canvas.page.evaluate(noted)
 
 
 def test_a_drawing_survives_in_a_subgraph(canvas):
@@ -86,7 +122,7 @@ def test_a_drawing_survives_in_a_subgraph(canvas):
     canvas.page.evaluate("app.canvas.setGraph(app.graph.nodes[0].subgraph)")
     canvas.show_inside()
     canvas.draw("a tree", 16, 16, 60, 120)
-    assert canvas.phrases == ["a tree", "a kite", "a cat", "a dog"]
+    canvas.wait_for_phrases("a tree", "a kite", "a cat", "a dog")
     canvas.page.evaluate("app.canvas.setGraph(app.graph.rootGraph ?? app.rootGraph ?? app.graph)")
     (layout,) = prompt(canvas)
     assert [region["phrase"] for region in json.loads(layout)["regions"]] == ["a dog", "a cat", "a kite", "a tree"]
@@ -98,12 +134,10 @@ def test_two_workflows_show_their_own_drawings(canvas):
     second = json.loads(json.dumps(first).replace("a cat", "a fox"))
     second["id"] = "00000000-0000-4000-8000-000000000001"
     canvas.load(second)
-    canvas.page.wait_for_timeout(700)
-    assert canvas.phrases == ["a fox", "a dog"]
+    canvas.wait_for_phrases("a fox", "a dog")
     canvas.draw("a kite", 300, 40, 420, 120)
     canvas.load(first)
-    canvas.page.wait_for_timeout(700)
-    assert canvas.phrases == ["a cat", "a dog"]
+    canvas.wait_for_phrases("a cat", "a dog")
     canvas.draw("a tree", 16, 16, 60, 120)
     assert [region["phrase"] for region in canvas.layout["regions"]] == ["a dog", "a cat", "a tree"]
 

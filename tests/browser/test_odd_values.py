@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from stagecraft.tests.browser.test_editing import paste
 
 BROKEN = ['{"width": 512, "regions": [', "a dog: 0.1 0.2 0.5 0.9", "[[[", '{"regions": [{"phrase": 5}]}', "\u0000"]
 
@@ -52,6 +53,25 @@ def test_a_broken_text_gives_way_to_a_good_one_from_outside(editor):
     )
     assert editor.page.locator(".stage-trouble").count() == 0
     assert editor.phrases == ["x"]
+
+
+def test_nothing_is_drawn_over_a_text_that_is_no_layout(editor):
+    editor.add_canvas(BROKEN[0])
+    box = editor.page.locator(".stage-trouble textarea")
+    box.focus()
+    for _ in range(3):
+        editor.page.keyboard.press("Shift+Tab")
+        editor.page.keyboard.type("x")
+    paste(editor, "", "text/plain", json.dumps({"phrases": ["a fox"], "boxes": [[0, 0, 0.5, 0.5]]}).encode())
+    editor.page.evaluate("document.querySelector('.stage-surface').stageSurface.editor.addInMiddle()")
+    assert editor.text == BROKEN[0]
+    # Another text with the same fault in it is another text.
+    for text in ('{"regions": [3]}', '{"width": 64, "regions": [3]}'):
+        editor.page.evaluate("(text) => { app.graph.nodes[0].widgets[0].value = text }", text)
+        assert box.input_value() == text
+    editor.page.get_by_role("button", name="Start anew").click()
+    editor.draw("a cat", 100, 100, 200, 200)
+    assert editor.phrases == ["a cat"]
 
 
 PHRASES = [

@@ -1,12 +1,12 @@
 // Paints the canvas: ground, picture, grid, regions from far to near, handles, guides and the brush.
 
 import { gridStep, HANDLES, handlePoint } from "./geometry.js";
-import { readMask } from "./masks.js";
+import { LONGEST_SIDE, readMask } from "./masks.js";
 import { boxOf } from "./state.js";
 
 const bitmaps = new WeakMap(); // pixels -> {tint, canvas}
 const INSIDE = 84; // opacity of a mask, of 255
-const RIM = 2; // mask pixels of full colour along its edge
+const RIM = 2; // pixels of its picture of full colour along a mask's edge
 const CORNER = 8; // side of a handle on the screen
 
 const channels = (tint) => [1, 3, 5].map((at) => parseInt(tint.slice(at, at + 2), 16));
@@ -22,8 +22,9 @@ export function maskBitmap(pixels, tint, changed = null) {
   let bitmap = bitmaps.get(pixels);
   if (!bitmap || bitmap.tint !== tint) {
     const canvas = document.createElement("canvas");
-    canvas.width = pixels.width;
-    canvas.height = pixels.height;
+    const step = stepOf(pixels);
+    canvas.width = Math.ceil(pixels.width / step);
+    canvas.height = Math.ceil(pixels.height / step);
     bitmap = { tint, canvas, context: canvas.getContext("2d") };
     bitmaps.set(pixels, bitmap);
     changed = [0, 0, pixels.width, pixels.height];
@@ -32,16 +33,23 @@ export function maskBitmap(pixels, tint, changed = null) {
   return bitmap.canvas;
 }
 
-function paintPixels(context, { width, height, data }, tint, [x0, y0, x1, y1]) {
-  const [left, top] = [Math.max(0, x0 - RIM), Math.max(0, y0 - RIM)];
-  const [right, bottom] = [Math.min(width, x1 + RIM), Math.min(height, y1 + RIM)];
+/** Every so many pixels of a mask are one of its picture, which needs no more than the editor's own masks have. */
+const stepOf = ({ width, height }) => Math.ceil(Math.max(width, height) / LONGEST_SIDE);
+
+function paintPixels(context, pixels, tint, [x0, y0, x1, y1]) {
+  const { width, data } = pixels;
+  const step = stepOf(pixels);
+  const { width: wide, height: tall } = context.canvas;
+  const [left, top] = [x0, y0].map((value) => Math.max(0, Math.floor(value / step) - RIM));
+  const [right, bottom] = [Math.min(wide, Math.ceil(x1 / step) + RIM), Math.min(tall, Math.ceil(y1 / step) + RIM)];
   if (right <= left || bottom <= top) return;
   const image = context.createImageData(right - left, bottom - top);
   const [red, green, blue] = channels(tint);
-  const inside = (x, y) => x < 0 || y < 0 || x >= width || y >= height || data[y * width + x];
+  const isSet = (x, y) => data[y * step * width + x * step];
+  const inside = (x, y) => x < 0 || y < 0 || x >= wide || y >= tall || isSet(x, y);
   for (let y = top, at = 0; y < bottom; y++) {
     for (let x = left; x < right; x++, at += 4) {
-      if (!data[y * width + x]) continue;
+      if (!isSet(x, y)) continue;
       const deep = inside(x - RIM, y) && inside(x + RIM, y) && inside(x, y - RIM) && inside(x, y + RIM);
       image.data[at] = red;
       image.data[at + 1] = green;

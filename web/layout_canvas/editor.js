@@ -3,7 +3,7 @@
 import { checkLayout } from "./checks.js";
 import { CELL, toPixels, withLeastSize, toShares } from "./geometry.js";
 import { History } from "./history.js";
-import { loadSoftMask } from "./masks.js";
+import { forgetMask, isSoft, limitMasks, loadSoftMask } from "./masks.js";
 import * as state from "./state.js";
 
 export class Editor {
@@ -15,6 +15,8 @@ export class Editor {
     this.brush = 24; // radius in pixels of a canvas whose longer side is 512
     this.snap = true;
     this.selected = null;
+    this.isHeld = false; // while a gesture lasts
+    this.waiting = []; // what to do after it
     this.notice = "";
     this.result = null; // a picture of the last run
     this.picture = null; // the picture that is connected
@@ -45,6 +47,7 @@ export class Editor {
       this.problem = error.message;
       this.layout = state.emptyLayout();
     }
+    limitMasks(this.layout.regions.map(({ mask }) => mask));
     this.snap = this.layout.editor.snap !== false;
     this.history = new History(this.layout);
     this.selected = this.layout.regions[place]?.key ?? null;
@@ -55,12 +58,27 @@ export class Editor {
 
   /** Unpacks the masks that cannot be read at once. */
   async loadMasks() {
-    const loaded = await Promise.all(this.layout.regions.map((region) => loadSoftMask(region.mask)));
-    if (loaded.some(Boolean)) this.tell("layout");
+    // One after the other, because each takes five times its pixels while it is unpacked.
+    for (const { mask } of this.layout.regions) if (await loadSoftMask(mask)) this.tell("layout");
   }
 
   get region() {
     return state.findRegion(this.layout, this.selected);
+  }
+
+  /** Carries out what comes at a time of its own, such as an upload's end: a gesture would overwrite it. */
+  whenFree(act) {
+    if (this.isHeld) this.waiting.push(act);
+    else act();
+  }
+
+  hold() {
+    this.isHeld = true;
+  }
+
+  letGo() {
+    this.isHeld = false;
+    for (const act of this.waiting.splice(0)) act();
   }
 
   /** Shows a layout while a gesture lasts; nothing is written yet. */
@@ -69,14 +87,31 @@ export class Editor {
     this.tell("drag");
   }
 
-  /** Makes a layout the present one, as one step to undo; steps in a row with the same tag are one. */
+  /**
+   * Makes a layout the present one, as one step to undo; steps in a row with the same tag are one. A text that is no
+   * layout stays: only `read` and `startAnew` put another in its place.
+   */
   commit(layout, { tag = null, select = this.selected } = {}) {
+    if (this.problem !== null) return;
+    for (const region of layout.regions) {
+      this.warnOfHardMask(state.findRegion(this.history.state, region.key), region);
+    }
     if (layout !== this.history.state) this.history.push(layout, tag);
     this.settle(layout, select, tag !== null);
   }
 
+  /** The editor draws with hard masks only, so what it changes or copies of a soft one becomes hard. */
+  warnOfHardMask(before, after) {
+    if (!isSoft(before?.mask) || !after.mask || isSoft(after.mask)) return;
+    this.say(`“${after.phrase}” has a hard mask now, because soft ones cannot be edited. Undo takes that back.`);
+  }
+
   settle(layout, select = this.selected, goesOn = false) {
+    const masks = layout.regions.map(({ mask }) => mask);
+    for (const { mask } of this.layout.regions) if (!masks.includes(mask)) forgetMask(mask);
+    limitMasks(masks);
     this.layout = layout;
+    this.snap = layout.editor.snap !== false;
     this.selected = state.findRegion(layout, select) ? select : null;
     this.problem = null;
     this.text = state.writeLayout(layout);
@@ -125,10 +160,8 @@ export class Editor {
   }
 
   setSnap(snap) {
-    this.snap = snap;
     const { snap: _, ...others } = this.layout.editor;
     this.commit({ ...this.layout, editor: snap ? others : { ...others, snap } });
-    this.tell("tool");
   }
 
   say(notice) {
@@ -156,7 +189,9 @@ export class Editor {
 
   duplicate(key) {
     const [layout, copy] = state.duplicateRegion(this.layout, key, CELL);
-    if (copy) this.commit(layout, { select: copy });
+    if (!copy) return;
+    this.warnOfHardMask(state.findRegion(layout, key), state.findRegion(layout, copy));
+    this.commit(layout, { select: copy });
   }
 
   remove(key) {

@@ -45,13 +45,31 @@ export function moveBox([x0, y0, x1, y1], dx, dy, width, height) {
   return [x0 + right, y0 + down, x1 + right, y1 + down];
 }
 
-/** Drags one handle of a box by (dx, dy) pixels; a box that is pulled through itself turns over. */
+/** Drags one handle of a box by (dx, dy) pixels; the edges keep their names, so they may be the wrong way round. */
 export function resizeBox([x0, y0, x1, y1], handle, dx, dy, width, height) {
   if (handle.includes("w")) x0 = clamp(x0 + dx, 0, width);
   if (handle.includes("e")) x1 = clamp(x1 + dx, 0, width);
   if (handle.includes("n")) y0 = clamp(y0 + dy, 0, height);
   if (handle.includes("s")) y1 = clamp(y1 + dy, 0, height);
-  return boxBetween([x0, y0], [x1, y1]);
+  return [x0, y0, x1, y1];
+}
+
+/** Sorts the edges that a handle has pulled and keeps them `least` pixels from those opposite, which stay. */
+export function closeBox([x0, y0, x1, y1], handle, least, width, height) {
+  const close = (low, high, limit, pullsLow, pullsHigh) => {
+    if (!pullsLow && !pullsHigh) return [low, high];
+    let [fixed, pulled] = pullsLow ? [high, low] : [low, high];
+    const size = Math.max(Math.abs(pulled - fixed), Math.min(least, limit));
+    const isBelow = pulled === fixed ? pullsLow : pulled < fixed;
+    pulled = isBelow ? fixed - size : fixed + size;
+    if (pulled < 0) pulled = fixed + size;
+    else if (pulled > limit) pulled = fixed - size;
+    return [Math.min(fixed, pulled), Math.max(fixed, pulled)];
+  };
+  const [left, right] = close(x0, x1, width, handle.includes("w"), handle.includes("e"));
+  const [top, bottom] = close(y0, y1, height, handle.includes("n"), handle.includes("s"));
+  // Where neither side has room for it, as on a tiny canvas.
+  return withLeastSize([left, top, right, bottom], 0, width, height);
 }
 
 /** Makes both sides at least `least` pixels (or the whole canvas, where that is smaller), staying on the canvas. */

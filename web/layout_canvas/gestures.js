@@ -4,6 +4,7 @@ import {
   CELL,
   boxBetween,
   clamp,
+  closeBox,
   contains,
   moveBox,
   resizeBox,
@@ -112,7 +113,7 @@ function reshape(surface, from, handle, clicked) {
         moved = snapped.box;
         surface.guides = snapped.guides;
       }
-      if (handle) moved = withLeastSize(boxBetween(moved.slice(0, 2), moved.slice(2)), least(event), width, height);
+      if (handle) moved = closeBox(moved, handle, least(event), width, height);
       editor.preview(updateRegion(start, region.key, editor.placed(region, moved)));
     },
     end() {

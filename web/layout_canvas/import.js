@@ -5,8 +5,11 @@ import {
   decodeRuns,
   emptyPixels,
   fillPolygon,
+  isLegalSize,
   maskSize,
+  MOST_PIXELS,
   pixelsOfRuns,
+  readMask,
   warpPixels,
   writeMask,
 } from "./masks.js";
@@ -33,42 +36,57 @@ export function importText(text, layout) {
   if (isObject(data) && Array.isArray(data.regions)) {
     return layoutOf({ width: layout.width, height: layout.height, ...data });
   }
-  const { size, places } = isObject(data) && Array.isArray(data.annotations) ? readCoco(data) : readBoxes(data, layout);
-  let result = layout.regions.length || !size ? layout : { ...layout, ...size };
+  const { canvas, places } =
+    isObject(data) && Array.isArray(data.annotations) ? readCoco(data) : readBoxes(data, layout);
+  let result = layout.regions.length || !canvas ? layout : { ...layout, ...canvas };
   // Larger things are laid behind smaller ones, because these formats know no order.
-  const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
-  for (const place of places(result).sort((a, b) => area(b) - area(a))) result = addRegion(result, place)[0];
+  const sized = places(result).map((place) => ({ place, area: areaOf(place) }));
+  sized.sort((a, b) => b.area - a.area);
+  for (const { place } of sized) result = addRegion(result, place)[0];
   if (result.regions.length === layout.regions.length) throw new LayoutTextError("There is no box in this file.");
   return result;
 }
 
-/** COCO: boxes in pixels of the first picture that has annotations, segmentations as polygons or runs. */
-function readCoco(data) {
-  const images = Array.isArray(data.images) ? data.images : [];
-  const image = images.find(({ id }) => data.annotations.some((each) => each.image_id === id)) ?? images[0];
-  if (!image || !(image.width > 0 && image.height > 0)) {
-    throw new LayoutTextError('This COCO file has no picture with a width and a height in "images".');
+/** The share of the canvas that a place covers. */
+function areaOf({ box, mask }) {
+  if (!mask) return (box[2] - box[0]) * (box[3] - box[1]);
+  const { data } = readMask(mask);
+  return data.reduce((sum, value) => sum + value, 0) / data.length;
+}
+
+/** COCO: boxes in pixels of the first picture, segmentations as polygons or runs, its caption as the prompt. */
+function readCoco({ images, annotations, categories }) {
+  const image = Array.isArray(images) ? images[0] : null;
+  const { width, height } = image ?? {};
+  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) {
+    throw new LayoutTextError('The first picture in "images" of this COCO file has no width and height in pixels.');
   }
-  const { width, height } = image;
-  const names = new Map((data.categories ?? []).map(({ id, name }) => [id, String(name)]));
-  const own = data.annotations.filter((each) => each.image_id === undefined || each.image_id === image.id);
+  const own = annotations.filter((each) => image.id === undefined || each.image_id === image.id);
+  const things = own.filter((each) => each.bbox !== undefined || each.segmentation !== undefined);
+  if (!things.length) throw new LayoutTextError("The first picture of this COCO file has no box and no outline.");
+  const names = new Map((categories ?? []).map(({ id, name }) => [id, name]));
+  const caption = own.map((each) => each.caption).find((words) => typeof words === "string");
   const places = (layout) =>
-    own.map((annotation) => {
-      const phrase = String(annotation.caption ?? names.get(annotation.category_id) ?? "");
-      const mask = readSegmentation(annotation.segmentation, width, height, layout);
+    things.map((thing) => {
+      const phrase = thing.phrase || thing.category_name || names.get(thing.category_id);
+      if (typeof phrase !== "string") {
+        throw new LayoutTextError(`A COCO annotation has the category ${thing.category_id}, which has no name.`);
+      }
+      const mask = readSegmentation(thing.segmentation, width, height, layout, phrase);
       if (mask) return { phrase, mask: writeMask(mask), box: boundsOf(mask) };
-      if (!isBox(annotation.bbox))
-        throw new LayoutTextError("A COCO annotation has neither a bbox nor a segmentation.");
-      const [x, y, w, h] = annotation.bbox;
+      if (!isBox(thing.bbox)) {
+        throw new LayoutTextError(`“${phrase}” has neither a bbox nor an outline with an inside.`);
+      }
+      const [x, y, w, h] = thing.bbox;
       return { phrase, box: onCanvas([x / width, y / height, (x + w) / width, (y + h) / height]) };
     });
-  return { size: { width: Math.round(width), height: Math.round(height) }, places };
+  return { canvas: { width, height, ...(caption === undefined ? {} : { prompt: caption.trim() }) }, places };
 }
 
 /** Pixels as fine as the editor's own masks, or null where there is no segmentation or nothing in it. */
-function readSegmentation(segmentation, width, height, layout) {
+function readSegmentation(segmentation, width, height, layout, phrase) {
   const size = maskSize(layout.width, layout.height);
-  const pixels = emptyPixels(size.width, size.height);
+  let pixels = emptyPixels(size.width, size.height);
   if (Array.isArray(segmentation) && segmentation.length) {
     for (const polygon of segmentation)
       fillPolygon(
@@ -77,11 +95,23 @@ function readSegmentation(segmentation, width, height, layout) {
       );
   } else if (isObject(segmentation) && Array.isArray(segmentation.size)) {
     const [rows, columns] = segmentation.size;
-    const runs = typeof segmentation.counts === "string" ? decodeRuns(segmentation.counts) : segmentation.counts;
+    if (!isLegalSize(columns, rows)) {
+      throw new LayoutTextError(
+        `The outline of “${phrase}” has ${columns} × ${rows} pixels; at most ${MOST_PIXELS} are read.`,
+      );
+    }
     const whole = [0, 0, 1, 1];
-    return warpPixels(pixelsOfRuns(runs, columns, rows), whole, whole, size.width, size.height);
+    pixels = warpPixels(readRuns(segmentation.counts, columns, rows, phrase), whole, whole, size.width, size.height);
   }
   return pixels.data.includes(1) ? pixels : null;
+}
+
+function readRuns(counts, columns, rows, phrase) {
+  try {
+    return pixelsOfRuns(typeof counts === "string" ? decodeRuns(counts) : counts, columns, rows);
+  } catch (error) {
+    throw new LayoutTextError(`The outline of “${phrase}” cannot be read: ${error.message}.`);
+  }
 }
 
 /** Everything else: lists of boxes with or without names, GLIGEN's phrases and locations, ComfyUI's boxes. */
@@ -107,7 +137,7 @@ function readBoxes(data, layout) {
       phrase: nameOf(box, phrases?.[i]),
       box: onCanvas(readBox(box, width, height, inPixels)),
     }));
-  return { size: canvas, places };
+  return { canvas, places };
 }
 
 function readBox(box, width, height, inPixels) {

@@ -1,6 +1,6 @@
 // What the keys do. Keys that nobody here wants go on to ComfyUI, so that Ctrl + Enter still queues.
 
-import { CELL, keyHandle, moveBox, resizeBox, withLeastSize } from "./geometry.js";
+import { CELL, closeBox, keyHandle, moveBox, resizeBox } from "./geometry.js";
 import { commandOf } from "./shortcuts.js";
 import { settle, updateRegion } from "./state.js";
 
@@ -79,8 +79,9 @@ function nudge(event, { editor }, [right, down]) {
   const step = event.altKey ? 1 : CELL;
   const { width, height } = editor.layout;
   const [dx, dy] = [right * step, down * step];
+  const handle = keyHandle(right);
   const moved = event.shiftKey
-    ? withLeastSize(resizeBox(box, keyHandle(right), dx, dy, width, height), step, width, height)
+    ? closeBox(resizeBox(box, handle, dx, dy, width, height), handle, step, width, height)
     : moveBox(box, dx, dy, width, height);
   if (moved.every((value, i) => value === box[i])) return true;
   const place = settle({ ...region, ...editor.placed(region, moved) }, editor.layout);

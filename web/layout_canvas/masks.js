@@ -2,6 +2,9 @@
 
 // A mask is as fine as the canvas up to this side; larger canvases share pixels, which keeps every mask small.
 export const LONGEST_SIDE = 1024;
+// Pixels that are unpacked of one mask, and of all masks of a layout together; a short text could else fill the memory.
+export const MOST_PIXELS = 2 ** 26;
+const MOST_PIXELS_TOGETHER = 2 ** 28;
 
 /** A mask's pixels: {width, height, data}, data row by row, 0 or 1. */
 export const emptyPixels = (width, height) => ({ width, height, data: new Uint8Array(width * height) });
@@ -81,11 +84,41 @@ export function decodeRuns(text) {
   return runs;
 }
 
-const decoded = new WeakMap();
+const decoded = new WeakMap(); // mask -> its pixels, or null where they cannot be read
+const tried = new WeakSet(); // soft masks that have been or are being unpacked
+const refused = new WeakSet(); // masks that would be too much together with others
+
+/** Lets go of a mask's pixels, as for one that only an undo can bring back; they are read again when it does. */
+export function forgetMask(mask) {
+  if (!mask || typeof mask !== "object") return;
+  decoded.delete(mask);
+  tried.delete(mask);
+}
+
+/** Whether somebody can unpack so many pixels. */
+export const isLegalSize = (width, height) =>
+  Number.isInteger(width) && Number.isInteger(height) && Math.min(width, height) > 0 && width * height <= MOST_PIXELS;
+
+/** Refuses those of a layout's masks, in their order, that pass the limit for all; their boxes are drawn instead. */
+export function limitMasks(masks) {
+  let total = 0;
+  for (const mask of masks) {
+    if (!mask || typeof mask !== "object") continue;
+    const [height, width] = Array.isArray(mask.size) ? mask.size : [mask.height, mask.width];
+    const count = isLegalSize(width, height) ? width * height : 0; // outlines are drawn on the editor's own small grid
+    if (total + count > MOST_PIXELS_TOGETHER) {
+      refused.add(mask);
+      forgetMask(mask);
+    } else {
+      refused.delete(mask);
+      total += count;
+    }
+  }
+}
 
 /** The pixels of a mask as a layout's JSON holds it, or null where this editor cannot draw that kind. */
 export function readMask(mask, canvasWidth, canvasHeight) {
-  if (!mask || typeof mask !== "object") return null;
+  if (!mask || typeof mask !== "object" || refused.has(mask)) return null;
   if (!decoded.has(mask)) decoded.set(mask, decodeMask(mask, canvasWidth, canvasHeight));
   return decoded.get(mask);
 }
@@ -94,7 +127,7 @@ function decodeMask(mask, canvasWidth, canvasHeight) {
   try {
     if (Array.isArray(mask.size)) {
       const [height, width] = mask.size;
-      if (!(width > 0 && height > 0 && width * height <= 2 ** 26)) return null;
+      if (!isLegalSize(width, height)) return null;
       return pixelsOfRuns(Array.isArray(mask.counts) ? mask.counts : decodeRuns(mask.counts), width, height);
     }
     const size = maskSize(canvasWidth, canvasHeight);
@@ -108,17 +141,15 @@ function decodeMask(mask, canvasWidth, canvasHeight) {
   return null;
 }
 
-const isSoft = (mask) => typeof mask?.float32_zlib_base64 === "string";
+export const isSoft = (mask) => typeof mask?.float32_zlib_base64 === "string";
 
 /** Unpacks a soft mask of another node, so that `readMask` can show it; true where there was one to unpack. */
 export async function loadSoftMask(mask) {
-  if (!isSoft(mask) || decoded.get(mask)) return false;
+  if (!isSoft(mask) || tried.has(mask) || refused.has(mask) || !isLegalSize(mask.width, mask.height)) return false;
+  tried.add(mask);
   try {
-    const packed = Uint8Array.from(atob(mask.float32_zlib_base64), (letter) => letter.charCodeAt(0));
-    const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const values = new DataView(await new Response(unpacked).arrayBuffer());
     const pixels = emptyPixels(mask.width, mask.height);
-    if (values.byteLength !== 4 * pixels.data.length) return false;
+    const values = new DataView(await inflate(mask.float32_zlib_base64, 4 * pixels.data.length));
     pixels.data.forEach((_, at) => {
       pixels.data[at] = values.getFloat32(4 * at, true) >= 0.5 ? 1 : 0;
     });
@@ -127,6 +158,26 @@ export async function loadSoftMask(mask) {
   } catch {
     return false; // damaged; the server says so before a run
   }
+}
+
+/** The bytes of a zlib stream in base64, which has to hold exactly `length` of them; a longer one is not read on. */
+async function inflate(text, length) {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const reader = unpacked.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (at + value.length > length) {
+      await reader.cancel();
+      throw new Error("the mask has more values than its size says");
+    }
+    bytes.set(value, at);
+    at += value.length;
+  }
+  if (at !== length) throw new Error("the mask has fewer values than its size says");
+  return bytes.buffer;
 }
 
 /** The JSON of a mask; null where nothing is inside. */

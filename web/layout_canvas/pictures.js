@@ -1,6 +1,7 @@
 // Pictures from the server: what the last run made, what is connected, and the regions' references.
 
 import { element } from "./dom.js";
+import { findRegion } from "./state.js";
 
 const SAME_ASPECT = 0.02; // how far a result's aspect may be from the canvas' to count as a picture of this layout
 
@@ -69,10 +70,17 @@ export class Pictures {
     this.editor.say("Uploading the reference picture…");
     try {
       const reference = await this.server.upload(file);
-      this.editor.change(key, { reference });
-      this.editor.say("The reference picture is set.");
+      this.editor.whenFree(() => this.setReference(key, reference));
     } catch (error) {
       this.editor.say(`The reference picture could not be uploaded: ${error.message}`);
     }
+  }
+
+  setReference(key, reference) {
+    if (!findRegion(this.editor.layout, key)) {
+      return this.editor.say("The region of the reference picture is gone. Select another one and choose it again.");
+    }
+    this.editor.change(key, { reference });
+    this.editor.say("The reference picture is set.");
   }
 }

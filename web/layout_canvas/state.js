@@ -219,10 +219,13 @@ export function reorderRegion(layout, key, index) {
 
 /** Carries out the move of a mask that a gesture has only shown so far. */
 export function settle({ warp, ...region }, layout) {
-  const pixels = warp && readMask(region.mask, layout.width, layout.height);
-  if (!pixels) return region;
-  const mask = writeMask(warpPixels(pixels, warp.from, warp.to)) ?? region.mask;
-  return { ...region, mask, box: boundsOf(readMask(mask, layout.width, layout.height)) };
+  if (!warp) return region;
+  const pixels = readMask(region.mask, layout.width, layout.height);
+  const warped = pixels && warpPixels(pixels, warp.from, warp.to);
+  const mask = warped && writeMask(warped);
+  // A mask that is not readable, is soft and nowhere inside, or too thin for its new size stays where and what it was.
+  if (!mask) return { ...region, box: warp.from };
+  return { ...region, mask, box: boundsOf(warped) };
 }
 
 /** Changes the canvas. Boxes are shares of it, so they stretch along; masks take the new shape with them. */
@@ -232,7 +235,7 @@ export function resizeCanvas(layout, width, height) {
   const regions = layout.regions.map((region) => {
     const pixels = readMask(region.mask, layout.width, layout.height);
     if (!pixels) return region;
-    const mask = writeMask(warpPixels(pixels, whole, whole, size.width, size.height));
+    const mask = writeMask(warpPixels(pixels, whole, whole, size.width, size.height)) ?? region.mask;
     return { ...region, mask, box: region.box ?? boxOf(region, layout) };
   });
   return { ...layout, width, height, regions };

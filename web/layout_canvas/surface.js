@@ -30,7 +30,6 @@ export class Surface {
     this.element.addEventListener("blur", () => this.setPanning(false));
     this.resizes = new ResizeObserver(() => this.resize());
     this.themes = new MutationObserver(() => this.readTheme());
-    this.connect();
     editor.listen((kinds) => {
       if (kinds.has("layout") || kinds.has("selection")) this.describe();
       if (kinds.has("layout") || kinds.has("view") || kinds.has("text")) this.refit();
@@ -40,7 +39,7 @@ export class Surface {
     this.describe();
   }
 
-  /** Watches the page; again after `disconnect`, where a node comes back. */
+  /** Watches the page, once the node is in a graph: what watches stays, and many nodes are only made to copy. */
   connect() {
     this.resizes.observe(this.element);
     for (const watched of [document.documentElement, document.body]) {
@@ -188,6 +187,7 @@ export class Surface {
     this.sharpen();
     const screen = this.screenPoint(event);
     this.gesture = startGesture(this, event, screen, this.canvasPoint(screen));
+    this.editor.hold();
     this.request();
   }
 
@@ -209,6 +209,7 @@ export class Surface {
     this.gesture = this.guides = this.draft = null;
     gesture.end(this.canvasPoint(this.screenPoint(event)), event);
     this.stroke = null;
+    this.editor.letGo();
     this.setCursor();
     this.request();
   }
@@ -218,6 +219,7 @@ export class Surface {
     if (!this.gesture) return false;
     this.gesture = this.guides = this.draft = this.stroke = null;
     this.editor.preview(this.editor.history.state);
+    this.editor.letGo();
     return true;
   }
 

@@ -30,12 +30,8 @@ export class LayoutCanvas {
     this.list = new List(this.editor, this.pictures, { focus: () => this.focus() });
     this.toolbar = new Toolbar(this.editor, this.surface, this.menuEntries());
     this.status = element("div", { class: "stage-status", role: "status", "aria-live": "polite" });
-    this.main = element(
-      "div",
-      { class: "stage-main" },
-      element("div", { class: "stage-left" }, this.surface.element, this.status),
-      this.list.element,
-    );
+    this.left = element("div", { class: "stage-left" }, this.surface.element, this.status);
+    this.main = element("div", { class: "stage-main" }, this.left, this.list.element);
     // The second class is ComfyUI's own: the Vue rendering gives such a widget all the height that the node has. The
     // empty title keeps the input's long tooltip from following the mouse over the canvas.
     this.element = element(
@@ -140,6 +136,7 @@ export class LayoutCanvas {
   }
 
   import(text) {
+    if (this.editor.problem !== null) return;
     try {
       const before = this.editor.layout.regions.length;
       this.editor.commit(importText(text, this.editor.layout), { select: null });
@@ -148,11 +145,10 @@ export class LayoutCanvas {
         `Imported: ${this.editor.layout.regions.length} regions now, ${before} before. Undo brings them back.`,
       );
     } catch (error) {
-      if (!(error instanceof LayoutTextError) && !(error instanceof TypeError)) throw error;
       this.editor.say(
         error instanceof LayoutTextError
           ? error.message
-          : "This file has not the form of a layout, of COCO or of boxes.",
+          : `This file has not the form of a layout, of COCO or of boxes: ${error.message}`,
       );
     }
   }
@@ -241,11 +237,14 @@ export class LayoutCanvas {
   /** Says what is wrong with a text that is no layout, keeps it, and offers the ways out. */
   showProblem() {
     const { problem } = this.editor;
-    if (problem === this.shownProblem) return;
-    this.shownProblem = problem;
+    const trouble = problem === null ? null : `${problem}\n${this.editor.text}`;
+    if (trouble === this.shownTrouble) return;
+    this.shownTrouble = trouble;
     this.trouble?.remove();
-    this.element.classList.toggle("has-problem", problem !== null);
+    // What lies below the text must not take keys that would draw over it.
+    for (const part of [this.toolbar.element, this.left, this.list.element]) part.inert = problem !== null;
     if (problem === null) return;
+    this.surface.cancel(); // it would not hear the end of a gesture any more
     const text = element("textarea", {
       "aria-label": "The text of the layout",
       spellcheck: "false",
@@ -254,7 +253,6 @@ export class LayoutCanvas {
     const act = (label, onclick, kind = "") =>
       keepKeys(element("button", { type: "button", class: `stage-action ${kind}`, text: label, onclick }));
     const retry = () => {
-      this.shownProblem = undefined;
       this.editor.read(text.value);
       this.editor.host.changed(false);
     };

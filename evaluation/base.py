@@ -64,12 +64,13 @@ def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> li
     scenes = held_out_scenes(scenes_wanted)
     decibels = autoencoder_psnr(load_autoencoder(CHECKPOINT_FILE), scenes)
     maps = f"word maps peak inside, t = {TIMESTEP}, {TOKEN_GRID} cells"
+    unseen, seen = word_map_shares(scenes, familiar_scenes(scenes_wanted))
     rows = [
         ("segmenter, mean IoU", segmenter_iou(yardsticks, scenes), "", TARGETS["segmenter"]),
         ("autoencoder, PSNR", decibels, "dB", TARGETS["autoencoder"]),
         (f"CLIP, retrieval 1 of {CHOICES}", clip_retrieval(yardsticks, scenes), "", TARGETS["retrieval"]),
-        (maps, word_map_share(scenes), "", TARGETS["maps"]),
-        (f"{maps}, combinations seen in training", word_map_share(familiar_scenes(scenes_wanted)), "", None),
+        (maps, unseen, "", TARGETS["maps"]),
+        (f"{maps}, combinations seen in training", seen, "", None),
     ]
     return [
         {"name": name, "value": None if value is None else round(value, DIGITS), "unit": unit, "target": target}
@@ -91,8 +92,8 @@ def clip_retrieval(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | N
     return retrieval_accuracy(images, yardsticks.text_features([scene.caption for scene in scenes]), CHOICES)
 
 
-def word_map_share(scenes: Sequence[Scene]) -> float:
+def word_map_shares(*sets: Sequence[Scene]) -> list[float]:
     """Share of nouns whose attention map peaks inside the noun's visible mask, in the shipped checkpoint's U-Net."""
     model, encode = load_diffusion(CHECKPOINT_FILE), load_encoder(CHECKPOINT_FILE)
-    hits, nouns = word_map_hits(model, encode, list(scenes), timestep=TIMESTEP)
-    return hits / nouns
+    counted = (word_map_hits(model, encode, list(scenes), timestep=TIMESTEP) for scenes in sets)
+    return [hits / nouns for hits, nouns in counted]

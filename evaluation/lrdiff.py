@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.layout import Layout
+from ..core.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from .graphs import NEGATIVE, STEPS, Graph, GraphBuilder, Link
 
-T0, STRENGTH, LAYER_PROMPT = 0.7, 0.6, "{phrase}"  # the node's defaults, chosen on the tuning layouts
+LAYER_PROMPT = "{phrase}"  # the node's default
 ALL_PHRASES = "{phrases}"  # as the background's own negative prompt: the names of all things
 
 
@@ -18,8 +19,8 @@ class LRDiff:
     regions' colours then count.
     """
 
-    t0: float = T0
-    strength: float = STRENGTH
+    t0: float = DEFAULT_T0
+    strength: float = DEFAULT_STRENGTH
     layer_prompt: str = LAYER_PROMPT
     mode: str | None = None
     background_negative: str | None = None

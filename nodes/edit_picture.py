@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..core.editing import Edit
 from ..core.host.comfy_edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, edit_picture
+from ..core.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from .api import VisionGuidance, io
 from .edit import CATEGORY, Edits
-from .layered_rendering import DEFAULT_STRENGTH, DEFAULT_T0
 
 
 class StageEditPicture(io.ComfyNode):

@@ -3,15 +3,11 @@
 from typing import Any
 
 from ..core.host.comfy_layers import MODES, PAPER, render_in_layers
+from ..core.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from .api import LayerSettings, Layout, VisionGuidance, io
 
 CATEGORY = "Stagecraft/layered rendering"
 
-# reconstructed: both were chosen on the tuning layouts (evaluation/results/sweeps.json). The published script switches
-# after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed. Higher strengths fill boxes a
-# little better, but with flatter things.
-DEFAULT_T0 = 0.7
-DEFAULT_STRENGTH = 0.6
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
 DEFAULT_CROP_MARGIN = 2  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas

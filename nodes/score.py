@@ -6,14 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.host.comfy_score import load_segmenter, require_segmenter, segmenter_names, show_text
+from ..core.host.comfy_score import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, show_text
 from ..core.layout import layouts_of
 from ..core.layout_score import report, report_text
 from ..core.overlay import score_and_draw
 from ..core.segmentation import SegmenterError
 from .api import Layout, io, ui
-
-EMBEDDED = "sticker_world"
 
 
 class StageLayoutScore(io.ComfyNode):

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..core.host.comfy_inversion import METHODS
 from ..core.host.comfy_inverted_start import SCHEDULERS, InvertedNoise, start_runs
 from ..core.host.comfy_reference import BACKGROUNDS, DRAWN, Drawing
-from ..core.host.comfy_score import load_segmenter, require_segmenter, segmenter_names
+from ..core.host.comfy_score import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
 from ..core.host.comfy_spatial_latent import ODE, STARTS, spatial_latent
 from ..core.layout import Layout as LayoutValue
 from ..core.layout import layouts_of
@@ -16,7 +16,6 @@ from .api import Layout, io
 from .invert import CATEGORY, METHOD_TIP, OUTPUT_TIPS
 
 ATTENTION = "attention map"
-EMBEDDED = "sticker_world"
 # reconstructed: the authors' settings are not in any readable source. Chosen on tuning layouts with the embedded model;
 # what was compared stands in web/docs/StageSpatialLatent.md.
 DEFAULT_STEPS, DEFAULT_PROMPT, DEFAULT_REFINEMENTS = 20, "{prompt}", 0

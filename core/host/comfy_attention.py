@@ -28,7 +28,8 @@ OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"
 PARTS = {"input": DOWN, "middle": MIDDLE, "output": UP}
 STREAMS = {"attn1": SELF, "attn2": CROSS}  # ComfyUI's names for a block's two attentions
-PLACES = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
+# What gives a conditioning entry its part of the canvas and of the run.
+PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
 Attend = Callable[..., Tensor]
 
 
@@ -219,7 +220,7 @@ def read_phrase_attention(
         uuid: AttentionRecorder(FIRST_DOWN, (height, width), columns, lengths=[lengths[uuid]])
         for uuid, columns in words.items()
     }
-    whole = [{key: value for key, value in entry.items() if key not in PLACES} for entry in entries]
+    whole = [{key: value for key, value in entry.items() if key not in PLACE_OPTIONS} for entry in entries]
     options = recording(model_options, recorders, leave_early=True)
     comfy.samplers.calc_cond_batch(inner_model, [whole], x, sigma, options)
     if not all(recorder.maps for recorder in recorders.values()):

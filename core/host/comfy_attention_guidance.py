@@ -17,11 +17,11 @@ from ..attention import PLACES, SHARES
 from ..energies import CHEN, DEFAULT_ETA, Energy, Target, named_energy
 from ..guidance_log import GuidanceLog
 from ..guidance_step import RULES
-from ..layout import Layout, LayoutError, layouts_of
-from ..masks import is_same_aspect
+from ..layout import Layout, layouts_of
 from .comfy_attention import has_cross_attention
 from .comfy_batches import embed_captions
 from .comfy_guided_run import WRAPPER, GuidedRun, Settings, Words
+from .comfy_run_checks import check_canvas, check_one_gpu, check_parts
 from .comfy_words import phrase_positions, token_count, word_positions
 
 FINE = 256  # cells along the longer side of a target's mask; grids of attention have at most 128
@@ -188,20 +188,10 @@ def _check(model: Any, settings: Settings) -> None:  # noqa: ANN401
 
 
 def _check_latents(guider: Any, noise: Tensor, layouts: Sequence[Layout], latent_shapes: Any) -> None:  # noqa: ANN401
-    if noise.ndim != 4 or len(latent_shapes or [0]) > 1:
-        raise ValueError(
-            f"Attention guidance needs a latent of pictures; found one of shape {tuple(noise.shape)} in "
-            f"{len(latent_shapes or [0])} parts. {OTHER_METHOD}."
-        )
-    if guider.model_options.get("multigpu_clones"):
-        raise ValueError("Attention guidance does not run on several GPUs at once. Remove the multi-GPU node.")
-    height, width = noise.shape[-2:]
+    check_parts(noise, latent_shapes, "Attention guidance needs a latent of pictures", OTHER_METHOD, videos=False)
+    check_one_gpu(guider, "Attention guidance")
     for layout in layouts:
-        if not is_same_aspect(height, width, layout.height, layout.width):
-            raise LayoutError(
-                f"The latent is {width} x {height} cells, which is not the shape of the layout's canvas "
-                f"({layout.width} x {layout.height} pixels). Give both the same width and height."
-            )
+        check_canvas(noise, layout.height, layout.width)
 
 
 def _is_dynamic(model: Any) -> bool:  # noqa: ANN401

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..attention import AttentionRecorder, average_maps, phrase_map
 from .comfy_attention import has_cross_attention, recording
+from .comfy_batches import embed_captions
 from .comfy_inversion import plain_guider
 from .comfy_words import phrase_positions, token_count
 
@@ -52,7 +53,7 @@ def attention_maps(
     found = [phrase_positions(clip, prompt, phrase, " or remove it from the phrases") for phrase in phrases]
     positions = sorted({position for each in found for position in each})
     lengths, recorders = [token_count(clip, prompt)], {}
-    guider = plain_guider(model, clip.encode_from_tokens_scheduled(clip.tokenize(prompt)))
+    guider = plain_guider(model, embed_captions(clip, [prompt]))
     sampling = model.get_model_object("model_sampling")
     level = min(float(sampling.percent_to_sigma(1 - noise)), float(sampling.sigma_max))
     sigmas = torch.tensor([max(level, float(sampling.sigma_min))])

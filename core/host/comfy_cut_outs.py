@@ -13,6 +13,7 @@ from ..region import Region
 from ..segmentation import Segmenter, SegmenterError, match_class
 from ..spatial_latent import thing_in
 from .comfy_attention import has_cross_attention, read_phrase_attention
+from .comfy_batches import embed_captions
 from .comfy_inversion import plain_guider
 from .comfy_words import phrase_positions
 
@@ -111,7 +112,7 @@ def _attention_to(checkpoint: Checkpoint, phrase: str, picture: Tensor) -> Tenso
         return x
 
     sigma = model.get_model_object("model_sampling").percent_to_sigma(READ_AT)
-    guider = plain_guider(model, clip.encode_from_tokens_scheduled(clip.tokenize(phrase)))
+    guider = plain_guider(model, embed_captions(clip, [phrase]))
     sampler = comfy.samplers.KSAMPLER(read)
     noise = comfy.sample.prepare_noise(latent, 0)
     guider.sample(noise, latent, sampler, torch.tensor([float(sigma), 0.0]), disable_pbar=True, seed=0)

@@ -17,6 +17,7 @@ from ..editing import Edit, EditError, EditPlan, plan_edits
 from ..layout import Layout
 from ..masks import resample_by_area
 from ..vision_guidance import VisionGuidance
+from .comfy_batches import embed_captions
 from .comfy_edit_run import FREE, KEEP, KEEPS_NOISE, REFINEMENTS, SOURCE, follow_edits
 from .comfy_layer_settings import Conditioning
 from .comfy_layers import NARROWING, render_in_layers
@@ -99,10 +100,12 @@ def edit_picture(
             layer_prompt=LAYER_PROMPT, background_negative=", ".join(unwanted),
         )  # fmt: skip
     elif t0 > 0:
-        positive = _early_then(_encode(clip, background), positive, t0)
+        positive = _early_then(embed_captions(clip, [background]), positive, t0)
         if plan.gone:
-            negative = _early_then(_encode(clip, ", ".join(plan.gone)), negative, t0)
-    source = [[text, {**options, SOURCE: 1, "start_percent": 1.0}] for text, options in _encode(clip, source_prompt)]
+            negative = _early_then(embed_captions(clip, [", ".join(plan.gone)]), negative, t0)
+    source = [
+        [text, {**options, SOURCE: 1, "start_percent": 1.0}] for text, options in embed_captions(clip, [source_prompt])
+    ]
     source[0][1].update(
         {FREE: plan.free, KEEP: plan.keep, KEEPS_NOISE: int(plan.keeps_noise), REFINEMENTS: refinements}
     )
@@ -124,10 +127,6 @@ def _cropped(plan: EditPlan, crop: Callable[[Tensor], Tensor]) -> EditPlan:
         replace(region, mask=crop_mask(mask), box=None) for region, mask in zip(plan.regions, masks, strict=True)
     ]
     return replace(plan, picture=picture, free=crop_mask(plan.free), keep=crop_mask(plan.keep), regions=tuple(regions))
-
-
-def _encode(clip: Any, text: str) -> Conditioning:  # noqa: ANN401
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 def _early_then(early: Conditioning, late: Conditioning, t0: float) -> Conditioning:

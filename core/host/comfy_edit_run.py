@@ -12,6 +12,7 @@ from ..editing import EditError
 from ..inversion import blend_noise, rising_sigmas, state_at
 from ..masks import is_same_aspect, resample_by_area
 from .comfy_inversion import invert_latent, require_deterministic
+from .comfy_run_checks import check_parts
 from .comfy_wrapping import wrap_runs
 
 WRAPPER = "stagecraft_edit"
@@ -116,11 +117,8 @@ def _check_run(
     sampling: Any,  # noqa: ANN401
     latent_shapes: Any,  # noqa: ANN401
 ) -> None:
-    if noise.ndim not in (4, 5) or len(latent_shapes or [0]) > 1:
-        raise EditError(
-            f"Editing needs a latent of a picture or a video; found one of shape {tuple(noise.shape)} in "
-            f"{len(latent_shapes or [0])} parts. Sample this model without edits."
-        )
+    needs = "Editing needs a latent of a picture or a video"
+    check_parts(noise, latent_shapes, needs, "Sample this model without edits", error=EditError)
     height, width = latent.shape[-2:]
     if not is_same_aspect(height, width, *free.shape):
         raise EditError(

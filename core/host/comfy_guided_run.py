@@ -15,14 +15,14 @@ from ..attention import CROSS, SELF, AttentionRecorder, Site
 from ..energies import Energy, Maps, Target
 from ..guidance_log import GuidedRunLog, Measurement
 from ..guidance_step import guidance_step
+from .comfy_attention import PLACE_OPTIONS
 from .comfy_gradients import AttentionGradient
 
 WRAPPER = "stagecraft_attention_guidance"
 # Of the sampler's prompt, what does not apply to another prompt for the whole canvas and the whole run.
 NOT_COPIED = (
-    "cross_attn", "pooled_output", "model_conds", "uuid", "mask", "mask_strength", "set_area_to_bounds", "area",
-    "strength", "start_percent", "end_percent", "clip_start_percent", "clip_end_percent", "timestep_start",
-    "timestep_end", "default", "attention_mask",
+    *PLACE_OPTIONS, "set_area_to_bounds", "default", "start_percent", "end_percent", "clip_start_percent",
+    "clip_end_percent", "cross_attn", "pooled_output", "attention_mask", "model_conds", "uuid",
 )  # fmt: skip
 
 

@@ -9,10 +9,10 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ..masks import is_same_aspect
 from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
 from . import comfy_layer_keys as keys
 from .comfy_attention import read_phrase_attention
+from .comfy_run_checks import check_canvas, check_one_gpu, check_parts
 from .comfy_run_layer import RunLayer
 from .comfy_trajectories import sample_apart
 from .comfy_wrapping import wrap_runs
@@ -221,12 +221,7 @@ class LayeredRun:
 
 
 def _check_shape(visible: Tensor, noise: Tensor) -> None:
-    height, width = noise.shape[-2:]
-    if not is_same_aspect(height, width, *visible.shape[-2:]):
-        raise ValueError(
-            f"The latent is {width} x {height} cells, which is not the shape of the layout's canvas "
-            f"({visible.shape[-1]} x {visible.shape[-2]} pixels). Give both the same width and height."
-        )
+    check_canvas(noise, *visible.shape[-2:])
     if len(visible) not in (1, len(noise)):
         raise ValueError(
             f"There are {len(visible)} layouts for a batch of {len(noise)} pictures. Give the empty latent a "
@@ -243,11 +238,8 @@ def _check_can_crop(entry: dict[str, Any]) -> None:
 
 
 def _check_latents(guider: Any, noise: Tensor, latent_shapes: Any) -> None:  # noqa: ANN401
-    if noise.ndim not in (4, 5) or len(latent_shapes or [0]) > 1:
-        raise ValueError(
-            f"Layered rendering needs a latent of a picture or a video; found one of shape {tuple(noise.shape)} in "
-            f"{len(latent_shapes or [0])} parts. Sample this model without layered rendering."
-        )
+    needs = "Layered rendering needs a latent of a picture or a video"
+    check_parts(noise, latent_shapes, needs, "Sample this model without layered rendering")
     windows = guider.model_options.get("context_handler")
     frames, rows = (noise.shape[2], noise.shape[3]) if noise.ndim == 5 else (0, -1)
     if frames == rows and getattr(windows, "dim", None) == 2 and frames > windows.context_length:
@@ -255,8 +247,7 @@ def _check_latents(guider: Any, noise: Tensor, latent_shapes: Any) -> None:  # n
             f"The latent has as many frames as rows ({frames}), so ComfyUI's context windows would cut the layers' "
             "masks instead of the frames. Make the video 4 frames longer or shorter, or change the height."
         )
-    if guider.model_options.get("multigpu_clones"):
-        raise ValueError("Layered rendering does not run on several GPUs at once. Remove the multi-GPU node.")
+    check_one_gpu(guider, "Layered rendering")
 
 
 def _last_sigma(sampling: Any, until: float) -> float:  # noqa: ANN401

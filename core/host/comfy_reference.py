@@ -15,6 +15,7 @@ from ..prompts import fill_prompt
 from ..region import Region
 from ..segmentation import Segmenter
 from ..spatial_latent import paste_things, textured_grey
+from .comfy_batches import embed_captions
 from .comfy_cut_outs import SMALLEST_SHARE, Checkpoint, check_cut_outs, cut_out, own_cut_out
 from .comfy_inversion import plain_guider
 from .comfy_inverted_start import falling_levels
@@ -217,7 +218,7 @@ def _draw(
     cell = vae.spacial_compression_encode()
     sides = (max(1, side // cell) for side in (layout.height, layout.width))
     latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(1, 4, *sides))
-    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))
+    positive, negative = (embed_captions(clip, [text]) for text in (prompt, ""))
     samples = plain_guider(model, positive, negative, drawing.cfg).sample(
         comfy.sample.prepare_noise(latent, seed), latent, comfy.samplers.sampler_object("euler"),
         falling_levels(model, drawing.scheduler, drawing.steps), callback=callback, disable_pbar=True, seed=seed,

@@ -9,6 +9,7 @@ from server import PromptServer
 from ..segmentation import Segmenter, SegmenterError
 
 SEGMENTERS = "segmenters"  # the kind of model folder; the front door adds the embedded ones to it
+EMBEDDED = "sticker_world"  # the segmenter that comes with the pack
 CONFIG = "config.json"
 DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "nvidia/segformer-b0"
 KEPT = 2  # segmenters held in memory

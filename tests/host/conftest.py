@@ -93,6 +93,12 @@ class SmallTokenizer(comfy.sd1_clip.SD1Tokenizer):
         super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=SmallTokens)
 
 
+@pytest.fixture(scope="module")
+def no_gradients():
+    with torch.no_grad():  # as the executor does it
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_model():
     """Build the small model for one kind of prediction: "EPS", "V_PREDICTION" or "FLOW"."""

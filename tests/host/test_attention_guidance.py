@@ -30,10 +30,7 @@ TWO = "a dog: 0 0 0.5 0.5\na cat: 0.5 0.25 1 1"
 BOXES = {"a dog": (0.0, 0.0, 0.5, 0.5), "a cat": (0.5, 0.25, 1.0, 1.0)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text):

@@ -35,10 +35,7 @@ PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 DOG = Region("a dog", box=(0.25, 0.25, 0.75, 0.75), colour="red")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text):

@@ -24,10 +24,7 @@ DOG, CAT = (0, 1, 3, 4), (4, 0, 6, 3)  # cells
 COLOURS = {"a dog": (1.0, 0.0, 0.0), "a cat": (0.0, 0.0, 1.0)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

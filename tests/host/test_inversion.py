@@ -15,10 +15,7 @@ STEPS = 6
 PROMPT = "a dog and a cat on a green meadow"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text=PROMPT):

@@ -36,10 +36,7 @@ APART = {"mode": "trajectories"}
 DYNAMIC = VisionGuidance(source="dynamic", top_k=5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 # --- trajectories ---

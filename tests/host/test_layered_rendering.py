@@ -34,10 +34,7 @@ PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 FULL = f"{PROMPT}: 0 0 1 1"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text):

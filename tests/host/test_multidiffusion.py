@@ -17,10 +17,7 @@ TEXT = "a dog: 0.125 0.125 0.75 0.5\na cat: 0.5 0.25 1 0.875"
 PLACES = [("a dog", (1, 4, 1, 6)), ("a cat", (2, 7, 4, 8))]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text):

@@ -43,10 +43,7 @@ TEXT = "a dog: 0 0 0.5 0.5\na cat: 0.5 0.25 1 1"
 RED, GREEN, BLUE = [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_gradients():
-    with torch.no_grad():  # as the executor does it
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def encode(clip, text):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .overlay import COLOURS
+from .drawing import region_colour
 
 KEPT_RUNS = 64
 WIDTH, HEIGHT, MARGIN, LETTERS = 640, 360, 48, 15  # pixels of the plot
@@ -87,7 +87,7 @@ class GuidedRunLog:
                 draw.line((x, y, x + 6, y), fill=INK)
         firsts = [i for i, m in enumerate(self.measurements) if i == 0 or self.measurements[i - 1].call != m.call]
         for picture in range(len(values[0])):
-            colour = COLOURS[picture % len(COLOURS)]
+            colour = region_colour(picture)
             points = [point(i, each[picture]) for i, each in enumerate(values)]
             if len(points) > 1:
                 draw.line(points, fill=colour, width=2)

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .drawing import SMALLEST_SIDE, Colour, Rectangle, draw_plate, enlarging_factor, mask_outline, region_colour
 from .layout import Layout
-from .overlay import COLOURS
 
 PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
 TINT = 0.45  # opacity of a region's visible part
-SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
 LARGEST_SIDE = 2048  # pixels; more canvas than this is drawn smaller
 LARGEST_ENLARGED = 4096  # pixels; a strip is not enlarged beyond this
 SMALLEST_SCALE = 0.5  # of lines and letters, in a strip
@@ -30,12 +29,11 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
 
     Returns:
         (b h' w' 3) float32 in 0..1 on the CPU; h' and w' are the pictures' size (or `preview_size`) times the smallest
-        whole number that makes the shorter side at least `SMALLEST_SIDE` (less for a strip).
+        whole number that makes the shorter side at least `drawing.SMALLEST_SIDE` (less for a strip).
     """
     if images is None:
         images = torch.full((1, *preview_size(layout), 3), PAPER)
-    factor = -(-SMALLEST_SIDE // min(images.shape[1:3]))
-    factor = max(1, min(factor, LARGEST_ENLARGED // max(images.shape[1:3])))
+    factor = max(1, min(enlarging_factor(*images.shape[1:3]), LARGEST_ENLARGED // max(images.shape[1:3])))
     pixels = rearrange(images[..., :3].detach().float().cpu().clamp(0, 1), "b h w c -> b c h w")
     large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
     large = rearrange(large, "b c h w -> b h w c")
@@ -46,7 +44,7 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
         uncovered = uncovered * (1 - mask)
     for i, mask in enumerate(reversed(seen)):
         opacity = TINT * mask[..., None]
-        large = (1 - opacity) * large + opacity * torch.tensor(_colour(i)) / 255
+        large = (1 - opacity) * large + opacity * torch.tensor(region_colour(i)) / 255
     return torch.stack([_with_lines(picture, layout, own) for picture in large])
 
 
@@ -95,50 +93,34 @@ def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
         if region.mask is None:
             x0, y0, x1, y1 = (value * side for value, side in zip(region.box, canvas.size * 2, strict=True))
             corners.append((x0, y0))
-            draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_colour(i), width=round(LINE * scale))
+            draw.rectangle(
+                (x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=region_colour(i), width=round(LINE * scale)
+            )
         else:
-            draw.bitmap((0, 0), Image.fromarray(_outline(mask, round(LINE * scale))), fill=_colour(i))
+            outline = mask_outline(mask, round(LINE * scale))
+            draw.bitmap((0, 0), Image.fromarray(outline.byte().mul(255).numpy()), fill=region_colour(i))
             rows, columns = mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
             corners.append((columns[0], rows[0]) if rows else (0, 0))
-    taken: list[tuple[float, ...]] = []
+    taken: list[Rectangle] = []
     for i, (region, corner) in enumerate(zip(layout.sorted_regions(), corners, strict=True)):
-        text = " ".join([str(i + 1), *region.phrase.split()])
-        taken.append(_label(draw, text, corner, canvas.size, _colour(i), scale, taken))
+        text, plate = " ".join([str(i + 1), *region.phrase.split()]), region_colour(i)
+        taken.append(
+            draw_plate(
+                draw,
+                text,
+                corner,
+                canvas.size,
+                letters=LETTERS * scale,
+                margin=MARGIN * scale,
+                plate=plate,
+                ink=_readable_on(plate),
+                taken=taken,
+            )  # fmt: skip
+        )
     return torch.from_numpy(np.asarray(canvas, np.float32) / 255)
 
 
-def _colour(index: int) -> tuple[int, int, int]:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _outline(mask: Tensor, width: int) -> np.ndarray:
-    """Where a bool mask (h w) is within `width` pixels of its edge: uint8 (h w), 0 or 255."""
-    window = 2 * width + 1
-    padded = F.pad((~mask).float()[None], (width,) * 4, value=1.0)
-    near_outside = F.max_pool2d(padded, window, stride=1)[0] > 0
-    return (mask & near_outside).byte().mul(255).numpy()
-
-
-def _label(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corner: tuple[float, float],
-    size: tuple[int, int],
-    colour: tuple[int, int, int],
-    scale: float,
-    taken: list[tuple[float, ...]],
-) -> tuple[float, ...]:
-    """A plate at a region's corner, kept inside the picture and below the plates that are already there."""
-    font, margin = ImageFont.load_default(LETTERS * scale), MARGIN * scale
-    while draw.textlength(text, font) > size[0] - 2 * margin and len(text) > 4:
-        text = f"{text[:-4]}..."
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 2 * margin, bottom - top + 2 * margin
-    x, y = max(0, min(corner[0], size[0] - width)), max(0, min(corner[1], size[1] - height))
-    for plate in sorted(taken, key=lambda plate: plate[1]):
-        if x < plate[2] and plate[0] < x + width and y < plate[3] and plate[1] < y + height:
-            y = min(plate[3], size[1] - height)
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    dark = sum(channel * weight for channel, weight in zip(colour, (0.299, 0.587, 0.114), strict=True)) < 128
-    draw.text((x + margin - left, y + margin - top), text, fill="white" if dark else "black", font=font)
-    return x, y, x + width, y + height
+def _readable_on(plate: Colour) -> Colour:
+    """White on dark plates, black on light ones."""
+    dark = sum(channel * weight for channel, weight in zip(plate, (0.299, 0.587, 0.114), strict=True)) < 128
+    return (255, 255, 255) if dark else (0, 0, 0)

@@ -4,24 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from .drawing import LINE, SMALLEST_SIDE, Colour, draw_plate, enlarged, enlarging_factor, region_colour
 from .layout import Layout
 from .layout_score import RegionScore, match_layout, score_picture
 from .masks import Box
 from .metrics import Array, to_numpy
 from .segmentation import Segmenter
 
-# One colour per region, far apart in hue and readable on most pictures.
-COLOURS = (
-    (255, 99, 71), (64, 160, 255), (255, 212, 59), (80, 220, 100), (214, 120, 255), (64, 224, 208), (255, 150, 40),
-)  # fmt: skip
 TINT = 0.35  # opacity of a found mask
-SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
-DASH, LINE, LETTERS = 8, 3, 18  # pixels of a picture whose shorter side is 512
+DASH, LETTERS, MARGIN = 8, 18, 2  # pixels of a picture whose shorter side is 512
 
 
 def score_and_draw(image: Tensor, layout: Layout, segmenter: Segmenter) -> tuple[list[RegionScore], Tensor]:
@@ -47,33 +41,24 @@ def draw_scores(image: Tensor, scores: Sequence[RegionScore], masks: Sequence[Ar
         masks: one (h w) mask per region of what the segmenter found, or None.
 
     Returns:
-        (h' w' 3) float32 on the CPU; h' and w' are h and w times the smallest whole number that makes the shorter
-        side at least `SMALLEST_SIDE`.
+        (h' w' 3) float32 on the CPU, enlarged by `drawing.enlarged`.
     """
-    height, width = image.shape[:2]
-    factor = -(-SMALLEST_SIDE // min(height, width))
-    pixels = rearrange(image.detach().float().cpu().clamp(0, 1), "h w c -> 1 c h w")
-    large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
-    canvas = rearrange(large[0], "c h w -> h w c").numpy().copy()
+    factor, canvas = enlarging_factor(*image.shape[:2]), enlarged(image).numpy().copy()
     for i, mask in enumerate(masks):
         if mask is not None:
             inside = np.repeat(np.repeat(to_numpy(mask) >= 0.5, factor, 0), factor, 1)
-            canvas[inside] = (1 - TINT) * canvas[inside] + TINT * np.array(_colour(i)) / 255
+            canvas[inside] = (1 - TINT) * canvas[inside] + TINT * np.array(region_colour(i)) / 255
 
     picture = Image.fromarray(np.round(canvas * 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     scale = min(picture.size) / SMALLEST_SIDE
     for i, score in enumerate(scores):
-        _dashed_box(draw, _pixels(score.asked_box, picture.size), _colour(i), scale)
+        _dashed_box(draw, _pixels(score.asked_box, picture.size), region_colour(i), scale)
         if score.found_box is not None:
-            draw.rectangle(_pixels(score.found_box, picture.size), outline=_colour(i), width=round(LINE * scale))
+            draw.rectangle(_pixels(score.found_box, picture.size), outline=region_colour(i), width=round(LINE * scale))
     for i, score in enumerate(scores):  # after all boxes, so that no line crosses a letter
-        _label(draw, score, picture.size, _colour(i), scale)
+        _label(draw, score, picture.size, region_colour(i), scale)
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    return COLOURS[index % len(COLOURS)]
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -93,16 +78,8 @@ def _dashed_box(draw: ImageDraw.ImageDraw, box: tuple[int, ...], colour: tuple[i
             draw.line((x, start, x, min(start + dash, y1)), colour, line)
 
 
-def _label(
-    draw: ImageDraw.ImageDraw, score: RegionScore, size: tuple[int, int], colour: tuple[int, ...], scale: float
-) -> None:
-    """The class and box IoU on a dark plate at the asked box's top left corner, kept inside the picture."""
+def _label(draw: ImageDraw.ImageDraw, score: RegionScore, size: tuple[int, int], colour: Colour, scale: float) -> None:
+    """The class and box IoU on a dark plate at the asked box's top left corner."""
     text = f"{score.class_name} {score.box_iou:.2f}" if score.found_box else f"{score.class_name} not found"
-    font = ImageFont.load_default(LETTERS * scale)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    margin = round(2 * scale)
-    plate = (right - left + 2 * margin, bottom - top + 2 * margin)
-    x0, y0, _, _ = _pixels(score.asked_box, size)
-    x, y = max(0, min(x0, size[0] - plate[0])), max(0, min(y0, size[1] - plate[1]))
-    draw.rectangle((x, y, x + plate[0], y + plate[1]), fill=(0, 0, 0))
-    draw.text((x + margin - left, y + margin - top), text, fill=colour, font=font)
+    corner = _pixels(score.asked_box, size)[:2]
+    draw_plate(draw, text, corner, size, letters=LETTERS * scale, margin=round(MARGIN * scale), ink=colour)

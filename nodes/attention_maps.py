@@ -10,6 +10,7 @@ from ..core.heat_maps import draw_heat_map, scaled_map
 from ..core.host.comfy_attention_maps import attention_maps
 from ..core.layout import Layout as LayoutValue
 from ..core.layout import LayoutError, layouts_of
+from ..core.layout_preview import preview_size
 from .api import Layout, io, ui
 from .attention_guidance import CATEGORY
 
@@ -78,7 +79,7 @@ class StageAttentionMaps(io.ComfyNode):
                 Layout.Input(
                     "layout",
                     optional=True,
-                    tooltip="Draws the asked boxes, and gives prompt and phrases where those are empty. More things "
+                    tooltip="Draws the asked places, and gives prompt and phrases where those are empty. More things "
                     "give more maps.",
                 ),
             ],
@@ -116,13 +117,21 @@ class StageAttentionMaps(io.ComfyNode):
             text, names = _asked(prompt, phrases, each)
             latent = vae.encode(pictures[..., :3])
             found = attention_maps(model, clip, latent, text, names, noise=noise, sites=sites, seed=seed)
-            boxes = {} if each is None else {region.phrase: region.box for region in each.regions}
+            asked = _places(each)
             for picture, maps in zip(pictures, found, strict=True):
                 for name, attention in zip(names, maps, strict=True):
-                    drawn.append(draw_heat_map(picture, attention, name, boxes.get(name)))
+                    drawn.append(draw_heat_map(picture, attention, name, asked.get(name, ())))
                     masks.append(scaled_map(attention, *picture.shape[:2]))
         heat_maps = torch.stack(drawn)
         return io.NodeOutput(heat_maps, torch.stack(masks), ui=ui.PreviewImage(heat_maps, cls=cls))
+
+
+def _places(layout: LayoutValue | None) -> dict[str, list[Tensor]]:
+    """Masks of the places of each phrase, of which several regions may have the same."""
+    found: dict[str, list[Tensor]] = {}
+    for region in () if layout is None else layout.regions:
+        found.setdefault(region.phrase, []).append(region.mask_on(*preview_size(layout)))
+    return found
 
 
 def _asked(prompt: str, phrases: str, layout: LayoutValue | None) -> tuple[str, list[str]]:

@@ -81,3 +81,17 @@ def editors(browser):
 def editor(editors, pinned):
     """The graph editor of the pinned front end in its classical rendering."""
     return editors.get(pinned, "classic")
+
+
+@pytest.fixture(scope="module")
+def run(editors, pinned):
+    """Runs statements in the page with one of the canvas' modules; they take (module, argument)."""
+    page = editors.get(pinned, "classic").page
+
+    def run(module, statements, argument=None):
+        script = f"""async (argument) => {{
+            const module = await import("/extensions/stagecraft/layout_canvas/{module}.js");
+            {statements} }}"""
+        return page.evaluate(script, argument)
+
+    return run

@@ -57,7 +57,7 @@ class LRDiff:
 
 
 # reconstructed: the paper prints no lambda; chosen on the tuning layouts.
-DYNAMIC_STRENGTH = 1.5
+DYNAMIC_STRENGTH = 3.0
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, and
 # the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(

@@ -49,11 +49,11 @@ SWEEPS = {  # by setting
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories")),
     "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
     "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8), ("multidiffusion",)),
-    "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent", "sali"), SALI_FILE),
-    "guidance_iterations": Sweep((1, 2, 5, 10), ("chen", "sali"), SALI_FILE),
-    "guidance_strength": Sweep((0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0), ("chen", "boxdiff", "sali"), SALI_FILE),
-    "background": Sweep(("drawn", "grey noise", "white"), ("spatial_latent", "sali"), SALI_FILE),
-    "start": Sweep((ODE, SDE), ("spatial_latent", "sali"), SALI_FILE),
+    "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent",), SALI_FILE),
+    "guidance_iterations": Sweep((1, 3, 5, 10), ("chen",), SALI_FILE),
+    "guidance_strength": Sweep((0.0, 0.1, 0.2, 0.3, 0.5, 1.0), ("chen",), SALI_FILE),
+    "background": Sweep(("drawn", "grey noise", "white"), ("spatial_latent",), SALI_FILE),
+    "start": Sweep((ODE, SDE), ("spatial_latent",), SALI_FILE),
 }
 
 Point = tuple[str, float | int | str, str]  # as `KEY`

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from .attention import CROSS, MIDDLE_AND_FIRST_UP, QUARTER, SELF, Site
+from .attention_sites import CROSS, MIDDLE_AND_FIRST_UP, QUARTER, SELF, Site
 from .guidance_step import PLAIN, SIGMA_SQUARED
 from .target import TINY, Target
 
@@ -37,7 +37,7 @@ class Energy:
     Attributes:
         measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, i / n at its i-th of n
             steps.
-        sites: where its maps are read, one of `attention.PLACES`.
+        sites: where its maps are read, one of `attention_sites.PLACES`.
         needs_all_words: whether the maps must hold every word of the prompt, not only the phrases.
         needs_self: whether it reads self-attention too, with one region per target, in their order.
         rule: how the gradient becomes a step, see `guidance_step`.

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ..core.attention import MIDDLE_AND_FIRST_UP, SHARES
+from ..core.attention_sites import MIDDLE_AND_FIRST_UP, SHARES
 from ..core.energies import CHEN, DEFAULT_ETA, ENERGIES
 from ..core.guidance_step import RULES
 from ..core.host.comfy_attention_guidance import GUIDANCE_LOG, check_settings, guide_attention

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.attention import PLACES, QUARTER
+from ..core.attention_sites import PLACES, QUARTER
 from ..core.heat_maps import draw_heat_map, scaled_map
 from ..core.host.comfy_attention_maps import attention_maps
 from ..core.layout import Layout as LayoutValue

@@ -10,19 +10,8 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..attention import (
-    CROSS,
-    DOWN,
-    FIRST_DOWN,
-    MIDDLE,
-    SELF,
-    UP,
-    AttentionRecorder,
-    LastMapRecorded,
-    SiteCounter,
-    average_maps,
-    phrase_map,
-)
+from ..attention import AttentionRecorder, LastMapRecorded, average_maps, phrase_map
+from ..attention_sites import CROSS, DOWN, FIRST_DOWN, MIDDLE, SELF, UP, SiteCounter
 
 OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"

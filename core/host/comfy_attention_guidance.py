@@ -13,7 +13,7 @@ import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ..attention import PLACES, SHARES
+from ..attention_sites import PLACES, SHARES
 from ..energies import CHEN, DEFAULT_ETA, Energy, Target, named_energy
 from ..guidance_log import GuidanceLog
 from ..guidance_step import RULES
@@ -68,7 +68,7 @@ def guide_attention(
         end: after which nothing is guided; None: as published.
         threshold: energy at which steps stop, of the energy without any factor; None: as published.
         step_rule: one of `guidance_step.RULES`; None: as published.
-        sites: where maps are read, one of `attention.PLACES`; None: as published.
+        sites: where maps are read, one of `attention_sites.PLACES`; None: as published.
         eta: weight of SALI's regulariser.
         checkpointing: less memory, more time.
         prompt: in which the phrases are looked for; "" means the layout's.

@@ -35,7 +35,7 @@ def attention_maps(
         prompt: what the model is told.
         phrases: to be found in the prompt.
         noise: how much noise the latents get, as a share of a run in 0..1: 1 is where a run starts, 0 where it ends.
-        sites: where to read, one of `attention.PLACES`.
+        sites: where to read, one of `attention_sites.PLACES`.
         seed: of the noise.
 
     Returns:

@@ -20,7 +20,8 @@ from einops import reduce
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import AttentionRecorder, Site
+from ..attention import AttentionRecorder
+from ..attention_sites import Site
 from ..gradients import GradientSession, NotDifferentiableError, normal_copy
 from ..recomputed_attention import recomputed_attention
 from .comfy_attention import recording

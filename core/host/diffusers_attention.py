@@ -9,7 +9,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from ..attention import CROSS, DOWN, MIDDLE, SELF, UP, AttentionRecorder, LastMapRecorded, SiteCounter
+from ..attention import AttentionRecorder, LastMapRecorded
+from ..attention_sites import CROSS, DOWN, MIDDLE, SELF, UP, SiteCounter
 
 PARTS = {"down_blocks": DOWN, "mid_block": MIDDLE, "up_blocks": UP}
 

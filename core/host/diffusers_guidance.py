@@ -8,7 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from ..attention import AttentionRecorder, Site
+from ..attention import AttentionRecorder
+from ..attention_sites import Site
 from ..energies import CHEN, Energy, Target, named_energy
 from ..gradients import GradientSession, normal_copy
 from ..guidance_step import guidance_step

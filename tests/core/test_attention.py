@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from stagecraft.core.attention import (
+from stagecraft.core.attention import AttentionRecorder, region_maps, token_maps
+from stagecraft.core.attention_sites import (
     CROSS,
     DOWN,
     FIRST_DOWN,
@@ -13,12 +14,9 @@ from stagecraft.core.attention import (
     QUARTER,
     SELF,
     UP,
-    AttentionRecorder,
     SiteCounter,
     choose_sites,
     is_past,
-    region_maps,
-    token_maps,
 )
 from stagecraft.core.recomputed_attention import recomputed_attention
 

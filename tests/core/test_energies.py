@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stagecraft.core.attention import CROSS, SELF, Site
+from stagecraft.core.attention_sites import CROSS, SELF, Site
 from stagecraft.core.energies import (
     ENERGIES,
     Target,

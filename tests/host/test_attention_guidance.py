@@ -7,7 +7,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from stagecraft.core.attention import HALF
+from stagecraft.core.attention_sites import HALF
 from stagecraft.core.energies import ENERGIES
 from stagecraft.core.guidance_log import GuidanceLog
 from stagecraft.core.guidance_step import NORMALISED, RULES

@@ -20,7 +20,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.models.attention_processor import AttnProcessor
-from stagecraft.core.attention import MIDDLE_AND_FIRST_UP, PLACES, QUARTER, AttentionRecorder
+from stagecraft.core.attention import AttentionRecorder
+from stagecraft.core.attention_sites import MIDDLE_AND_FIRST_UP, PLACES, QUARTER
 from stagecraft.core.energies import ENERGIES, Target, in_box_share
 from stagecraft.core.host.comfy_attention import recording
 from stagecraft.core.host.comfy_sticker_world import register_model_class

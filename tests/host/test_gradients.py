@@ -9,7 +9,8 @@ import comfy.sampler_helpers
 import comfy.samplers
 import pytest
 import torch
-from stagecraft.core.attention import MIDDLE_AND_FIRST_UP, AttentionRecorder
+from stagecraft.core.attention import AttentionRecorder
+from stagecraft.core.attention_sites import MIDDLE_AND_FIRST_UP
 from stagecraft.core.energies import Target, in_box_share
 from stagecraft.core.gradients import GradientSession, NotDifferentiableError, differentiable, normal_copy
 from stagecraft.core.host.comfy_gradients import AttentionGradient

@@ -11,18 +11,20 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..attention import CROSS, SELF, AttentionRecorder, Site
+from ..attention import AttentionRecorder
+from ..attention_sites import CROSS, SELF, Site
 from ..energies import Energy, Maps, Target
 from ..guidance_log import GuidedRunLog, Measurement
 from ..guidance_step import guidance_step
 from .comfy_attention import PLACE_OPTIONS
 from .comfy_gradients import AttentionGradient
+from .comfy_soft_tokens import MASKS, SETTINGS, TOKENS
 
 WRAPPER = "stagecraft_attention_guidance"
 # Of the sampler's prompt, what does not apply to another prompt for the whole canvas and the whole run.
 NOT_COPIED = (
     *PLACE_OPTIONS, "set_area_to_bounds", "default", "start_percent", "end_percent", "clip_start_percent",
-    "clip_end_percent", "cross_attn", "pooled_output", "attention_mask", "model_conds", "uuid",
+    "clip_end_percent", "cross_attn", "pooled_output", "attention_mask", "model_conds", "uuid", TOKENS, MASKS, SETTINGS,
 )  # fmt: skip
 
 

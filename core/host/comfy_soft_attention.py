@@ -1,0 +1,121 @@
+"""The mask of soft guidance on the cross-attention of one forward pass, beside whatever other packs do there."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfy.ldm.modules import attention as backends
+from comfy.ldm.modules.attention import attention_pytorch
+from torch import Tensor
+
+from ..soft_guidance import joined_mask
+
+Attend = Callable[..., Tensor]
+POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attentions, behind heads
+# ComfyUI's own functions that add a mask to the logits; others may hand it to a kernel that ignores it. An override is
+# given what is inside ComfyUI's wrapper around them.
+KEEP_MASKS = tuple(
+    inspect.unwrap(getattr(backends, name))
+    for name in ("attention_pytorch", "attention_sub_quad", "attention_split", "attention_basic")
+    if hasattr(backends, name)
+)
+
+
+class SoftForward:
+    """Finds the attentions to the context in one forward pass and masks them.
+
+    Args:
+        call: knows the mask of every row, see `SoftCall`.
+        before: attention override of other packs, or none; it goes on being called, with the mask.
+    """
+
+    def __init__(self, call: Any, before: Attend | None) -> None:  # noqa: ANN401
+        self.call, self.before = call, before
+        self.expected = False
+
+    def expect(self, n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, ...]:
+        """attn2_patch, the last of them: the next attention is the one to the context."""
+        self.expected = True
+        return n, context, value
+
+    def check(self, n: Tensor, options: dict[str, Any]) -> Tensor:
+        """attn2_output_patch, the first of them: the attention to the context must have been seen, and masked.
+
+        Raises:
+            ValueError: it was not, for another pack has put a function in its place that calls no overrides.
+        """
+        if self.expected:
+            raise ValueError(
+                "Another node has replaced the attention of this model by one that soft guidance cannot mask. Remove "
+                "that node, or the start option that chooses it, such as an older patch for SageAttention."
+            )
+        return n
+
+    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Attention override."""
+        if not self.expected:
+            return self._next(attend, q, k, v, heads, *args, **kwargs)
+        self.expected = False
+        kwargs |= dict(zip(POSITIONAL, args, strict=False))
+        bias, given = self._bias(kwargs["transformer_options"], q, k), kwargs.get("mask")
+        kwargs["mask"] = bias if given is None else joined_mask(bias.float(), given, q.dtype)
+        found, shape = self.call.run.drops_masks, (*q.shape[1:], heads)
+        if not found.get(shape):
+            out = self._next(attend, q, k, v, heads, **kwargs)
+            if shape not in found:
+                found[shape] = self._is_dropped(out, attend, q, k, v, heads, kwargs["mask"], given)
+            if not found[shape]:
+                return out
+        return attention_pytorch(q, k, v, heads, **kwargs)
+
+    def around(self, patch: Attend) -> Attend:
+        """Keep another pack's replacement of cross-attention, which knows no mask.
+
+        It sees the text alone, as without soft guidance; what the tokens change in plain attention is added to it. That
+        is exact for replacements that add something to plain attention, such as a picture's own keys and values.
+        """
+
+        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:  # noqa: ANN401
+            if not self.expected:
+                return patch(q, k, v, extra_options, **kwargs)
+            self.expected = False
+            heads, bias = extra_options["n_heads"], self._bias(extra_options, q, k)
+            text = self.call.text_columns(extra_options, len(k), k.device)[..., None]
+            text_k, text_v = (x.gather(1, text.expand(-1, -1, x.shape[-1])) for x in (k, v))
+            changed = attention_pytorch(q, k, v, heads, mask=bias) - attention_pytorch(q, text_k, text_v, heads)
+            return patch(q, text_k, text_v, extra_options, **kwargs) + changed
+
+        return replaced
+
+    def _next(self, attend: Attend, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        return attend(*args, **kwargs) if self.before is None else self.before(attend, *args, **kwargs)
+
+    def _bias(self, options: dict[str, Any], q: Tensor, k: Tensor) -> Tensor:
+        return self.call.bias(options, tuple(options["activations_shape"][-2:]), q, k.shape[1])
+
+    @torch.no_grad()
+    def _is_dropped(
+        self,
+        out: Tensor,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        mask: Tensor,
+        given: Tensor | None,
+    ) -> bool:
+        """Whether the attention in use ignores masks: its result is nearer to what it were without ours."""
+        if self.before is None and inspect.unwrap(attend) in KEEP_MASKS:
+            return False
+        masked, unmasked = (attention_pytorch(q, k, v, heads, mask=each) for each in (mask, given))
+        if not bool((out - unmasked).abs().mean() < (out - masked).abs().mean()):
+            return False
+        if not any(self.call.run.drops_masks.values()):
+            logging.warning(
+                "Stagecraft: the attention that is set for this model ignores masks, which would switch soft guidance "
+                "off; its cross-attention is evaluated with PyTorch's attention instead."
+            )
+        return True

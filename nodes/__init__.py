@@ -2,8 +2,11 @@
 
 from .attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from .attention_maps import StageAttentionMaps
+from .cnc import StageCnCConvert, StageCnCLoader, StageDepthCompose
+from .depth_pair import StageDepthPair
 from .edit import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
 from .edit_picture import StageEditPicture
+from .exemplars import StageCLIPVisionLoader, StageExemplars
 from .invert import StageInvert
 from .layer_settings import StageLayerSettings
 from .layered_rendering import StageLayeredRendering
@@ -11,6 +14,7 @@ from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout_canvas import StageLayoutCanvas
 from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .score import StageLayoutScore
+from .soft_guidance import StageRegionTokens, StageSoftGuidance
 from .spatial_latent import StageSpatialLatent
 from .vision_guidance import StageVisionGuidance
 
@@ -36,4 +40,12 @@ NODES = [
     StageEditPicture,
     StageInvert,
     StageSpatialLatent,
+    StageDepthPair,
+    StageCnCLoader,
+    StageCnCConvert,
+    StageDepthCompose,
+    StageExemplars,
+    StageCLIPVisionLoader,
+    StageSoftGuidance,
+    StageRegionTokens,
 ]

@@ -9,10 +9,13 @@ __all__ = [
     "Array",
     "BoundingBox",
     "BoundingBoxes",
+    "CnC",
     "ComfyExtension",
+    "Exemplars",
     "Layers",
     "LayerSettings",
     "Layout",
+    "RegionTokens",
     "VisionGuidance",
     "io",
     "ui",
@@ -21,6 +24,9 @@ __all__ = [
 Layout = io.Custom("STAGE_LAYOUT")
 VisionGuidance = io.Custom("STAGE_VISION_GUIDANCE")
 LayerSettings = io.Custom("STAGE_LAYER_SETTINGS")
+CnC = io.Custom("STAGE_CNC")
+Exemplars = io.Custom("STAGE_EXEMPLARS")
+RegionTokens = io.Custom("STAGE_REGION_TOKENS")
 # Official types of newer versions, spoken by name where the version at hand has no class for them.
 BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")

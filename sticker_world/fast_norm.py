@@ -13,7 +13,9 @@ from torch.autograd.function import FunctionCtx
 
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
+    ) -> Tensor:
         n, c, h, w = x.shape
         x = x.contiguous()
         y, mean, rstd = torch.native_group_norm(x, weight, bias, n, c, h * w, groups, eps)
@@ -25,14 +27,14 @@ class _GroupNorm(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple:
         x, mean, rstd, weight = ctx.saved_tensors
         n, c, h, w = x.shape
-        wanted = [True, True, True]
+        wanted = [True, weight is not None, weight is not None]
         backward = torch.ops.aten.native_group_norm_backward
         dx, dweight, dbias = backward(grad.contiguous(), x, mean, rstd, weight, n, c, h * w, ctx.groups, wanted)
         return dx.contiguous(memory_format=torch.channels_last), dweight, dbias, None, None
 
 
 def _forward(self: nn.GroupNorm, x: Tensor) -> Tensor:
-    weight, bias = self.weight.to(torch.bfloat16), self.bias.to(torch.bfloat16)
+    weight, bias = (None if p is None else p.to(torch.bfloat16) for p in (self.weight, self.bias))
     return _GroupNorm.apply(x.to(torch.bfloat16), weight, bias, self.num_groups, self.eps)
 
 

@@ -8,13 +8,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .autoencoder import Autoencoder, train_autoencoder, train_decoder
-from .contrastive import train_clip
+from .contrastive import TaughtCLIP, train_clip
 from .dataset import Scenes, open_scenes
 from .diffusion import collect, train_diffusion
 from .export import export_checkpoint, export_clip, export_segmenter
+from .fusion import export_fusers, train_fusers
 from .latents import encode_scenes, latent_colours
 from .segmenter import train_segmenter
-from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, MODELS, SEGMENTER_FOLDER
+from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, CNC_FILE, MODELS, SEGMENTER_FOLDER
+from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
+
+CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
+# What `cnc_export` looks for: the latest stage, else what there is of those before it.
+EXPORTED = (("cnc_joint",), ("cnc_local", "cnc_global"), ("cnc_local",), ("cnc_global",))
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,15 @@ class Workshop:
         folder: scenes, latents, states and averaged weights; may be deleted afterwards.
         scenes: how many training scenes to draw.
         steps: length of the schedules, by part.
+        fusers: stages whose fusers `cnc_export` writes; none: those of the latest stage that there are weights of.
+        bits: of a weight in that file; None for half precision.
     """
 
     folder: Path
     scenes: int
     steps: dict[str, int]
+    fusers: tuple[str, ...] = ()
+    bits: int | None = CNC_BITS
 
     def open(self) -> Scenes:
         """The training scenes, drawn if need be."""
@@ -72,6 +82,26 @@ def _segmenter(shop: Workshop) -> None:
     train_segmenter(shop.open(), shop.weights, shop.steps["segmenter"])
 
 
+def _triplets(shop: Workshop) -> Triplets:
+    scenes = shop.open()
+    autoencoder, clip = Autoencoder(), TaughtCLIP()
+    autoencoder.load_state_dict(shop.average("autoencoder"))
+    clip.load_state_dict(shop.average("clip"))
+    latents, stats = encode_scenes(scenes, autoencoder, shop.weights)
+    ordinary, overlapping = min(ORDINARY, shop.scenes), min(OVERLAPPING, shop.scenes)
+    return open_triplets(shop.folder / "triplets", latents, stats, autoencoder, clip, ordinary, overlapping)
+
+
+def _fusers(part: str, *before: str) -> Callable[[Workshop], None]:
+    """The stage of that name, which goes on from the averaged weights of the stages `before`."""
+
+    def run(shop: Workshop) -> None:
+        start = {key: value for stage in before for key, value in shop.average(stage).items()}
+        train_fusers(part, _triplets(shop), shop.average("diffusion"), shop.weights, shop.steps[part], start)
+
+    return run
+
+
 def _export(shop: Workshop) -> None:
     scenes = shop.open()
     autoencoder = Autoencoder()
@@ -89,6 +119,14 @@ def _export(shop: Workshop) -> None:
     print(f"{sum(path.stat().st_size for path in shipped) / 1e6:7.2f} MB  in all")
 
 
+def _cnc_export(shop: Workshop) -> None:
+    there = [stages for stages in EXPORTED if all((shop.weights / f"{stage}.safetensors").exists() for stage in stages)]
+    stages = shop.fusers or (there or EXPORTED)[0]
+    weights = {key: value for stage in stages for key, value in shop.average(stage).items()}
+    export_fusers(weights, CNC_FILE, bits=shop.bits)
+    print(f"{CNC_FILE.stat().st_size / 1e6:7.2f} MB  {CNC_FILE.relative_to(MODELS)}, from {' and '.join(stages)}")
+
+
 # In the order in which a full training runs; the autoencoder must come before its decoder and the denoiser.
 PARTS: dict[str, Callable[[Workshop], None]] = {
     "autoencoder": _autoencoder,
@@ -96,5 +134,11 @@ PARTS: dict[str, Callable[[Workshop], None]] = {
     "diffusion": _diffusion,
     "clip": _clip,
     "segmenter": _segmenter,
+    "cnc_local": _fusers("cnc_local"),
+    "cnc_global": _fusers("cnc_global"),
+    "cnc_joint": _fusers("cnc_joint", "cnc_local", "cnc_global"),
     "export": _export,
+    "cnc_export": _cnc_export,
+    "cnc_single": _fusers("cnc_single"),
 }
+BASELINES = ("cnc_single",)  # what the shipped models are measured against; nothing shipped needs them

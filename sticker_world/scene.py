@@ -16,6 +16,7 @@ from .concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, is_held_out
 
 SPRITES = Path(__file__).parent / "sprites"
 SMALLEST, LARGEST = 0.2, 0.6  # an object's longer side over the canvas
+MOVES = 20  # how often sprites that do not hide each other enough are moved before others are cut
 MOST_HIDDEN = 0.5  # no object loses more of itself than this to nearer ones
 OBJECT_COUNTS = (0.06, 0.30, 0.34, 0.30)  # how often a scene has 0, 1, 2, 3 objects
 
@@ -118,7 +119,12 @@ def _choose(rng: np.random.Generator, held_out: bool | None, counts: tuple[float
 
 
 def make_scene(
-    seed: int, index: int, *, held_out: bool | None = False, counts: tuple[float, ...] = OBJECT_COUNTS
+    seed: int,
+    index: int,
+    *,
+    held_out: bool | None = False,
+    counts: tuple[float, ...] = OBJECT_COUNTS,
+    least_hidden: float = 0.0,
 ) -> Scene:
     """Make scene `index` of the endless series `seed`; the same two numbers always give the same scene.
 
@@ -127,12 +133,13 @@ def make_scene(
         index: place in the series.
         held_out: False draws combinations that training may see, True those it never sees, None any.
         counts: probabilities of 0, 1, 2, ... objects.
+        least_hidden: share of itself that at least one object loses to nearer ones; above 0 it needs two objects.
     """
     rng = np.random.default_rng([seed, index])
     concepts, background = _choose(rng, held_out, counts)
     canvas = paint_background(background, rng)
     backdrop = canvas.copy()
-    placed = _arrange(concepts, rng)
+    placed = _arrange(concepts, rng, least_hidden)
     disparities = np.sort(rng.uniform(0.3, 1.0, len(placed)))
 
     visible = [np.zeros((CANVAS, CANVAS), np.float32) for _ in placed]
@@ -157,18 +164,35 @@ def make_scene(
     return Scene(image, caption, background, np.round(backdrop * 255).astype(np.uint8), tuple(objects))
 
 
-def _arrange(concepts: tuple[str, ...], rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]]:
-    """Place every sprite so that each keeps enough of itself visible."""
+def _arrange(
+    concepts: tuple[str, ...], rng: np.random.Generator, least_hidden: float
+) -> list[tuple[int, int, np.ndarray]]:
+    """Place every sprite so that each keeps enough of itself visible and one of them loses at least `least_hidden`."""
+    if least_hidden > 0 and len(concepts) < 2:
+        raise ValueError(f"{len(concepts)} objects cannot hide {least_hidden:.0%} of one another; draw two or more.")
     while True:
         placed = []
         for concept in concepts:
             size = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
             pixels = cut_sprite(concept, size, rng.uniform(-15, 15), rng.uniform() < 0.5)
-            left = int(rng.integers(0, CANVAS - pixels.shape[1] + 1))
-            top = int(rng.integers(0, CANVAS - pixels.shape[0] + 1))
-            placed.append((left, top, pixels))
-        if all(_hidden(placed, i) <= MOST_HIDDEN for i in range(len(placed))):
+            placed.append((*_place(pixels, rng), pixels))
+        for _ in range(MOVES if least_hidden > 0 else 0):
+            if _is_arranged(placed, least_hidden):
+                break
+            placed = [(*_place(pixels, rng), pixels) for _, _, pixels in placed]
+        if _is_arranged(placed, least_hidden):
             return placed
+
+
+def _place(pixels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """Left and top of a sprite that lies wholly on the canvas."""
+    left = int(rng.integers(0, CANVAS - pixels.shape[1] + 1))
+    return left, int(rng.integers(0, CANVAS - pixels.shape[0] + 1))
+
+
+def _is_arranged(placed: list[tuple[int, int, np.ndarray]], least_hidden: float) -> bool:
+    hidden = [_hidden(placed, i) for i in range(len(placed))]
+    return all(share <= MOST_HIDDEN for share in hidden) and max(hidden, default=0.0) >= least_hidden
 
 
 def _hidden(placed: list[tuple[int, int, np.ndarray]], i: int) -> float:

@@ -76,13 +76,29 @@ class Segmenter:
         parts = [self._run(part.to(device)).to(images.device) for part in images.split(BATCH)]
         return torch.cat(parts)
 
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What each stage of the network's encoder sees, for networks that give it as maps, as SegFormer does.
+
+        Args:
+            images: (b h w 3), float in 0..1, few enough for one pass.
+
+        Returns:
+            (b c h w) for each stage, on the network's device.
+        """
+        found = self.network(pixel_values=self._pixels(images), output_hidden_states=True)
+        return list(found.hidden_states)
+
     def _run(self, images: Tensor) -> Tensor:
+        logits = self.network(pixel_values=self._pixels(images)).logits
+        return F.interpolate(logits, images.shape[1:3], mode="bilinear").softmax(1)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Pictures (b h w 3) as the network takes them: (b 3 h w) at its size, normalised."""
         pixels = rearrange(images.float(), "b h w c -> b c h w")
         if pixels.shape[-2:] != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
         mean, std = (rearrange(pixels.new_tensor(v), "c -> c 1 1") for v in (self.mean, self.std))
-        logits = self.network(pixel_values=(pixels - mean) / std).logits
-        return F.interpolate(logits, images.shape[1:3], mode="bilinear").softmax(1)
+        return (pixels - mean) / std
 
     def labels(self, images: Tensor) -> Tensor:
         """Most probable class per pixel: (b h w 3) -> int64 (b h w)."""

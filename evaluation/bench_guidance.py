@@ -6,6 +6,7 @@ chosen where ComfyUI starts, and peak memory is a property of a process.
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..commands.environment import current_environment
@@ -57,15 +58,30 @@ def _row(name: str, value: float, baseline: float, unit: str = "s") -> dict:
 
 
 def _measure(backend: str, case: str, small: bool) -> dict[str, float]:
+    arguments = (backend, case, *(["--small"] if small else []))
+    return measure_apart("guidance_network", arguments, f'The measurement "{case}" with {backend} attention', "14 GB")
+
+
+def measure_apart(module: str, arguments: Sequence[str], name: str, memory: str) -> dict[str, float]:
+    """Run a measurement in a process of its own.
+
+    Args:
+        module: in this package; its last line is a JSON object.
+        arguments: of its command line.
+        name: how an error calls it.
+        memory: what it needs at full size.
+
+    Raises:
+        SetupProblem: it did not come to its end.
+    """
     environment = current_environment()
-    command = [str(environment.python), str(LAUNCHER), f"{__package__.partition('.')[2]}.guidance_network"]
-    command += [backend, case, *(["--small"] if small else [])]
+    command = [str(environment.python), str(LAUNCHER), f"{__package__.partition('.')[2]}.{module}", *arguments]
     variables = environment.variables() | {"OMP_NUM_THREADS": THREADS, "MKL_NUM_THREADS": THREADS}
     # What it reports on the way goes to the terminal; its last line is the result.
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SetupProblem(
-            f'The measurement "{case}" with {backend} attention ended with status {done.returncode}; its last message '
-            "is above. At full size it needs about 14 GB of free memory; --small needs little."
+            f"{name} ended with status {done.returncode}; its last message is above. At full size it needs about "
+            f"{memory} of free memory; --small needs little."
         )
     return json.loads(done.stdout.strip().splitlines()[-1])

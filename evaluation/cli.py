@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation import SegmenterError
-from . import base, plots, sali, sweeps
+from . import base, cnc, plots, sali, sweeps
 from .files import RESULTS, write_results
 from .graphs import Method
 from .lrdiff import VARIANTS
@@ -26,7 +27,7 @@ PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a 
 BASE = "base"
 ALL = "all"  # sweeps
 SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
-CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE)
+CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, cnc.CNC, *cnc.PARTS)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
 PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS}
@@ -45,11 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             with evaluation_server() as server:
                 return _sweep(Painter(server), yardsticks, options)
         methods = chosen_methods(options)
-        if set(methods) <= {PERFECT}:
-            results = {"layouts": _evaluate_layouts(None, yardsticks, methods, options)}
-        else:
-            with evaluation_server() as server:
-                results = _evaluate(Painter(server), yardsticks, methods, options)
+        results: dict[str, dict] = {}
+        if others := [name for name in methods if name not in (cnc.CNC, *cnc.PARTS)]:
+            if set(others) <= {PERFECT}:
+                results = {"layouts": _evaluate_layouts(None, yardsticks, others, options)}
+            else:
+                with evaluation_server() as server:
+                    results = _evaluate(Painter(server), yardsticks, others, options)
+        if parts := [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]:
+            results[cnc.CNC] = _evaluate_cnc(yardsticks, parts, options)
     except (PromptFailed, PromptRejected, SegmenterError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
@@ -67,6 +72,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layouts", type=int, metavar="N", help="layouts (or prompts) per set; default: all of them")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per layout; default: 1")
     parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
+    single = f"weights of the control that {cnc.CNC} is compared with; default: those in the training folder"
+    parser.add_argument("--single", type=Path, metavar="FILE", help=single)
+    fusers = f"averaged weights of a training part that {cnc.CNC} judges; default: the shipped file"
+    parser.add_argument("--fusers", type=Path, metavar="FILE", help=fusers)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write here instead of evaluation/results")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also keep every picture in this folder")
     known = ", ".join((ALL, SALI, *sweeps.SWEEPS))
@@ -151,6 +160,12 @@ def _evaluate_base(painter: Painter, yardsticks: Yardsticks, options: argparse.N
     return {"rows": rows, "measures": base.measures(yardsticks)}
 
 
+def _evaluate_cnc(yardsticks: Yardsticks, parts: list[str], options: argparse.Namespace) -> dict:
+    asked = cnc.Asked(parts, options.layouts, options.tuning)
+    with cnc.cnc_painter(options.fusers, options.single, options.tuning) as (painter, methods):
+        return cnc.evaluate(painter, methods, yardsticks, asked, partial(_keep, options.pictures))
+
+
 def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,4 +222,6 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
             files.append((RESULTS / f"{group}.json", {"rows": rows} | measures))
     if "base" in results:
         files.append((RESULTS / "base.json", results["base"]))
+    if cnc.is_whole(results.get(cnc.CNC)) and options.fusers is None:
+        files.append((RESULTS / f"{cnc.CNC}.json", results[cnc.CNC]))
     return files

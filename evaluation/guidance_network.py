@@ -1,7 +1,7 @@
 """One measurement of `bench guidance`: a U-Net of SD 1.5's size in ComfyUI's own classes, random weights in float32.
 
 `python commands/launcher.py evaluation.guidance_network BACKEND CASE [--small]` prints a line of JSON. ComfyUI reads
-its options while it is imported, so everything of it is imported inside functions, after `_start_comfyui`.
+its options while it is imported, so everything of it is imported inside functions, after `start_comfyui`.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.attention import MIDDLE_AND_FIRST_UP, AttentionRecorder
+from ..core.attention import AttentionRecorder
+from ..core.attention_sites import MIDDLE_AND_FIRST_UP
 from ..core.energies import Target, in_box_share
 from ..core.layout import Layout, Region
 from ..core.masks import box_coverage
@@ -47,13 +48,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args(arguments)
-    _start_comfyui(options.backend)
+    start_comfyui(options.backend)
     bench = _Bench(SMALL_CELLS if options.small else CELLS, SMALL_CHANNELS if options.small else UNET["model_channels"])
     print(json.dumps(CASES[options.case](bench)))
     return 0
 
 
-def _start_comfyui(backend: str) -> None:
+def start_comfyui(backend: str) -> None:
+    """Make ComfyUI importable, on the CPU and with one of the attention backends in `OPTIONS`."""
     sys.path.insert(0, os.environ["STAGECRAFT_COMFYUI"])
     import utils.extra_config  # noqa: F401 - like ComfyUI's main.py, before anything else is called `utils`
     from comfy.cli_args import args
@@ -149,13 +151,15 @@ def fill(module: nn.Module) -> None:
             weight.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def _seconds(job: Callable[[], object]) -> Callable[[int], float]:
-    def timed(_turn: int) -> float:
+def timed(job: Callable[[], object]) -> Callable[[int], float]:
+    """A job as `measure_in_turns` takes it: its seconds."""
+
+    def seconds(_turn: int) -> float:
         start = time.perf_counter()
         job()
         return time.perf_counter() - start
 
-    return timed
+    return seconds
 
 
 def measure_time(bench: _Bench) -> dict[str, float]:
@@ -171,7 +175,7 @@ def measure_time(bench: _Bench) -> dict[str, float]:
             f"The gradients differ by {float((found - expected).abs().max() / expected.abs().max()):.1e}."
         )
     jobs = {"cfg": bench.cfg(bench.cells), "iteration": ours, "reference": plain}
-    return measure_in_turns({name: _seconds(job) for name, job in jobs.items()}, REPEATS)
+    return measure_in_turns({name: timed(job) for name, job in jobs.items()}, REPEATS)
 
 
 def measure_memory(bench: _Bench, name: str) -> dict[str, float]:
@@ -260,7 +264,7 @@ def measure_outside(bench: _Bench) -> dict[str, float]:
             )
         )  # fmt: skip
 
-    return measure_in_turns({name: _seconds(step(model)) for name, model in models.items()}, REPEATS)
+    return measure_in_turns({name: timed(step(model)) for name, model in models.items()}, REPEATS)
 
 
 CASES: dict[str, Callable[[_Bench], dict[str, float]]] = {

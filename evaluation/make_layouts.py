@@ -57,7 +57,7 @@ def mean_colour(concept: str) -> str:
     return "#" + "".join(f"{round(255 * float(value)):02x}" for value in mean)
 
 
-def _draw_combination(count: int, used: Counter, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
+def draw_combination(count: int, used: Counter, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
     """A held-out combination whose concepts and background were used least so far."""
     candidates = []
     while len(candidates) < 40:
@@ -194,7 +194,7 @@ def make_set(count: int, per_category: int, seed: int) -> list[dict]:
     rng, used = np.random.default_rng([seed, count]), Counter()
     rows = []
     for kind, category, _ in itertools.product(("boxes", "masks"), CATEGORIES[count], range(per_category)):
-        concepts, background = _draw_combination(count, used, rng)
+        concepts, background = draw_combination(count, used, rng)
         placements = _arrange(concepts, category, rng)
         regions = tuple(
             Region(_article(placement.concept), box=_box(placement), colour=mean_colour(placement.concept))
@@ -220,14 +220,14 @@ def make_presence(seed: int) -> dict[str, list[dict]]:
         rng, used = np.random.default_rng([seed, count]), Counter()
         rows = prompts[str(count)] = []
         for index in range(PRESENCE_PROMPTS):
-            concepts, background = _draw_combination(count, used, rng)
+            concepts, background = draw_combination(count, used, rng)
             prompt = plain_prompt(concepts, background)
             number = seed * 10_000 + count * 1000 + index
             rows.append({"prompt": prompt, "concepts": concepts, "background": background, "seed": number})
     return prompts
 
 
-def _write(name: str, content: list | dict) -> None:
+def write_set(name: str, content: list | dict) -> None:
     """One row per line: small, and a change shows as a change of that row."""
     if isinstance(content, dict):
         text = "{\n" + ",\n".join(f'"{key}": {_rows(rows)}' for key, rows in content.items()) + "\n}\n"
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] = ()) -> int:
     """Write every set; returns the exit status."""
     FOLDER.mkdir(exist_ok=True)
     for count, name in enumerate(LAYOUT_SETS, 1):
-        _write(name, make_set(count, PER_CATEGORY, EVALUATION_SEED))
-    _write(TUNING_SET, make_set(2, PER_CATEGORY_TUNING, TUNING_SEED))
-    _write(PRESENCE, make_presence(PRESENCE_SEED))
+        write_set(name, make_set(count, PER_CATEGORY, EVALUATION_SEED))
+    write_set(TUNING_SET, make_set(2, PER_CATEGORY_TUNING, TUNING_SEED))
+    write_set(PRESENCE, make_presence(PRESENCE_SEED))
     return 0

@@ -1,5 +1,6 @@
 """Pictures from a real ComfyUI server: what a method paints for an item, and how long it took."""
 
+import hashlib
 import io
 import tempfile
 from dataclasses import dataclass, field
@@ -20,14 +21,19 @@ BASELINES = Path(__file__).parent / "baselines.yaml"
 TIMEOUT = 600.0  # seconds per prompt; a slow machine paints a batch in far less
 
 
-def evaluation_server() -> ComfyServer:
-    """A ComfyUI with this pack and with the published competitors in `baselines`, which no user's ComfyUI loads."""
-    return ComfyServer(current_environment(), ROOT, arguments=("--extra-model-paths-config", str(BASELINES)))
+def evaluation_server(*configurations: Path) -> ComfyServer:
+    """A ComfyUI with this pack and with the published competitors in `baselines`, which no user's ComfyUI loads.
+
+    Args:
+        configurations: more files for ComfyUI's --extra-model-paths-config.
+    """
+    files = map(str, (BASELINES, *configurations))
+    return ComfyServer(current_environment(), ROOT, arguments=("--extra-model-paths-config", *files))
 
 
 @dataclass
 class Painter:
-    """Queues graphs on one server; masks are uploaded once.
+    """Queues graphs on one server; masks and pictures are uploaded once.
 
     Attributes:
         server: a running one; `evaluation_server` makes it.
@@ -35,6 +41,7 @@ class Painter:
 
     server: ComfyServer
     _uploaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _pictures: dict[str, str] = field(default_factory=dict)
 
     def paint(self, method: Method, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
         """Paint an item with a method, in one batch.
@@ -57,6 +64,25 @@ class Painter:
         result = self.server.run(graph, timeout=TIMEOUT)
         pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
         return pictures, result.seconds / len(pictures)
+
+    def upload(self, picture: np.ndarray) -> str:
+        """Put a picture into the server's input folder, once.
+
+        Args:
+            picture: uint8 (h w 3), or float or bool (h w) in 0..1, which becomes grey.
+
+        Returns:
+            Its name there.
+        """
+        if picture.ndim == 2:
+            picture = np.repeat(np.round(255 * picture.astype(np.float32)).astype(np.uint8)[..., None], 3, -1)
+        name = f"stage_{hashlib.sha256(picture.tobytes()).hexdigest()[:20]}.png"
+        if name not in self._pictures:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                Image.fromarray(picture).save(path)
+                self._pictures[name] = self.server.upload(path)
+        return self._pictures[name]
 
     def _masks(self, item: Item) -> tuple[str, ...]:
         """Names of the item's masks in the server's input folder; empty for an item of boxes."""

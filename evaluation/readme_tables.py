@@ -56,6 +56,14 @@ def _measures() -> str:
     return measures_table(_read("base")["measures"])
 
 
+def _cnc() -> str:
+    return results_table(_read("cnc")["rows"])
+
+
+def _cnc_measures() -> str:
+    return measures_table(_read("cnc")["measures"])
+
+
 def _bench() -> str:
     return bench_table(_read("bench")["rows"])
 
@@ -71,6 +79,8 @@ TABLES: dict[str, tuple[Callable[[], str], str]] = {
     "sali_sweeps": (_sali_sweeps, PLOTS["sali_sweeps"].command),
     "presence": (_presence, "python stage.py evaluate base"),
     "measures": (_measures, "python stage.py evaluate base"),
+    "cnc": (_cnc, "python stage.py evaluate cnc"),
+    "cnc_measures": (_cnc_measures, "python stage.py evaluate cnc"),
     "bench": (_bench, "python stage.py bench"),
 }
 

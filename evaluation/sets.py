@@ -1,9 +1,11 @@
 """The fixed evaluation and tuning sets, as committed in `layouts/` (made once by `make_layouts.py`)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,14 @@ TUNING_SET = "tuning"
 PRESENCE = "presence"
 
 
+@lru_cache(maxsize=64)
+def _cut(*look: Any) -> np.ndarray:  # noqa: ANN401 - as `cut_sprite`
+    """A sprite that is looked at again and again while it is moved about."""
+    pixels = cut_sprite(*look)
+    pixels.flags.writeable = False
+    return pixels
+
+
 @dataclass(frozen=True)
 class Placement:
     """A sprite and where it stands: what a perfect picture holds. Pixels count from the canvas' top left corner."""
@@ -33,7 +43,7 @@ class Placement:
 
     def pixels(self) -> np.ndarray:
         """The sprite, turned and scaled: premultiplied float32 (h w 4) in 0..1."""
-        return cut_sprite(self.concept, self.size, self.angle, self.mirror)
+        return _cut(self.concept, self.size, self.angle, self.mirror)
 
     def mask(self) -> np.ndarray:
         """Its full silhouette on the canvas: float32 (h w) in 0..1."""
@@ -41,6 +51,16 @@ class Placement:
         alpha = self.pixels()[..., 3]
         mask[self.top : self.top + alpha.shape[0], self.left : self.left + alpha.shape[1]] = alpha
         return mask
+
+
+def paste(background: str, placements: Sequence[Placement], seed: int) -> np.ndarray:
+    """Sprites on a painted background, each over those before it: uint8 (h w 3); the seed is the background's."""
+    canvas = paint_background(background, np.random.default_rng(seed))
+    for placement in placements:
+        pixels = placement.pixels()
+        part = canvas[placement.top :, placement.left :][: pixels.shape[0], : pixels.shape[1]]
+        part[:] = pixels[..., :3] + part * (1 - pixels[..., 3:])
+    return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -65,13 +85,7 @@ class Item:
 
     def perfect_picture(self) -> np.ndarray:
         """The placements pasted on a painted background: uint8 (h w 3)."""
-        canvas = paint_background(self.background, np.random.default_rng(self.seed))
-        for placement in self.placements:
-            pixels = placement.pixels()
-            window = np.s_[placement.top :, placement.left :]
-            part = canvas[window][: pixels.shape[0], : pixels.shape[1]]
-            part[:] = pixels[..., :3] + part * (1 - pixels[..., 3:])
-        return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+        return paste(self.background, self.placements, self.seed)
 
     def perfect_labels(self) -> np.ndarray:
         """Class per pixel of that picture: uint8 (h w), 0 background, else 1 + the concept's index."""

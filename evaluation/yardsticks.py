@@ -72,6 +72,11 @@ class Yardsticks:
         """Class per pixel (h w) of one uint8 picture (h w 3)."""
         return self.segmenter.labels(to_images([picture]))[0].numpy()
 
+    @torch.no_grad()
+    def segmenter_features(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:
+        """What each stage of the segmenter's encoder sees in uint8 pictures (h w 3): (b c h w) each."""
+        return self.segmenter.features(to_images(pictures))
+
     def kid(self, features: Tensor, objects: int) -> float | None:
         """KID of image features (b d) against real scenes with this number of objects."""
         if objects not in self.real_features:

@@ -1,0 +1,9 @@
+"""Single numbers of a result file: a name, a value, its unit, and what is asked of it."""
+
+from .yardsticks import DIGITS
+
+
+def measure(name: str, value: float | None, unit: str = "", target: float | None = None) -> dict:
+    """Give one measure as result files keep it."""
+    rounded = None if value is None else round(value, DIGITS)
+    return {"name": name, "value": rounded, "unit": unit, "target": target}

@@ -22,7 +22,7 @@ def table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns, words to the left and numbers to the right."""
     columns = list(zip(headings, *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    words = [not any(cell[:1].isdigit() for cell in column[1:]) for column in columns]
+    words = [not any(cell.removeprefix("-")[:1].isdigit() for cell in column[1:]) for column in columns]
 
     def line(row: Sequence[str]) -> str:
         parts = (c.ljust(w) if left else c.rjust(w) for c, w, left in zip(row, widths, words, strict=True))

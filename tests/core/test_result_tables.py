@@ -111,6 +111,10 @@ def test_an_unknown_bench_ends_with_a_sentence(capsys):
     assert "there is no bench 'pictures'" in capsys.readouterr().err
 
 
+def test_columns_of_negative_numbers_are_numbers():
+    assert tables.table(["what", "value"], [["a", "-1.50"], ["b", "-"]]).splitlines()[1] == "|------|------:|"
+
+
 def test_tables_are_markdown_with_aligned_columns():
     text = tables.results_table([row(), row(method="lrdiff", kid=None)])
     lines = text.splitlines()

@@ -1,4 +1,4 @@
-"""The README's first picture: layouts, what the prompt alone paints, and what layered rendering paints.
+"""The README's first picture: layouts, what the prompt alone paints, and what two of the methods paint.
 
 `python commands/launcher.py evaluation.gallery` paints it on a real ComfyUI server and writes `assets/gallery.jpg`. The
 layouts are for show; they are in no evaluation set.
@@ -14,6 +14,8 @@ from ..commands.environment import current_environment
 from ..core.layout import Layout, parse_layout
 from ..core.layout_preview import draw_layout
 from ..sticker_world.concepts import CANVAS
+from . import sali
+from .graphs import Method
 from .methods import METHODS
 from .painting import Painter
 from .yardsticks import ROOT
@@ -21,7 +23,7 @@ from .yardsticks import ROOT
 FILE = ROOT / "assets" / "gallery.jpg"
 GAP = 8  # pixels between pictures
 PAPER = (250, 250, 248)
-SHOWN = ("plain", "lrdiff")
+SHOWN: tuple[Method, ...] = (METHODS["plain"], METHODS["lrdiff"], sali.METHODS[sali.BOTH])
 # (seed, background, regions)
 LAYOUTS = (
     (
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         painter = Painter(server)
         rows = [[_preview(layout) for _, layout in layouts]]
         for method in SHOWN:
-            rows.append([painter.paint_graph(METHODS[method](layout, seed, 1))[0][0] for seed, layout in layouts])
+            rows.append([painter.paint_graph(method(layout, seed, 1))[0][0] for seed, layout in layouts])
     FILE.parent.mkdir(exist_ok=True)
     tile(rows).save(FILE, quality=90)
     print(f"written: {FILE}")

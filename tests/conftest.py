@@ -1,8 +1,10 @@
 """Makes the clone importable as the package `stagecraft`, whatever its folder is called."""
 
+import gc
 import runpy
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 runpy.run_path(str(Path(__file__).resolve().parent.parent / "commands" / "launcher.py"))
@@ -10,3 +12,16 @@ runpy.run_path(str(Path(__file__).resolve().parent.parent / "commands" / "launch
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("stagecraft", deadline=None)
 settings.load_profile("stagecraft")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """Garbage collections look only at what the tests of this file make.
+
+    ComfyUI collects before it loads a model while an older one still lives without its patcher, as those of fixtures
+    do. In a process that has imported everything each of these takes a third of a second, and host tests load often.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

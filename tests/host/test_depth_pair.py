@@ -1,6 +1,7 @@
 """Depth Pair as the graph runs it: every source and variant, batches, sizes, and what it refuses before the run."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -59,7 +60,10 @@ def check(monkeypatch):
             from comfy_extras.nodes_mask import SolidMask
 
             monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "SolidMask", SolidMask)
-        _, errors, _ = asyncio.run(execution.validate_inputs("test", prompt, "pair", {}))
+        # In a thread of its own: after browser tests an event loop is running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            checking = execution.validate_inputs("test", prompt, "pair", {})
+            _, errors, _ = thread.submit(asyncio.run, checking).result()
         return [error["details"] for error in errors]
 
     return check

@@ -23,6 +23,10 @@ OVERLAP = (0.15, 0.45)  # of each of the two shapes; training hides at most half
 PLANES, PLANES_APART = (0.3, 1.0), 0.1  # as Sticker World draws them; a control with one map has to see a step
 TRIES = 2000  # positions tried before other sizes are drawn
 
+Sizes = tuple[float, float]
+Fits = Callable[[tuple[Placement, ...]], bool]
+More = Callable[[tuple[str, ...], np.random.Generator], dict]
+
 
 def is_pair(placements: tuple[Placement, ...]) -> bool:
     """Whether the shapes overlap by a share within `OVERLAP` of each of them."""
@@ -42,7 +46,7 @@ def _pixel_box(placement: Placement) -> tuple[int, int, int, int]:
     return placement.left, placement.top, placement.left + width, placement.top + height
 
 
-def _look(concept: str, sizes: tuple[float, float], rng: np.random.Generator) -> tuple[str, float, float, bool]:
+def _look(concept: str, sizes: Sizes, rng: np.random.Generator) -> tuple[str, float, float, bool]:
     size, angle = rng.uniform(*sizes), rng.uniform(-LARGEST_TURN, LARGEST_TURN)
     return concept, round(float(size), 4), round(float(angle), 2), bool(rng.integers(2))
 
@@ -54,8 +58,8 @@ def _place(look: tuple[str, float, float, bool], rng: np.random.Generator) -> Pl
 
 def _arrange(
     concepts: tuple[str, ...],
-    sizes: tuple[float, float],
-    fits: Callable[[tuple[Placement, ...]], bool],
+    sizes: Sizes,
+    fits: Fits,
     rng: np.random.Generator,
 ) -> tuple[Placement, ...]:
     """Draw sprites and positions until they fit."""
@@ -74,31 +78,32 @@ def _draw_planes(rng: np.random.Generator) -> list[float]:
             return [far, near]
 
 
-def make_pairs(number: int, seed: int) -> list[dict]:
-    """Make the JSON rows of a set of pairs."""
+def _make_rows(number: int, seed: int, sizes: Sizes, fits: Fits, seeds: int, more: More) -> list[dict]:
+    """Two placements in each row, and what `more` draws for their concepts; `seeds` is how many seeds a row takes."""
     rng, used = np.random.default_rng(seed), Counter()
     rows = []
     for index in range(number):
         concepts, background = draw_combination(2, used, rng)
-        placements = _arrange(concepts, PAIR_SIZES, is_pair, rng)
-        planes = _draw_planes(rng)
+        placements = _arrange(concepts, sizes, fits, rng)
         row = {"background": background, "placements": [vars(placement) for placement in placements]}
-        rows.append(row | {"planes": planes, "seed": seed * 10_000 + index})
+        rows.append(row | more(concepts, rng) | {"seed": seed * 10_000 + seeds * index})
     return rows
+
+
+def make_pairs(number: int, seed: int) -> list[dict]:
+    """Make the JSON rows of a set of pairs."""
+    return _make_rows(number, seed, PAIR_SIZES, is_pair, 1, lambda _, rng: {"planes": _draw_planes(rng)})
 
 
 def make_looks(number: int, seed: int) -> list[dict]:
     """Make the JSON rows of a set of looks."""
-    rng, used = np.random.default_rng(seed), Counter()
-    rows = []
-    for index in range(number):
-        concepts, background = draw_combination(2, used, rng)
-        placements = _arrange(concepts, LOOKS_SIZES, is_apart, rng)
-        references = [_place(_look(concept, LOOKS_SIZES, rng), rng) for concept in concepts]
-        row = {"background": background, "placements": [vars(placement) for placement in placements]}
-        row |= {"references": [vars(placement) for placement in references]}
-        rows.append(row | {"seed": seed * 10_000 + 10 * index})  # the references' backgrounds take the next numbers
-    return rows
+
+    def references(concepts: tuple[str, ...], rng: np.random.Generator) -> dict:
+        placements = [_place(_look(concept, LOOKS_SIZES, rng), rng) for concept in concepts]
+        return {"references": [vars(placement) for placement in placements]}
+
+    # The references' backgrounds take the seeds behind the picture's.
+    return _make_rows(number, seed, LOOKS_SIZES, is_apart, 10, references)
 
 
 def main(argv: Sequence[str] = ()) -> int:

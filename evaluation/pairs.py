@@ -53,19 +53,17 @@ def depth_maps(shapes: np.ndarray, disparities: tuple[float, ...], foreground: i
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two sprites whose shapes overlap; either of them can be the nearer one.
+class TwoSprites:
+    """What the rows of both committed sets have.
 
     Attributes:
         background: a name in `sticker_world.concepts.BACKGROUNDS`.
-        placements: two; the order says nothing about depth.
-        planes: disparities of the farther and of the nearer one, whichever that is.
+        placements: of the two sprites.
         seed: of the picture's noise.
     """
 
     background: str
     placements: tuple[Placement, Placement]
-    planes: tuple[float, float]
     seed: int
 
     @property
@@ -73,15 +71,26 @@ class Pair:
         """What stands there, as the placements."""
         return self.placements[0].concept, self.placements[1].concept
 
-    @property
-    def prompt(self) -> str:
-        """The same for both orders."""
-        return plain_prompt(self.concepts, self.background)
-
     @cached_property
     def shapes(self) -> np.ndarray:
         """Full shapes as the placements: bool (2 h w)."""
         return silhouettes(self.placements)
+
+
+@dataclass(frozen=True)
+class Pair(TwoSprites):
+    """Two sprites whose shapes overlap; either of them can be the nearer one, and their order says nothing of depth.
+
+    Attributes:
+        planes: disparities of the farther and of the nearer one, whichever that is.
+    """
+
+    planes: tuple[float, float]
+
+    @property
+    def prompt(self) -> str:
+        """The same for both orders."""
+        return plain_prompt(self.concepts, self.background)
 
     def maps(self, front: int) -> DepthMaps:
         """Depth maps with placement `front`, 0 or 1, before the other."""
@@ -94,30 +103,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """A foreground and a background, each with a reference picture.
+class Looks(TwoSprites):
+    """A foreground in its region and a background outside it, apart from each other, each with a reference picture.
 
     Attributes:
-        background: a name in `sticker_world.concepts.BACKGROUNDS`.
-        placements: a sprite in the foreground's region and one outside it, apart from each other.
         references: the same concepts elsewhere, one for each reference picture.
-        seed: of the picture's noise.
     """
 
-    background: str
-    placements: tuple[Placement, Placement]
     references: tuple[Placement, Placement]
-    seed: int
-
-    @property
-    def concepts(self) -> tuple[str, str]:
-        """What the foreground's and the background's reference show."""
-        return self.placements[0].concept, self.placements[1].concept
-
-    @cached_property
-    def shapes(self) -> np.ndarray:
-        """Full shapes as the placements: bool (2 h w); the first is the foreground's region."""
-        return silhouettes(self.placements)
 
     def reference_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """Each concept alone before the background: uint8 (h w 3) twice."""
@@ -134,7 +127,7 @@ class Looks:
 def load_pairs(name: str = PAIRS) -> tuple[Pair, ...]:
     """Open a set of pairs: `PAIRS` or `PAIRS_TUNING`."""
     return tuple(
-        Pair(row["background"], _placements(row["placements"]), tuple(row["planes"]), row["seed"])
+        Pair(row["background"], _placements(row["placements"]), row["seed"], tuple(row["planes"]))
         for row in _rows(name)
     )  # fmt: skip
 
@@ -142,7 +135,7 @@ def load_pairs(name: str = PAIRS) -> tuple[Pair, ...]:
 def load_looks(name: str = LOOKS) -> tuple[Looks, ...]:
     """Open a set of looks: `LOOKS` or `LOOKS_TUNING`."""
     return tuple(
-        Looks(row["background"], _placements(row["placements"]), _placements(row["references"]), row["seed"])
+        Looks(row["background"], _placements(row["placements"]), row["seed"], _placements(row["references"]))
         for row in _rows(name)
     )
 

@@ -33,6 +33,7 @@ from comfy.cldm.cldm import ControlNet  # noqa: E402
 from stagecraft.tests.host.families import fill  # noqa: E402
 
 CONTEXT = 16
+PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 UNET = {
     "image_size": 32,
     "in_channels": 4,
@@ -93,6 +94,11 @@ class SmallTokenizer(comfy.sd1_clip.SD1Tokenizer):
         super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=SmallTokens)
 
 
+def encode(clip, text=PROMPT):
+    """A prompt as ComfyUI's CLIP Text Encode makes it."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
 @pytest.fixture(scope="module")
 def no_gradients():
     with torch.no_grad():  # as the executor does it
@@ -124,6 +130,11 @@ def clip():
     clip = comfy.sd.CLIP(target)
     fill(clip.cond_stage_model, 2)
     return clip
+
+
+@pytest.fixture
+def prompts(clip):
+    return encode(clip), encode(clip, NEGATIVE)
 
 
 @pytest.fixture(scope="session")

@@ -19,27 +19,18 @@ from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.nodes.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.nodes.attention_maps import StageAttentionMaps
 from stagecraft.nodes.invert import StageInvert
+from stagecraft.tests.host.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.host.families import FAMILIES, build_family
 from stagecraft.tests.host.slow_guidance import SlowGuidance, SlowThing, slow_chen_loop
 
 import nodes as comfy_nodes
 
 STEPS, CFG, END = 5, 2.0, 0.4  # two of five steps are guided
-PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 TWO = "a dog: 0 0 0.5 0.5\na cat: 0.5 0.25 1 1"
 BOXES = {"a dog": (0.0, 0.0, 0.5, 0.5), "a cat": (0.5, 0.25, 1.0, 1.0)}
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-@pytest.fixture
-def prompts(clip):
-    return encode(clip, PROMPT), encode(clip, NEGATIVE)
 
 
 def guided(model, clip, text=TWO, *, width=128, height=128, prompt=PROMPT, end=END, **more):

@@ -24,6 +24,7 @@ from stagecraft.nodes.edit import StageEditInsert, StageEditMove, StageEditRemov
 from stagecraft.nodes.edit_picture import StageEditPicture
 from stagecraft.sticker_world.scene import make_scene
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.tests.host.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.host.families import FAMILIES, build_family
 from stagecraft.tests.host.slow_layers import SlowLayer, SlowRun
 
@@ -31,20 +32,10 @@ import nodes as comfy_nodes
 
 STEPS, CFG, T0 = 5, 2.0, 0.5
 SIZE = 64  # pixels; 8 cells
-PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 DOG = Region("a dog", box=(0.25, 0.25, 0.75, 0.75), colour="red")
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-@pytest.fixture
-def prompts(clip):
-    return encode(clip, PROMPT), encode(clip, NEGATIVE)
 
 
 def picture(batch=1, height=SIZE, width=SIZE):

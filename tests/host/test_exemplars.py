@@ -21,7 +21,7 @@ from stagecraft.nodes.exemplars import StageCLIPVisionLoader, StageExemplars
 from stagecraft.nodes.layout import NOT_CONNECTED
 from stagecraft.nodes.soft_guidance import StageRegionTokens, StageSoftGuidance
 from stagecraft.sticker_world.shipped import CLIP_FOLDER
-from stagecraft.tests.host.conftest import CONTEXT
+from stagecraft.tests.host.conftest import CONTEXT, encode
 from stagecraft.tests.host.families import fill
 
 import nodes as comfy_nodes
@@ -29,10 +29,6 @@ import nodes as comfy_nodes
 PROMPT, NEGATIVE = "a green meadow", "blurry"
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,13 @@ from stagecraft.core.host.comfy_inversion import adds_noise, invert_latent, requ
 from stagecraft.core.host.comfy_layers import render_in_layers
 from stagecraft.core.inversion import rising_sigmas
 from stagecraft.core.layout import parse_layout
+from stagecraft.tests.host.conftest import encode
 
 STEPS = 6
 PROMPT = "a dog and a cat on a green meadow"
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text=PROMPT):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 def levels(model, steps=STEPS):

@@ -14,6 +14,7 @@ from stagecraft.core.inversion import rising_sigmas
 from stagecraft.nodes.invert import StageInvert
 from stagecraft.sticker_world.scene import make_scene
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.tests.host.conftest import encode
 from stagecraft.tests.host.families import FAMILIES, build_family
 
 import nodes as comfy_nodes
@@ -24,10 +25,6 @@ KINDS = ("EPS", "V_PREDICTION", "FLOW")
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text=PROMPT):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 def a_latent(batch=1, height=8):

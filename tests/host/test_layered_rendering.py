@@ -25,25 +25,16 @@ from stagecraft.core.host.comfy_layer_run import scale_of_state
 from stagecraft.core.host.comfy_layers import render_in_layers
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.core.vision_guidance import state_scale
+from stagecraft.tests.host.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.host.slow_layers import SlowLayer, SlowRun
 
 import nodes as comfy_nodes
 
 STEPS, CFG, T0 = 5, 2.0, 0.5
-PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 FULL = f"{PROMPT}: 0 0 1 1"
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-@pytest.fixture
-def prompts(clip):
-    return encode(clip, PROMPT), encode(clip, NEGATIVE)
 
 
 def sample(

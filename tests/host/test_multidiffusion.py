@@ -7,6 +7,7 @@ import pytest
 import torch
 from stagecraft.core.layout import parse_layout
 from stagecraft.evaluation.baselines.multidiffusion.method import COLOURS, paint_regions
+from stagecraft.tests.host.conftest import encode
 
 STEPS, CFG, SEED = 10, 2.0, 7
 BOOTSTRAPPED = 0.2
@@ -18,10 +19,6 @@ PLACES = [("a dog", (1, 4, 1, 6)), ("a cat", (2, 7, 4, 8))]
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 def prepare(model, clip, vae, text=TEXT, bootstrapped=BOOTSTRAPPED, **more):

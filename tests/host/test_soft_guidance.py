@@ -17,25 +17,15 @@ from stagecraft.core.host.comfy_soft_guidance import RegionTokens, apply_soft_gu
 from stagecraft.core.layout import parse_layout
 from stagecraft.core.soft_guidance import AREA, PUBLISHED, cell_mask
 from stagecraft.core.vision_guidance import VisionGuidance
-from stagecraft.tests.host.conftest import CONTEXT
+from stagecraft.tests.host.conftest import CONTEXT, NEGATIVE, PROMPT, encode
 from stagecraft.tests.host.families import build_family
 
 import nodes as comfy_nodes
 
 STEPS, CFG = 3, 2.0
-PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"
 LONG = "a dog and a cat on a green meadow " * 12  # two chunks of 77
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-@pytest.fixture
-def prompts(clip):
-    return encode(clip, PROMPT), encode(clip, NEGATIVE)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from stagecraft.nodes.layout import StageLayout
 from stagecraft.nodes.layout_sources import StageLayoutFromJSON
 from stagecraft.nodes.spatial_latent import ATTENTION, StageSpatialLatent
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE, SEGMENTER_FOLDER
+from stagecraft.tests.host.conftest import encode
 from stagecraft.tests.host.families import build_family
 
 STEPS, SIZE = 4, 64
@@ -44,10 +45,6 @@ RED, GREEN, BLUE = [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]
 
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def encode(clip, text):
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
 def a_layout(text=TEXT, background="on a green meadow"):

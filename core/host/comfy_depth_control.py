@@ -1,6 +1,5 @@
 """CnC's local fuser as a control object beside ControlNets, and what it must be told about a run."""
 
-import logging
 from typing import Any
 
 import comfy.controlnet
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..depth_fusion import Modulations
 from ..depth_maps import DepthMap, join_rows, maps_under
 from .comfy_cnc import CnC
-from .comfy_run_checks import check_one_gpu
+from .comfy_run_checks import check_one_gpu, warn_of_plain_prompts
 from .comfy_soft_guidance import soft_attention
 from .comfy_wrapping import wrap_runs
 
@@ -115,11 +114,7 @@ class DepthControl(comfy.controlnet.ControlBase):
 
 def follow_depths(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
     """Give a clone of the model that tells control objects of their run; doing so twice changes nothing more."""
-    model = wrap_runs(model, WRAPPER, _remember_run)
-    kind = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
-    if not model.get_wrappers(kind, WRAPPER):
-        model.add_wrapper_with_key(kind, WRAPPER, _tell_areas)
-    return model
+    return wrap_runs(model, WRAPPER, _remember_run)
 
 
 def _remember_run(executor: Any, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - ComfyUI's wrapper
@@ -128,11 +123,12 @@ def _remember_run(executor: Any, *args: Any, **kwargs: Any) -> Tensor:  # noqa: 
     check_one_gpu(guider, "Depth Compose")
     entries = (entry for conditioning in guider.conds.values() for entry in conditioning)
     if not any(_has_depth(entry.get("control")) for entry in entries):
-        logging.warning(
-            "Stagecraft: the model comes from Depth Compose, but the prompts do not; sampling without depths. Connect "
-            "its positive and negative outputs to the sampler too."
-        )
+        warn_of_plain_prompts("Depth Compose", "depths")
     guider.model_options.setdefault("transformer_options", {})[RUN] = DepthRun()
+    comfy.patcher_extension.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, WRAPPER, _tell_areas, guider.model_options,
+        is_model_options=True,
+    )  # fmt: skip
     return executor(*args, **kwargs)
 
 

@@ -1,6 +1,5 @@
 """What editing does around one run of a ComfyUI sampler: inversion, the start, and holding on to the picture."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from ..editing import EditError
 from ..inversion import blend_noise, rising_sigmas, state_at
 from ..masks import is_same_aspect, resample_by_area
 from .comfy_inversion import invert_latent, require_deterministic
-from .comfy_run_checks import check_parts
+from .comfy_run_checks import check_parts, warn_of_plain_prompts
 from .comfy_wrapping import wrap_runs
 
 WRAPPER = "stagecraft_edit"
@@ -55,10 +54,7 @@ def run_edits(
     guider = executor.class_obj
     source = _take_source(guider)
     if not source:
-        logging.warning(
-            "Stagecraft: the model comes from Edit Picture, but the prompts do not; sampling without edits. "
-            "Connect its positive and negative outputs to the sampler too."
-        )
+        warn_of_plain_prompts("Edit Picture", "edits")
         return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
     free, keep, keeps_noise, refinements = _take_edits(source)
     patcher = guider.model_patcher

@@ -1,6 +1,5 @@
 """What layered rendering does around one run of a ComfyUI sampler: masks, the switch at t0, and vision guidance."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
 from . import comfy_layer_keys as keys
 from .comfy_attention import read_phrase_attention
-from .comfy_run_checks import check_canvas, check_one_gpu, check_parts
+from .comfy_run_checks import check_canvas, check_one_gpu, check_parts, warn_of_plain_prompts
 from .comfy_run_layer import RunLayer
 from .comfy_trajectories import sample_apart
 from .comfy_wrapping import wrap_runs
@@ -44,10 +43,7 @@ def prepare_run(
     """
     guider = executor.class_obj
     if not any(keys.VISIBLE in entry for entry in _entries(guider)):
-        logging.warning(
-            "Stagecraft: the model comes from Layered Rendering, but the prompts do not; sampling without layers. "
-            "Connect its positive and negative outputs to the sampler too."
-        )
+        warn_of_plain_prompts("Layered Rendering", "layers")
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     _check_latents(guider, noise, kwargs.get("latent_shapes"))
     run = LayeredRun(guider, noise, sigmas)

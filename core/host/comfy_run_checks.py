@@ -1,5 +1,6 @@
 """What every method asks of a run before it touches it: a latent that it can read, one GPU, the layout's shape."""
 
+import logging
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +36,14 @@ def check_parts(
     parts = len(latent_shapes or [0])
     if noise.ndim not in ((PICTURES, VIDEOS) if videos else (PICTURES,)) or parts > 1:
         raise error(f"{needs}; found one of shape {tuple(noise.shape)} in {parts} parts. {instead}.")
+
+
+def warn_of_plain_prompts(node: str, without: str) -> None:
+    """Say that a run goes on without a node's work, because only its model reached the sampler."""
+    logging.warning(
+        "Stagecraft: the model comes from %s, but the prompts do not; sampling without %s. Connect its positive and "
+        "negative outputs to the sampler too.", node, without,
+    )  # fmt: skip
 
 
 def check_one_gpu(guider: Any, method: str) -> None:  # noqa: ANN401 - ComfyUI's

@@ -4,7 +4,6 @@ It happens at every evaluation of prompts, for whatever entries are evaluated: t
 the text of each is known, and all overrides and replacements of attention are in place.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 from ..masks import is_same_aspect
 from ..soft_guidance import joined_mask
 from .comfy_attention import OVERRIDE
-from .comfy_run_checks import check_one_gpu, check_parts
+from .comfy_run_checks import check_one_gpu, check_parts, warn_of_plain_prompts
 from .comfy_soft_attention import SoftForward
 from .comfy_soft_columns import EntryColumns
 from .comfy_soft_tokens import RegionTokens, read_regions
@@ -55,10 +54,7 @@ def prepare_run(
             # Beside the text that they belong to: ComfyUI may copy an entry's options to a prompt with another text.
             entry["model_conds"] = {**entry["model_conds"], WRAPPER: comfy.conds.CONDConstant(tuple(found))}
     if not regions:
-        logging.warning(
-            "Stagecraft: the model comes from Soft Guidance, but the prompts do not; sampling without it. Connect its "
-            "positive and negative outputs to the sampler too."
-        )
+        warn_of_plain_prompts("Soft Guidance", "it")
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     shapes = kwargs.get("latent_shapes")
     check_parts(noise, shapes, "Soft guidance needs a latent of pictures", "Sample without it", videos=False)

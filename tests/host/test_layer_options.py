@@ -16,6 +16,7 @@ from stagecraft.core.vision_guidance import VisionGuidance, state_scale, vision_
 
 import nodes as comfy_nodes
 
+from .conftest import encode
 from .test_layered_rendering import (
     CFG,
     FULL,
@@ -23,14 +24,12 @@ from .test_layered_rendering import (
     T0,
     TWO,
     assert_same_picture,
-    encode,
     layered,
     sample,
     slow_run,
     starting_point,
     two_layers,
 )
-from .test_layered_rendering import prompts as prompts
 
 APART = {"mode": "trajectories"}
 DYNAMIC = VisionGuidance(source="dynamic", top_k=5)

@@ -15,7 +15,7 @@ from .comfy_soft_tokens import TOKENS, Conditioning, RegionTokens
 
 FINEST = 1024  # pixels along the longer side of a mask; grids of attention are far coarser
 # What a prompt's options do to a sampler's prompt and cannot do to tokens behind another's.
-NOT_KEPT = (*PLACE_OPTIONS, "default", "start_percent", "end_percent", "control", "gligen", TOKENS)
+NOT_KEPT = (*PLACE_OPTIONS, "default", "start_percent", "end_percent", "control", "gligen", "hooks", TOKENS)
 
 
 def phrase_regions(clip: Any, layout: Layout | Sequence[Layout], weight: float) -> list[RegionTokens]:  # noqa: ANN401
@@ -54,7 +54,7 @@ def _at_one_place(
 ) -> list[RegionTokens]:
     """Regions of the same place in painter's order, one in each picture; those without a text or weight are none."""
     seen = dict.fromkeys(text for text, weight in zip(texts, weights, strict=True) if text and weight)
-    embedded = {text: conditioning_tokens(embed_captions(clip, [text])) for text in seen}
+    embedded = {text: conditioning_tokens(_without_hooks(embed_captions(clip, [text]))) for text in seen}
     if not embedded:
         return []
     longest = math.lcm(*(each.shape[1] for each in embedded.values()))
@@ -74,6 +74,11 @@ def _at_one_place(
         )
         for own in sorted(set(weights) - {0.0})
     ]
+
+
+def _without_hooks(conditioning: Conditioning) -> Conditioning:
+    """The CLIP's own hooks have changed the text encoder by now; on the model they act by the sampler's prompts."""
+    return [[text, {key: value for key, value in options.items() if key != "hooks"}] for text, options in conditioning]
 
 
 def _visible(layouts: Sequence[Layout]) -> list[Tensor]:
@@ -104,8 +109,8 @@ def conditioning_tokens(conditioning: Conditioning) -> Tensor:
     if lost := [name for name in NOT_KEPT if options.get(name) is not None]:
         raise ValueError(
             f"The region's CONDITIONING has options that its tokens cannot keep: {', '.join(lost)}. Connect the prompt "
-            "as CLIP Text Encode gives it, without nodes that set areas, masks, step ranges or ControlNets; the "
-            "region's own mask and strength are Region Tokens' inputs."
+            "as CLIP Text Encode gives it, without nodes that set areas, masks, step ranges, ControlNets or hooks; "
+            "the region's own mask and strength are Region Tokens' inputs, and hooks work on the sampler's prompt."
         )
     return tokens
 

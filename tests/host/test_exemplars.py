@@ -3,6 +3,7 @@
 import json
 
 import comfy.controlnet
+import comfy.hooks
 import comfy.sample
 import folder_paths
 import pytest
@@ -256,6 +257,9 @@ def test_style_models_are_any_pictures_tokens(clip):
     placed = comfy_nodes.ConditioningSetMask().append(encode(clip, PROMPT), torch.ones(1, 8, 8), "default", 0.7)[0]
     with pytest.raises(ValueError, match="options that its tokens cannot keep: mask, mask_strength"):
         StageRegionTokens.execute(torch.ones(1, 8, 8), 1.0, False, True, conditioning=placed)
+    hooked = comfy.hooks.set_hooks_for_conditioning(encode(clip, PROMPT), comfy.hooks.HookGroup())
+    with pytest.raises(ValueError, match="options that its tokens cannot keep: hooks.*work on the sampler's prompt"):
+        StageRegionTokens.execute(torch.ones(1, 8, 8), 1.0, False, True, conditioning=hooked)
 
 
 # --- for control objects ---

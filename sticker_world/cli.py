@@ -12,7 +12,7 @@ from .pipeline import BASELINES, CNC_BITS, PARTS, Workshop
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
-    "cnc_local": 7000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 7000,
+    "cnc_local": 5000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 5000,
 }  # fmt: skip
 GPU_STEPS = {
     "autoencoder": 30000, "decoder": 10000, "diffusion": 120000, "clip": 20000, "segmenter": 20000,

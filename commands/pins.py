@@ -21,6 +21,7 @@ TOOLS = (
     "numpy",
     "scipy",
     "pillow",
+    "psd-tools",
     "tqdm",
     "matplotlib",
     "pytest",

@@ -68,7 +68,7 @@ def read_layers(document: Mapping[str, Any], width: int, height: int) -> list[di
     if sum(frames) > MOST_REGIONS:
         raise LayoutError(f"{sum(frames)} connected layers are visible; at most {MOST_REGIONS} are possible.")
     regions = []
-    stack = sorted(zip(items, frames, strict=True), key=lambda pair: int(_number(pair[0], "z_index", 0)))
+    stack = sorted(zip(items, frames, strict=True), key=lambda pair: int(layer_number(pair[0], "z_index", 0)))
     for item, count in stack:
         for frame in range(count):
             region = _read_layer(item, frame, canvas)
@@ -77,7 +77,12 @@ def read_layers(document: Mapping[str, Any], width: int, height: int) -> list[di
     return regions
 
 
-def _number(item: Mapping[str, Any], key: str, default: float) -> float:
+def layer_number(item: Mapping[str, Any], key: str, default: float) -> float:
+    """A number of a layer's, or the default where it has none.
+
+    Raises:
+        LayoutError: something else than a number, or one beyond `MOST`.
+    """
     value = item.get(key)
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST:
@@ -87,12 +92,12 @@ def _number(item: Mapping[str, Any], key: str, default: float) -> float:
 
 def _read_layer(item: Mapping[str, Any], frame: int, canvas: tuple[int, int]) -> dict[str, Any] | None:
     """A region's box, mask and phrase; None for a layer of which the canvas shows nothing."""
-    image, x, y = item.get("image"), _number(item, "x", 0), _number(item, "y", 0)
+    image, x, y = item.get("image"), layer_number(item, "x", 0), layer_number(item, "y", 0)
     own = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else (0, 0)
-    wide, high = (_number(item, key, 0) or side for key, side in zip("wh", own, strict=True))
+    wide, high = (layer_number(item, key, 0) or side for key, side in zip("wh", own, strict=True))
     if wide <= 0 or high <= 0:
         return None
-    turn = _number(item, "rotation", 0)
+    turn = layer_number(item, "rotation", 0)
     middle = (x + wide / 2, y + high / 2)
     half_x = (abs(math.cos(turn)) * wide + abs(math.sin(turn)) * high) / 2
     half_y = (abs(math.sin(turn)) * wide + abs(math.cos(turn)) * high) / 2
@@ -102,7 +107,7 @@ def _read_layer(item: Mapping[str, Any], frame: int, canvas: tuple[int, int]) ->
     if x0 >= x1 or y0 >= y1:
         return None
     region: dict[str, Any] = {"box": (x0, y0, x1, y1)}
-    opacity = min(max(_number(item, "opacity", 1.0), 0.0), 1.0)
+    opacity = min(max(layer_number(item, "opacity", 1.0), 0.0), 1.0)
     alpha = _alpha(item, frame)
     is_turned = not math.isclose(math.sin(2 * turn), 0, abs_tol=1e-6)
     if alpha is not None or opacity < 1 or is_turned:

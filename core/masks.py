@@ -5,6 +5,7 @@ give every cell exactly the share that lies in it.
 """
 
 import torch
+import torch.nn.functional as F
 from einops import einsum, reduce
 from torch import Tensor
 
@@ -72,6 +73,20 @@ def is_same_aspect(height: int, width: int, canvas_height: int, canvas_width: in
         abs(canvas_width * height - canvas_height * width) < canvas_height
         or abs(canvas_width * height - canvas_height * width) < canvas_width
     )
+
+
+def grown(inside: Tensor, pixels: int) -> Tensor:
+    """A binary mask (h w) grown by so many pixels to all sides; below 0 shrunk, but not from the picture's edge.
+
+    Columns and rows are pooled one after the other, so that many pixels cost little more than few.
+    """
+    if pixels == 0:
+        return inside
+    size = 2 * abs(pixels) + 1
+    grid = inside[None, None] if pixels > 0 else 1 - inside[None, None]
+    # Max pooling pads with minus infinity: beyond the edge there is neither what is in the mask nor what is not.
+    grid = F.max_pool2d(F.max_pool2d(grid, (size, 1), 1, (abs(pixels), 0)), (1, size), 1, (0, abs(pixels)))[0, 0]
+    return grid if pixels > 0 else 1 - grid
 
 
 def outer_box(mask: Tensor) -> Box:

@@ -26,7 +26,7 @@ def reference_path(name: str, phrase: str) -> Path:
     Raises:
         LayoutError: no such file in the input folder.
     """
-    path = _path_in_input(name)
+    path = path_in_input(name)
     if path is None:
         raise LayoutError(
             f'The region "{phrase}" has the reference picture "{name}", which is not in ComfyUI\'s input folder. '
@@ -35,11 +35,16 @@ def reference_path(name: str, phrase: str) -> Path:
     return path
 
 
-def _path_in_input(name: str) -> Path | None:
+def leads_elsewhere(name: str) -> bool:
+    """Whether a path that should lie below a folder says, on any system, that it does not. The disk is not asked."""
+    return any(path.anchor or ".." in path.parts for path in (PurePosixPath(name), PureWindowsPath(name)))
+
+
+def path_in_input(name: str) -> Path | None:
     """The picture of this name, or None where the input folder has none."""
     # A name in a shared workflow must not lead anywhere else. The name is judged before the disk is asked: on Windows
     # a mere look at another computer's share sends it the user's credentials.
-    if any(path.anchor or ".." in path.parts for path in (PurePosixPath(name), PureWindowsPath(name))):
+    if leads_elsewhere(name):
         return None
     folder = Path(folder_paths.get_input_directory()).resolve()
     try:

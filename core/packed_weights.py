@@ -20,12 +20,15 @@ SMALL = 50_000
 CLIPPING = torch.linspace(0.4, 1.0, 25)  # of a channel's largest value: what is tried as the largest whole number
 
 
-def pack_weights(weights: Mapping[str, Tensor], bits: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+def pack_weights(
+    weights: Mapping[str, Tensor], bits: int, exact: tuple[str, ...] = ()
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Round weights to so many bits each.
 
     Args:
         weights: by name, of any shapes; the first dimension of a weight counts output channels.
         bits: 2 to 8, of a large weight.
+        exact: what the names of weights begin with that get all 8 bits whatever is asked.
 
     Returns:
         Tensors and metadata for a safetensors file: of each packed weight uint8 (channels bytes) under its name, and
@@ -43,7 +46,7 @@ def pack_weights(weights: Mapping[str, Tensor], bits: int) -> tuple[dict[str, Te
         if weight.ndim < 2 or weight.numel() < SMALLEST:
             tensors[name] = weight.to(torch.float16).contiguous()
             continue
-        own = MOST if weight.numel() < SMALL else bits
+        own = MOST if weight.numel() < SMALL or name.startswith(exact) else bits
         numbers, scale = _round(weight.flatten(1), _largest(own))
         tensors[name] = _pack((numbers + _largest(own)).to(torch.uint8), own)
         tensors[name + SCALE] = scale

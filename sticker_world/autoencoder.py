@@ -108,7 +108,7 @@ def _crops(scenes: Scenes, series: int, step: int, device: torch.device) -> Tens
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def _keep_layout(*tensors: Tensor) -> None:
+def keep_layout(*tensors: Tensor) -> None:
     """Gradients that arrive in the other memory layout make the convolutions' backward pass crawl."""
     for tensor in tensors:
         if tensor.requires_grad:
@@ -126,7 +126,7 @@ def train_autoencoder(scenes: Scenes, folder: Path, steps: int) -> dict[str, Ten
         with torch.autocast(device.type, torch.bfloat16):
             latent = model.encode(image)
             output = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
-        _keep_layout(latent, output)
+        keep_layout(latent, output)
         latent, output = latent.float(), output.float()
         moments = latent.mean((0, 2, 3)).square().mean() + (latent.var((0, 2, 3)) - 1).square().mean()
         return reconstruction_loss(output, image) + 0.1 * moments, {"psnr": _psnr(output, image)}
@@ -147,7 +147,7 @@ def train_decoder(scenes: Scenes, folder: Path, weights: dict[str, Tensor], step
         with torch.autocast(device.type, torch.bfloat16):
             latent = model.encode(image)
             output = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
-        _keep_layout(output)
+        keep_layout(output)
         output = output.float()
         return reconstruction_loss(output, image), {"psnr": _psnr(output, image)}
 

@@ -7,19 +7,26 @@ from pathlib import Path
 import torch
 
 from ..commands.environment import current_environment
-from .own_settings import BATCH, EPOCHS, LEARNING_RATE, SIZE, OwnPictures
-from .pipeline import BASELINES, CNC_BITS, PARTS, Workshop
+from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
+from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
     "cnc_local": 5000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 5000,
+    "t2l_autoencoder": 7000, "t2l_autoencoder_plain": 7000,
+    "t2l_layers": 5000, "t2l_two": 5000, "t2l_two_plain": 5000, "t2l_stacked": 5000, "t2l_single": 5000,
 }  # fmt: skip
 GPU_STEPS = {
     "autoencoder": 30000, "decoder": 10000, "diffusion": 120000, "clip": 20000, "segmenter": 20000,
     "cnc_local": 40000, "cnc_global": 20000, "cnc_joint": 10000, "cnc_single": 40000,
+    "t2l_autoencoder": 40000, "t2l_autoencoder_plain": 40000,
+    "t2l_layers": 60000, "t2l_two": 60000, "t2l_two_plain": 60000, "t2l_stacked": 60000, "t2l_single": 60000,
 }  # fmt: skip
 
 OWN_PAGE = "web/docs/training_on_your_pictures.md"
+LAYERS_PAGE = "web/docs/training_on_your_layers.md"
+TEXT2LAYER = "text2layer"
+GROUPS = {TEXT2LAYER: ("t2l_autoencoder", "t2l_layers", "t2l_export")}  # names that stand for several parts
 
 
 def main(argv: list[str]) -> None:
@@ -27,14 +34,15 @@ def main(argv: list[str]) -> None:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(
         prog="stage.py train",
-        description="(Re)trains the embedded Sticker World models, or with --data Compose and Conquer's fusers for a "
-        "checkpoint of yours. Resumable: run it again after an interruption.",
+        description="(Re)trains the embedded Sticker World models, or with --data Compose and Conquer's fusers or "
+        "Text2Layer for a checkpoint of yours. Resumable: run it again after an interruption.",
     )
     parser.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"any of {', '.join(PARTS)}; all but {', '.join(BASELINES)} if none is named",
+        help=f"any of {', '.join(PARTS)}; all but {', '.join(BASELINES)} if none is named; {TEXT2LAYER} for "
+        f"{', '.join(GROUPS[TEXT2LAYER])}",
     )
     parser.add_argument(
         "--folder", type=Path, default=None, help="where states and drawn scenes are kept (default: the cache)"
@@ -42,23 +50,27 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--scenes", type=int, default=100_000 if cuda else 30_000, help="training scenes to draw")
     parser.add_argument("--steps", type=int, default=None, help="length of the schedule, for every named part")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    export = parser.add_argument_group("cnc_export")
+    export = parser.add_argument_group("cnc_export, t2l_export")
     export.add_argument(
         "--fusers",
         action="append",
         default=[],
         choices=list(EPOCHS),
-        help="stage to export, or two of them (default: the latest that there is)",
+        help="stage that cnc_export writes, or two of them (default: the latest that there is)",
     )
     export.add_argument(
         "--bits",
         type=int,
-        default=CNC_BITS,
+        default=None,
         choices=[4, 5, 6, 7, 8, 16],
-        help=f"of a large weight in the file; 16: half precision (default: {CNC_BITS})",
+        help=f"of a large weight in the file; 16: half precision (default: {CNC_BITS}, of t2l_export {LAYER_BITS})",
     )
-    own = parser.add_argument_group("your own pictures", f"for {', '.join(EPOCHS)}; see {OWN_PAGE}")
-    own.add_argument("--data", type=Path, metavar="FOLDER", help="pictures, captions, masks, backgrounds and depths")
+    own = parser.add_argument_group(
+        "your own pictures", f"for {', '.join(EPOCHS)}, see {OWN_PAGE}; or for {TEXT2LAYER}, see {LAYERS_PAGE}"
+    )
+    own.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="pictures taken apart, and captions, as the pages describe them"
+    )
     own.add_argument("--checkpoint", type=Path, metavar="FILE", help="SD 1.5 or a finetune, as ComfyUI opens it")
     own.add_argument(
         "--clip-vision",
@@ -66,42 +78,87 @@ def main(argv: list[str]) -> None:
         metavar="FOLDER",
         help="CLIP in the Hugging Face layout, for looks; for SD 1.5 clip-vit-large-patch14",
     )
-    own.add_argument("--start", type=Path, metavar="FILE", help="CnC file to go on from, such as a converted cnc_v1")
+    own.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="file to go on from: a CnC file, such as a converted cnc_v1; a Text2Layer file",
+    )
+    own.add_argument("--lpips", type=Path, metavar="FILE", help=f"weights of LPIPS with VGG, for {TEXT2LAYER}")
     own.add_argument("--size", type=int, default=SIZE, help=f"pixels of the pictures' sides (default: {SIZE})")
     own.add_argument("--batch", type=int, default=BATCH, help=f"pictures in a step (default: {BATCH})")
     own.add_argument(
-        "--learning-rate", type=float, default=LEARNING_RATE, help=f"after the warm-up (default: {LEARNING_RATE})"
+        "--learning-rate",
+        type=float,
+        default=None,
+        help=f"after the warm-up (default: {LEARNING_RATE}, for {TEXT2LAYER} {LAYER_LEARNING_RATE})",
     )
     options = parser.parse_args(argv)
-    if unknown := [part for part in options.parts if part not in PARTS]:
+    if unknown := [part for part in options.parts if part not in PARTS and part not in GROUPS]:
         parser.error(f"unknown part '{unknown[0]}'; the parts are {', '.join(PARTS)}")
     torch.set_num_threads(options.threads)
     if options.data is not None:
-        _train_own_pictures(parser, options)
+        _train_own(parser, options)
         return
-    if options.checkpoint or options.start or options.clip_vision:
-        parser.error("--checkpoint, --clip-vision and --start are for your own pictures; name their folder with --data")
+    if options.checkpoint or options.start or options.clip_vision or options.lpips:
+        parser.error(
+            "--checkpoint, --clip-vision, --start and --lpips are for your own pictures; name their folder with --data"
+        )
     steps = dict(GPU_STEPS if cuda else CPU_STEPS)
     if options.steps is not None:
         steps = dict.fromkeys(steps, options.steps)
     folder = options.folder or _default_folder()
     bits = None if options.bits == 16 else options.bits
-    shop = Workshop(folder, options.scenes, steps, tuple(options.fusers), bits)
-    for part in options.parts or [part for part in PARTS if part not in BASELINES]:
+    packed = {} if options.bits is None else {"bits": bits, "layer_bits": bits}
+    shop = Workshop(folder, options.scenes, steps, tuple(options.fusers), **packed)
+    named = [each for part in options.parts for each in GROUPS.get(part, (part,))]
+    for part in named or [part for part in PARTS if part not in BASELINES]:
         PARTS[part](shop)
 
 
-def _train_own_pictures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if wrong := [part for part in options.parts if part not in EPOCHS]:
-        parser.error(f"--data is for {', '.join(EPOCHS)}, not for {wrong[0]}")
+def _train_own(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    layers = options.parts == [TEXT2LAYER]
+    if wrong := [] if layers else [part for part in options.parts if part not in EPOCHS]:
+        parser.error(f"--data is for {', '.join(EPOCHS)}, or for {TEXT2LAYER} alone, not for {wrong[0]}")
     if options.checkpoint is None:
-        parser.error("--data needs --checkpoint, the file that the fusers are to be for")
-    for path in (options.data, options.checkpoint, options.start, options.clip_vision):
+        parser.error("--data needs --checkpoint, the file that is to be trained for")
+    if layers and options.clip_vision:
+        parser.error(f"--clip-vision is for {', '.join(EPOCHS)}; {TEXT2LAYER} has no use for it")
+    if not layers and options.lpips:
+        parser.error(f"--lpips is for {TEXT2LAYER}; {', '.join(EPOCHS)} have no use for it")
+    for path in (options.data, options.checkpoint, options.start, options.clip_vision, options.lpips):
         if path is not None and not path.exists():
             parser.error(f"there is no {path}")
     from ..core.host.comfy_library import use_comfyui
 
     use_comfyui(current_environment().comfyui)
+    try:
+        made = _own_layers(options) if layers else _own_pictures(options)
+    except ValueError as error:
+        raise SystemExit(f"stage.py train: {error}") from error
+    kind = TEXT2LAYER if layers else "cnc"
+    for path in made:
+        print(f"{path.stat().st_size / 1e6:9.2f} MB  {path}  (for ComfyUI's models/{kind})")
+
+
+def _own_layers(options: argparse.Namespace) -> list[Path]:
+    from .own_layers import train_own_layers
+
+    settings = OwnLayers(
+        data=options.data.resolve(),
+        checkpoint=options.checkpoint.resolve(),
+        folder=options.folder or options.data / "training",
+        size=options.size,
+        batch=options.batch,
+        steps=options.steps,
+        learning_rate=options.learning_rate or LAYER_LEARNING_RATE,
+        start=options.start,
+        lpips=options.lpips,
+    )
+    return [train_own_layers(settings)]
+
+
+def _own_pictures(options: argparse.Namespace) -> list[Path]:
     from .own_pictures import train_own_pictures
 
     settings = OwnPictures(
@@ -112,15 +169,10 @@ def _train_own_pictures(parser: argparse.ArgumentParser, options: argparse.Names
         size=options.size,
         batch=options.batch,
         steps=options.steps,
-        learning_rate=options.learning_rate,
+        learning_rate=options.learning_rate or LEARNING_RATE,
         start=options.start,
     )
-    try:
-        made = train_own_pictures(options.parts or list(EPOCHS), settings)
-    except ValueError as error:
-        raise SystemExit(f"stage.py train: {error}") from error
-    for path in made:
-        print(f"{path.stat().st_size / 1e6:9.2f} MB  {path}  (for ComfyUI's models/cnc)")
+    return train_own_pictures(options.parts or list(EPOCHS), settings)
 
 
 def _default_folder() -> Path:

@@ -69,7 +69,14 @@ class PictureFolder:
             return torch.stack(list(pool.map(lambda row: self._square(kind, int(row)), rows)))
 
     def _square(self, kind: str, row: int) -> Tensor:
-        """The shorter side becomes `size`, then the middle is cut out, as published: (3 h w) in 0..1."""
+        return self.middle(self.whole(kind, row))
+
+    def whole(self, kind: str, row: int) -> Tensor:
+        """One file as it is: (3 h w) in 0..1.
+
+        Raises:
+            PictureFolderError: it cannot be read, or is not of its picture's shape.
+        """
         path, picture = self.files[kind][row], self.files[PICTURES][row]
         try:
             with Image.open(picture) as image:
@@ -83,6 +90,10 @@ class PictureFolder:
                 f"{path} has {found[0]} x {found[1]} pixels, which is not the shape of {picture} ({expected[0]} x "
                 f"{expected[1]}). Make both with the same aspect ratio."
             )
+        return values
+
+    def middle(self, values: Tensor) -> Tensor:
+        """The shorter side becomes `size`, then the middle is cut out, as published: (c h w) -> (c size size)."""
         height, width = values.shape[-2:]
         short = min(height, width)
         inside = (max(self.size, round(height * self.size / short)), max(self.size, round(width * self.size / short)))
@@ -111,7 +122,7 @@ def open_pictures(folder: Path, size: int, *, depths: bool, looks: bool) -> Pict
         raise PictureFolderError(
             f"{folder} has no sub-folder {' and no '.join(missing)}; expected {', '.join(kinds)}. Make them first."
         )
-    found = {kind: _by_name(folder / kind, (TEXT,) if kind == CAPTIONS else SUFFIXES) for kind in kinds}
+    found = {kind: files_by_name(folder / kind, (TEXT,) if kind == CAPTIONS else SUFFIXES) for kind in kinds}
     names = tuple(sorted(found[PICTURES]))
     if not names:
         raise PictureFolderError(f"There are no pictures in {folder / PICTURES}; expected {', '.join(SUFFIXES)}.")
@@ -124,7 +135,8 @@ def open_pictures(folder: Path, size: int, *, depths: bool, looks: bool) -> Pict
     return PictureFolder(names, {kind: tuple(found[kind][name] for name in names) for kind in kinds}, size)
 
 
-def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files with one of these suffixes, by their names without it."""
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -14,11 +15,28 @@ from .diffusion import collect, train_diffusion
 from .export import export_checkpoint, export_clip, export_segmenter
 from .fusion import export_fusers, train_fusers
 from .latents import encode_scenes, latent_colours
+from .layered_autoencoder import PARTS as LAYERED_AUTOENCODERS
+from .layered_autoencoder import SHIPPED as SHIPPED_AUTOENCODER
+from .layered_autoencoder import train_layered_autoencoder
+from .layered_data import PICTURES, open_layers
+from .layered_diffusion import ROWS, train_layered_diffusion
+from .layered_export import export_text2layer
+from .layered_latents import (
+    SCENES,
+    LayeredLatents,
+    encode_layers,
+    fingerprint,
+    layered_codec,
+    single_codec,
+    stacked_codec,
+)
 from .segmenter import train_segmenter
-from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, CNC_FILE, MODELS, SEGMENTER_FOLDER
+from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, CNC_FILE, MODELS, SEGMENTER_FOLDER, TEXT2LAYER_FILE
+from .training import pick_device
 from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
+LAYER_BITS = 5  # of a large weight of the U-Net in the shipped Text2Layer file, which then takes 10 MB
 # What `cnc_export` looks for: the latest stage, else what there is of those before it.
 EXPORTED = (("cnc_joint",), ("cnc_local", "cnc_global"), ("cnc_local",), ("cnc_global",))
 
@@ -33,6 +51,7 @@ class Workshop:
         steps: length of the schedules, by part.
         fusers: stages whose fusers `cnc_export` writes; none: those of the latest stage that there are weights of.
         bits: of a weight in that file; None for half precision.
+        layer_bits: the same for the U-Net that `t2l_export` writes.
     """
 
     folder: Path
@@ -40,6 +59,7 @@ class Workshop:
     steps: dict[str, int]
     fusers: tuple[str, ...] = ()
     bits: int | None = CNC_BITS
+    layer_bits: int | None = LAYER_BITS
 
     def open(self) -> Scenes:
         """The training scenes, drawn if need be."""
@@ -102,6 +122,41 @@ def _fusers(part: str, *before: str) -> Callable[[Workshop], None]:
     return run
 
 
+def _layered_autoencoder(part: str) -> Callable[[Workshop], None]:
+    def run(shop: Workshop) -> None:
+        layers = open_layers(shop.folder / "layers", min(PICTURES, shop.scenes))
+        train_layered_autoencoder(part, layers, shop.weights, shop.steps[part])
+
+    return run
+
+
+def _layered_latents(shop: Workshop, codec: str) -> LayeredLatents:
+    weights = shop.average(codec if codec in LAYERED_AUTOENCODERS else "autoencoder")
+    if codec in LAYERED_AUTOENCODERS:
+        made = layered_codec(codec, weights, one_by_one=codec == SHIPPED_AUTOENCODER)
+    else:
+        autoencoder = Autoencoder().to(pick_device(), memory_format=torch.channels_last)
+        autoencoder.load_state_dict(weights)
+        made = {"stacked": stacked_codec, "single": single_codec}[codec](autoencoder)
+    name = f"{codec}-{fingerprint(weights)}"  # an autoencoder that was trained again makes other latents
+    return encode_layers(name, made, shop.folder / "layers", min(SCENES, shop.scenes))
+
+
+def _layered_diffusion(part: str) -> Callable[[Workshop], None]:
+    def run(shop: Workshop) -> None:
+        data = _layered_latents(shop, ROWS[part].codec)
+        train_layered_diffusion(part, data, shop.average("diffusion"), shop.weights, shop.steps[part])
+
+    return run
+
+
+def _layered_export(shop: Workshop) -> None:
+    data = _layered_latents(shop, SHIPPED_AUTOENCODER)
+    weights = [shop.average(part) for part in ("t2l_layers", SHIPPED_AUTOENCODER)]
+    export_text2layer(*weights, data, TEXT2LAYER_FILE, shop.layer_bits)
+    print(f"{TEXT2LAYER_FILE.stat().st_size / 1e6:7.2f} MB  {TEXT2LAYER_FILE.relative_to(MODELS)}")
+
+
 def _export(shop: Workshop) -> None:
     scenes = shop.open()
     autoencoder = Autoencoder()
@@ -140,5 +195,14 @@ PARTS: dict[str, Callable[[Workshop], None]] = {
     "export": _export,
     "cnc_export": _cnc_export,
     "cnc_single": _fusers("cnc_single"),
+    "t2l_autoencoder": _layered_autoencoder("t2l_autoencoder"),
+    "t2l_layers": _layered_diffusion("t2l_layers"),
+    "t2l_export": _layered_export,
+    "t2l_autoencoder_plain": _layered_autoencoder("t2l_autoencoder_plain"),
+    "t2l_two": _layered_diffusion("t2l_two"),
+    "t2l_two_plain": _layered_diffusion("t2l_two_plain"),
+    "t2l_stacked": _layered_diffusion("t2l_stacked"),
+    "t2l_single": _layered_diffusion("t2l_single"),
 }
-BASELINES = ("cnc_single",)  # what the shipped models are measured against; nothing shipped needs them
+# What the shipped models are measured against; nothing shipped needs them.
+BASELINES = ("cnc_single", "t2l_autoencoder_plain", "t2l_two", "t2l_two_plain", "t2l_stacked", "t2l_single")

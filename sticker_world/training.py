@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 CLIP_NORM = 1.0
 WARM_UP = 200  # steps
+STEP, STEPS = "step", "steps"  # metadata of averaged weights: how far they are trained, and the schedule's length
 
 
 def pick_device() -> torch.device:
@@ -24,6 +26,15 @@ def learning_rate(step: int, steps: int, peak: float, floor: float = 0.02) -> fl
     """Linear warm-up, then a cosine down to `floor` of the peak."""
     rise = min(1.0, (step + 1) / WARM_UP)
     return peak * rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a file of averaged weights is there and its training came to its end."""
+    if not path.is_file():
+        return False
+    with safe_open(path, "pt") as file:
+        found = file.metadata() or {}
+    return int(found.get(STEP, 0)) >= int(found.get(STEPS, 0))  # older files do not say it
 
 
 def train(
@@ -77,7 +88,8 @@ def train(
         partial = state_path.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, state_path)
-        save_file({key: value.contiguous().cpu() for key, value in average.items()}, average_path)
+        tensors = {key: value.contiguous().cpu() for key, value in average.items()}
+        save_file(tensors, average_path, metadata={STEP: str(step), STEPS: str(steps)})
 
     saved = time.monotonic()
     bar = tqdm(range(start, steps), name, initial=start, total=steps, mininterval=10)

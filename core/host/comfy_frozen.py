@@ -30,6 +30,7 @@ class FrozenCheckpoint:
 
     Attributes:
         device: where the U-Net computes.
+        shapes: ComfyUI's settings of the U-Net.
         config: shapes of a local fuser for this U-Net, with the published extractors.
         predicts_velocity: whether the U-Net predicts v, not the noise.
         alphas: cumulative alphas of its time steps (1000).
@@ -60,6 +61,7 @@ class FrozenCheckpoint:
         if not _is_sd1(shapes) or model.model_type not in PREDICTIONS:
             raise CheckpointError(f"The model is not built like SD 1. {wanted}")
         model.requires_grad_(False).eval()
+        self.shapes = dict(shapes)
         self.config = _fuser_config(shapes)
         self.device = self._patcher.load_device
         self.predicts_velocity = model.model_type == comfy.model_base.ModelType.V_PREDICTION

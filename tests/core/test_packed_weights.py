@@ -60,6 +60,13 @@ def test_small_weights_keep_all_bits(monkeypatch):
     assert large[0]["w"].shape == (64, 129) and unpack_weights(*large)["w"].shape == (64, 258)
 
 
+def test_weights_that_are_to_be_exact_get_eight_bits():
+    weights = {name: torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) for name in ("a.x", "b.x")}
+    packed = unpack_weights(*pack_weights(weights, 4, exact=("a.",)))
+    alone = unpack_weights(*pack_weights(weights, 8))
+    assert torch.equal(packed["a.x"], alone["a.x"]) and not torch.equal(packed["b.x"], alone["b.x"])
+
+
 def test_eight_bits_are_nearer_than_floating_point_of_eight_bits():
     weight = some_weights()["linear.weight"]
     scale = weight.abs().amax(1, keepdim=True) / torch.finfo(torch.float8_e4m3fn).max

@@ -222,7 +222,7 @@ def test_wrong_commands_are_refused_with_a_sentence(data, tmp_path, capsys):
         cli.main(["cnc_local", "--checkpoint", str(CHECKPOINT_FILE)])
     assert "name their folder with --data" in capsys.readouterr().err
     for arguments, message in (
-        (("segmenter",), "--data is for cnc_local, cnc_global, cnc_joint, not for segmenter"),
+        (("segmenter",), "--data is for cnc_local, cnc_global, cnc_joint, or for text2layer alone, not for segmenter"),
         (("cnc_local", "--start", tmp_path / "nothing"), "there is no"),
     ):
         with pytest.raises(SystemExit):

@@ -8,14 +8,19 @@ from .edit import StageEditInsert, StageEditMove, StageEditRemove, StageEditRepl
 from .edit_picture import StageEditPicture
 from .exemplars import StageCLIPVisionLoader, StageExemplars
 from .invert import StageInvert
+from .layer_by_layer import StageLayerByLayer
+from .layer_files import StageLoadLayers, StageSaveLayers
 from .layer_settings import StageLayerSettings
 from .layered_rendering import StageLayeredRendering
+from .layers import StageComposite
 from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout_canvas import StageLayoutCanvas
 from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .score import StageLayoutScore
 from .soft_guidance import StageRegionTokens, StageSoftGuidance
 from .spatial_latent import StageSpatialLatent
+from .split_layers import StageSplitLayers
+from .text2layer import StageLayersDecode, StageLayersEncode, StageText2LayerLoader
 from .vision_guidance import StageVisionGuidance
 
 NODES = [
@@ -48,4 +53,12 @@ NODES = [
     StageCLIPVisionLoader,
     StageSoftGuidance,
     StageRegionTokens,
+    StageText2LayerLoader,
+    StageLayerByLayer,
+    StageLayersDecode,
+    StageLayersEncode,
+    StageComposite,
+    StageSaveLayers,
+    StageLoadLayers,
+    StageSplitLayers,
 ]

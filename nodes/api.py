@@ -12,6 +12,7 @@ __all__ = [
     "CnC",
     "ComfyExtension",
     "Exemplars",
+    "LayeredVAE",
     "Layers",
     "LayerSettings",
     "Layout",
@@ -26,6 +27,7 @@ VisionGuidance = io.Custom("STAGE_VISION_GUIDANCE")
 LayerSettings = io.Custom("STAGE_LAYER_SETTINGS")
 CnC = io.Custom("STAGE_CNC")
 Exemplars = io.Custom("STAGE_EXEMPLARS")
+LayeredVAE = io.Custom("STAGE_LAYERED_VAE")
 RegionTokens = io.Custom("STAGE_REGION_TOKENS")
 # Official types of newer versions, spoken by name where the version at hand has no class for them.
 BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation import SegmenterError
-from . import base, cnc, plots, sali, sweeps
+from ..core.text2layer_files import Text2LayerFileError
+from . import base, cnc, plots, sali, sweeps, text2layer
 from .files import RESULTS, write_results
 from .graphs import Method
 from .lrdiff import VARIANTS
@@ -27,7 +28,8 @@ PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a 
 BASE = "base"
 ALL = "all"  # sweeps
 SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
-CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, cnc.CNC, *cnc.PARTS)
+APART = (cnc.CNC, *cnc.PARTS, text2layer.TEXT2LAYER, *text2layer.PARTS)  # with pictures and sets of their own
+CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, *APART)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
 PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS}
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _sweep(Painter(server), yardsticks, options)
         methods = chosen_methods(options)
         results: dict[str, dict] = {}
-        if others := [name for name in methods if name not in (cnc.CNC, *cnc.PARTS)]:
+        if others := [name for name in methods if name not in APART]:
             if set(others) <= {PERFECT}:
                 results = {"layouts": _evaluate_layouts(None, yardsticks, others, options)}
             else:
@@ -55,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     results = _evaluate(Painter(server), yardsticks, others, options)
         if parts := [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]:
             results[cnc.CNC] = _evaluate_cnc(yardsticks, parts, options)
-    except (PromptFailed, PromptRejected, SegmenterError, FileNotFoundError) as error:
+        if parts := [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]:
+            asked = text2layer.Asked(parts, options.layouts, options.tuning)
+            results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, partial(_keep, options.pictures))
+    except (PromptFailed, PromptRejected, SegmenterError, Text2LayerFileError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
     for path, content in result_files(results, methods, options):
@@ -224,4 +229,6 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
         files.append((RESULTS / "base.json", results["base"]))
     if cnc.is_whole(results.get(cnc.CNC)) and options.fusers is None:
         files.append((RESULTS / f"{cnc.CNC}.json", results[cnc.CNC]))
+    if text2layer.is_whole(results.get(text2layer.TEXT2LAYER)):
+        files.append((RESULTS / f"{text2layer.TEXT2LAYER}.json", results[text2layer.TEXT2LAYER]))
     return files

@@ -79,13 +79,17 @@ class Yardsticks:
 
     def kid(self, features: Tensor, objects: int) -> float | None:
         """KID of image features (b d) against real scenes with this number of objects."""
-        if objects not in self.real_features:
-            pictures = [scene.image for scene in real_scenes(objects, REAL_SCENES)]
-            self.real_features[objects] = self.image_features(pictures)
         # reconstructed: the features are unit vectors; scaled to the length of d independent unit normals, as the
         # kernel's 1/d expects, so that it is (cosine + 1)^3 instead of almost constant.
         scale = features.shape[1] ** 0.5
-        return kernel_inception_distance(features * scale, self.real_features[objects] * scale)
+        return kernel_inception_distance(features * scale, self.real(objects) * scale)
+
+    def real(self, objects: int) -> Tensor:
+        """Image features (b d) of real scenes with this number of objects."""
+        if objects not in self.real_features:
+            pictures = [scene.image for scene in real_scenes(objects, REAL_SCENES)]
+            self.real_features[objects] = self.image_features(pictures)
+        return self.real_features[objects]
 
 
 def image_scores(

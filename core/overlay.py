@@ -25,6 +25,7 @@ def score_and_draw(image: Tensor, layout: Layout, segmenter: Segmenter) -> tuple
         SegmenterError: a phrase has no class.
         LayoutError: the picture has not the shape of the canvas.
     """
+    segmenter = segmenter.for_phrases([region.phrase for region in layout.sorted_regions()])
     indices = match_layout(layout, segmenter.classes)  # before the network runs: a bad phrase fails at once
     probabilities = segmenter.probabilities(image[None])[0]
     scores = score_picture(probabilities, segmenter.classes, layout)

@@ -1,38 +1,49 @@
-"""A segmenter from a local Hugging Face folder, and how a phrase is matched to one of its class names."""
+"""Segmentation models from local Hugging Face folders, and how a phrase is matched to one of their class names.
+
+A closed one knows the classes that it was trained for (SegFormer and other semantic models; Mask2Former and
+MaskFormer); an open one takes any phrase (CLIPSeg). Both give soft masks, differentiably in the picture.
+"""
 
 import difflib
-import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-BACKGROUND = "background"  # a class of this name is never what a phrase asks for
+from .segmenter_files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
+from .segmenter_networks import (
+    BACKGROUND,
+    phrase_embeddings,
+    phrase_logits,
+    query_logits,
+    semantic_logits,
+    with_background,
+)
+
+__all__ = ["OpenSegmenter", "Segmenter", "SegmenterError", "match_class"]
+
 NEAREST = 5  # names that an error suggests
-SIDE = 256  # pixels; used where the folder has no preprocessor_config.json
-MEAN = STD = (0.5, 0.5, 0.5)
 BATCH = 16  # pictures per pass
-
-
-class SegmenterError(ValueError):
-    """A folder that is not a usable segmenter, or a phrase that it has no class for."""
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A semantic segmentation network with named classes.
+    """A segmentation network with named classes.
 
     Attributes:
-        network: a transformers model whose `logits` are (b k h w).
+        network: transformers' model.
         classes: k names, in the order of the logits.
         size: (height, width) in pixels that the network sees.
         mean: per channel, taken off the picture.
         std: per channel, the picture is divided by it.
+        read: (network, normalised pixels b 3 h w) -> class logits (b k h' w') on the network's own grid.
     """
 
     network: nn.Module
@@ -40,26 +51,80 @@ class Segmenter:
     size: tuple[int, int] = (SIDE, SIDE)
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    read: Callable[[nn.Module, Tensor], Tensor] = semantic_logits
 
-    @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> "Segmenter":
-        """Open a folder with config.json and safetensors weights of any transformers semantic segmentation model.
+    @staticmethod
+    def load(folder: str | Path, device: str | torch.device = "cpu") -> "Segmenter":
+        """Open a folder with config.json and safetensors weights: a semantic model, Mask2Former, MaskFormer, CLIPSeg.
 
         Nothing is downloaded and no code or pickle from the folder is run. Weights are computed in float32 whatever
         they are stored in. Picture size and normalisation come from preprocessor_config.json where there is one.
 
+        Returns:
+            A segmenter whose weights can be differentiated through, even when loaded in inference mode; an
+            `OpenSegmenter` for a model that takes phrases.
+
         Raises:
             SegmenterError: the folder, one of its files, its class names or its weights are missing or unusable.
         """
-        folder = Path(folder)
-        _require_files(folder)
-        config = _read_json(folder / "config.json")
-        names = config.get("id2label")
-        if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))} or not names:
-            raise SegmenterError(f"{folder / 'config.json'} has no id2label with a name for every class 0, 1, 2, ...")
-        network = _load_network(folder).float().eval().requires_grad_(False).to(device)
-        size, mean, std = _read_preprocessing(folder)
-        return cls(network, tuple(str(names[str(i)]) for i in range(len(names))), size, mean, std)
+        with torch.inference_mode(False):
+            found = open_folder(Path(folder))
+            network = found.network.to(device)
+            if found.kind == SEMANTIC:
+                return Segmenter(network, found.names, found.size, found.mean, found.std)
+            if found.kind == QUERIES:
+                names = (*found.names, BACKGROUND)
+                return Segmenter(network, names, found.size, found.mean, found.std, query_logits)
+            return OpenSegmenter(network, (), found.size, found.mean, found.std, tokenizer=found.tokenizer)
+
+    def knows(self, phrase: str) -> bool:
+        """Whether the segmenter can look for what a phrase names."""
+        try:
+            self.name_of(phrase)
+        except SegmenterError:
+            return False
+        return True
+
+    def name_of(self, phrase: str) -> str:
+        """The segmenter's own name for what a phrase names; phrases of one name share one mask.
+
+        Raises:
+            SegmenterError: it knows none; the message lists the nearest names.
+        """
+        return self.classes[self.class_of(phrase)]
+
+    def class_of(self, phrase: str) -> int:
+        """Index of the class that a phrase names; see `match_class`."""
+        return match_class(phrase, self.classes)
+
+    def for_phrases(self, phrases: Sequence[str]) -> "Segmenter":
+        """A segmenter whose `classes` hold these phrases; a closed one is that already, if it knows them.
+
+        Raises:
+            SegmenterError: a phrase that it does not know.
+        """
+        for phrase in phrases:
+            self.name_of(phrase)
+        return self
+
+    def soft_masks(self, images: Tensor, phrases: Sequence[str]) -> Tensor:
+        """Where the things are that phrases name, as probabilities on the network's own grid.
+
+        Differentiable in the pictures; the whole picture is seen at once, with the network's own normalisation.
+
+        Args:
+            images: (b 3 h w), float in 0..1, any size; resized to `size` for the network.
+            phrases: k of them; those with the same `name_of` get the same mask.
+
+        Returns:
+            (b k h' w') float32 in 0..1, on the pictures' device.
+
+        Raises:
+            SegmenterError: a phrase that the segmenter does not know, or pictures of another shape.
+        """
+        _check_shape(images, images.ndim == 4 and images.shape[1] == 3, "(batch, 3, height, width)")
+        indices = [self.class_of(phrase) for phrase in phrases]
+        return self._logits(images).softmax(1)[:, indices].to(images.device)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities per pixel, differentiably in the pictures.
@@ -70,10 +135,8 @@ class Segmenter:
         Returns:
             (b k h w) float32 at the pictures' own size, on their device, summing to 1 over k.
         """
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise SegmenterError(f"pictures are {tuple(images.shape)}; expected (batch, height, width, 3)")
-        device = next(self.network.parameters()).device
-        parts = [self._run(part.to(device)).to(images.device) for part in images.split(BATCH)]
+        _check_shape(images, images.ndim == 4 and images.shape[-1] == 3, "(batch, height, width, 3)")
+        parts = [self._enlarged(part).to(images.device) for part in images.split(BATCH)]
         return torch.cat(parts)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -85,28 +148,97 @@ class Segmenter:
         Returns:
             (b c h w) for each stage, on the network's device.
         """
-        found = self.network(pixel_values=self._pixels(images), output_hidden_states=True)
-        return list(found.hidden_states)
-
-    def _run(self, images: Tensor) -> Tensor:
-        logits = self.network(pixel_values=self._pixels(images)).logits
-        return F.interpolate(logits, images.shape[1:3], mode="bilinear").softmax(1)
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Pictures (b h w 3) as the network takes them: (b 3 h w) at its size, normalised."""
-        pixels = rearrange(images.float(), "b h w c -> b c h w")
-        if pixels.shape[-2:] != self.size:
-            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
-        mean, std = (rearrange(pixels.new_tensor(v), "c -> c 1 1") for v in (self.mean, self.std))
-        return (pixels - mean) / std
+        pixels = self._pixels(rearrange(images, "b h w c -> b c h w"))
+        return list(self.network(pixel_values=pixels, output_hidden_states=True).hidden_states)
 
     def labels(self, images: Tensor) -> Tensor:
         """Most probable class per pixel: (b h w 3) -> int64 (b h w)."""
         return self.probabilities(images).argmax(1)
 
-    def class_of(self, phrase: str) -> int:
-        """Index of the class that a phrase names; see `match_class`."""
-        return match_class(phrase, self.classes)
+    def _enlarged(self, images: Tensor) -> Tensor:
+        logits = self._logits(rearrange(images, "b h w c -> b c h w"))
+        return F.interpolate(logits, images.shape[1:3], mode="bilinear").softmax(1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Class logits of pictures (b 3 h w), on the network's own grid and device."""
+        return self.read(self.network, self._pixels(images))
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Pictures (b 3 h w) as the network takes them: on its device, at its size, normalised."""
+        pixels = images.to(next(self.network.parameters()).device).float()
+        if pixels.shape[-2:] != self.size:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+        mean, std = (rearrange(pixels.new_tensor(v), "c -> c 1 1") for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class OpenSegmenter(Segmenter):
+    """A network that looks for any phrase, with its `tokenizer`: it has no classes until `for_phrases` names some."""
+
+    tokenizer: Any = None
+    _embeddings: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def name_of(self, phrase: str) -> str:
+        """The phrase without its capitals and spaces at the ends.
+
+        Raises:
+            SegmenterError: there is nothing in it.
+        """
+        if not _words(phrase):
+            raise SegmenterError(f'the phrase "{phrase}" names nothing. Write what to look for, such as "a dog".')
+        return " ".join(phrase.lower().split())
+
+    def for_phrases(self, phrases: Sequence[str]) -> Segmenter:
+        """A segmenter with these phrases and a background as its classes; a pixel takes the likeliest phrase.
+
+        A pixel is the background's where every phrase is less likely than not. No phrases: this one, without classes.
+
+        Raises:
+            SegmenterError: a phrase with nothing in it.
+        """
+        names = tuple(dict.fromkeys(map(self.name_of, phrases)))
+        if not names:
+            return self
+        embeddings = self._embed(names)
+        read = partial(_read_phrases, embeddings=embeddings)
+        return Segmenter(self.network, (BACKGROUND, *names), self.size, self.mean, self.std, read)
+
+    def soft_masks(self, images: Tensor, phrases: Sequence[str]) -> Tensor:
+        """Where the things are that phrases name: each phrase's own probability, whatever the others are.
+
+        As `Segmenter.soft_masks`.
+        """
+        _check_shape(images, images.ndim == 4 and images.shape[1] == 3, "(batch, 3, height, width)")
+        embeddings = self._embed([self.name_of(phrase) for phrase in phrases])
+        return phrase_logits(self.network, self._pixels(images), embeddings).sigmoid().to(images.device)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Not without phrases: `for_phrases` gives a segmenter that has classes.
+
+        Raises:
+            SegmenterError: always.
+        """
+        raise SegmenterError("this segmenter takes phrases and has no classes of its own; say what to look for")
+
+    def _embed(self, names: Sequence[str]) -> Tensor:
+        """Text embeddings (n d), each computed once."""
+        device = next(self.network.parameters()).device
+        with torch.inference_mode(False), torch.no_grad():
+            for name in names:
+                if name not in self._embeddings:
+                    tokens = self.tokenizer([name], truncation=True, return_tensors="pt").to(device)
+                    self._embeddings[name] = phrase_embeddings(self.network, tokens)[0]
+        return torch.stack([self._embeddings[name].to(device) for name in names])
+
+
+def _read_phrases(network: nn.Module, pixels: Tensor, embeddings: Tensor) -> Tensor:
+    return with_background(phrase_logits(network, pixels, embeddings.to(pixels.device)))
+
+
+def _check_shape(images: Tensor, fits: bool, expected: str) -> None:
+    if not fits:
+        raise SegmenterError(f"pictures are {tuple(images.shape)}; expected {expected}")
 
 
 def match_class(phrase: str, classes: tuple[str, ...]) -> int:
@@ -163,60 +295,3 @@ def _nearest_names(words: list[str], names: list[str]) -> list[str]:
         return max((difflib.SequenceMatcher(None, word, name).ratio() for word in words), default=0.0)
 
     return sorted(names, key=likeness, reverse=True)[:NEAREST]
-
-
-def _require_files(folder: Path) -> None:
-    if not folder.is_dir():
-        raise SegmenterError(f"there is no segmenter folder {folder}")
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("model.safetensors (pickled weights such as pytorch_model.bin are not opened)")
-    if missing:
-        raise SegmenterError(
-            f"the segmenter folder {folder} lacks {' and '.join(missing)}. It must hold a semantic segmentation model "
-            "in the Hugging Face layout."
-        )
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SegmenterError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise SegmenterError(f"{path} does not hold a JSON object")
-    return content
-
-
-def _load_network(folder: Path) -> nn.Module:
-    from transformers import AutoModelForSemanticSegmentation  # slow to import, and only needed here
-
-    try:
-        network, report = AutoModelForSemanticSegmentation.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SegmenterError(f"the segmenter in {folder} cannot be opened: {error}") from error
-    # BatchNorm's step counters are not used outside training and some exports leave them out.
-    missing = sorted(key for key in report["missing_keys"] if not key.endswith("num_batches_tracked"))
-    if missing:
-        raise SegmenterError(f"the weights in {folder} lack {len(missing)} tensors, the first of them {missing[0]}")
-    return network
-
-
-def _read_preprocessing(folder: Path) -> tuple[tuple[int, int], tuple[float, ...], tuple[float, ...]]:
-    """Size, mean and std from preprocessor_config.json, or the embedded segmenter's."""
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return (SIDE, SIDE), MEAN, STD
-    config = _read_json(path)
-    size = config.get("size", SIDE)
-    if isinstance(size, dict):
-        side = size.get("shortest_edge", SIDE)
-        size = (size.get("height", side), size.get("width", side))
-    else:
-        size = (size, size)
-    mean, std = config.get("image_mean", MEAN), config.get("image_std", STD)
-    if not config.get("do_normalize", True):
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return (int(size[0]), int(size[1])), tuple(map(float, mean)), tuple(map(float, std))

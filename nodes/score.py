@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from ..core.host.comfy_score import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, show_text
+from ..core.joint_segmenter import join_segmenters
 from ..core.layout import layouts_of
 from ..core.layout_score import report, report_text
 from ..core.overlay import score_and_draw
-from ..core.segmentation import SegmenterError
-from .api import Layout, io, ui
+from ..core.segmentation import Segmenter, SegmenterError
+from .api import Layout, Segmenters, io, ui
 
 
 class StageLayoutScore(io.ComfyNode):
@@ -40,8 +41,14 @@ class StageLayoutScore(io.ComfyNode):
                     "segmenter",
                     options=names,
                     default=EMBEDDED if EMBEDDED in names else None,
-                    tooltip="Folder under models/segmenters with a semantic segmentation model in the Hugging Face "
-                    "layout. It decides which things can be found; sticker_world knows the embedded model's things.",
+                    tooltip="Folder under models/segmenters with a segmentation model in the Hugging Face layout. It "
+                    "decides which things can be found; sticker_world knows the embedded model's things.",
+                ),
+                Segmenters.Input(
+                    "loaded",
+                    optional=True,
+                    tooltip="Segmenters from Load Segmenter instead of the folder above. More of them know more things "
+                    "and take longer; where several know a thing, their findings are averaged.",
                 ),
             ],
             outputs=[
@@ -65,9 +72,15 @@ class StageLayoutScore(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, image: Tensor, layout: Any, segmenter: str) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+    def execute(
+        cls,
+        image: Tensor,
+        layout: Any,  # noqa: ANN401 - our own Layout
+        segmenter: str,
+        loaded: tuple[Segmenter, ...] | None = None,
+    ) -> io.NodeOutput:
         """Score and draw every picture."""
-        judge = load_segmenter(segmenter)
+        judge = join_segmenters(loaded) if loaded else load_segmenter(segmenter)
         pairs = zip(image, layouts_of(layout, len(image)), strict=True)
         scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
         overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)

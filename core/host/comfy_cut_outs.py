@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..region import Region
-from ..segmentation import Segmenter, SegmenterError, match_class
+from ..segmentation import Segmenter, SegmenterError
 from ..spatial_latent import thing_in
 from .comfy_attention import has_cross_attention, read_phrase_attention
 from .comfy_batches import embed_captions
@@ -53,7 +53,7 @@ def check_cut_outs(model: Any, segmenter: Segmenter | None, regions: Sequence[Re
             )
         try:
             if segmenter is not None:
-                match_class(region.phrase, segmenter.classes)
+                segmenter.name_of(region.phrase)
         except SegmenterError as error:
             raise SegmenterError(
                 f'There is no cut-out picture of "{region.phrase}", and {error} Or {own_cut_out(region)}, or let '
@@ -85,6 +85,7 @@ def cut_out(
         seen = _attention_to(checkpoint, region.phrase, picture)
         grid = torch.nn.functional.interpolate(seen[None, None], picture.shape[:2], mode="bilinear")[0, 0]
         return thing_in(grid), 1.0
+    segmenter = segmenter.for_phrases([region.phrase])
     probabilities = segmenter.probabilities(picture[None])[0]
     likelihood = probabilities[segmenter.class_of(region.phrase)]
     # Where the thing is nowhere the likeliest class, its map has an outline of its own only by chance.

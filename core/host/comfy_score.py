@@ -42,7 +42,7 @@ def require_segmenter(name: str) -> None:
     if name not in names:
         raise SegmenterError(
             f'there is no segmenter "{name}"; found: {", ".join(names) or "none"}. Put its folder into '
-            f"models/{SEGMENTERS} and choose it in the segmenter input."
+            f"models/{SEGMENTERS} and choose it in the drop-down."
         )
 
 
@@ -53,9 +53,13 @@ def load_segmenter(name: str) -> Segmenter:
         SegmenterError: there is none of this name any more, or its folder is not usable.
     """
     require_segmenter(name)
-    folder = _folders()[name]
-    newest = max(path.stat().st_mtime_ns for path in folder.iterdir())
-    return _load(folder, newest)
+    return _load(_folders()[name], segmenter_version(name))
+
+
+def segmenter_version(name: str) -> int:
+    """A number that changes with the files of a segmenter; 0 where there is none of this name."""
+    folder = _folders().get(name)
+    return 0 if folder is None else max(path.stat().st_mtime_ns for path in folder.iterdir())
 
 
 @lru_cache(KEPT)

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import CLIPModel
 
 from .vocabulary import END_ROW, Vocabulary
 
@@ -24,7 +23,7 @@ class SmallCLIP(nn.Module):
     there, and takes a 2 for an old, wrong configuration, where it pools at the word of the highest row instead.
     """
 
-    def __init__(self, model: CLIPModel, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: nn.Module, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.model = model
         self.vocabulary = vocabulary
@@ -39,6 +38,8 @@ class SmallCLIP(nn.Module):
                 f"'{folder.name}' is not a small CLIP folder: {', '.join(missing)} missing; "
                 f"expected {', '.join(NEEDED)}. Choose another folder."
             )
+        from transformers import CLIPModel  # slow to import, and only needed here
+
         model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
         model.eval().requires_grad_(False)
         return SmallCLIP(model, Vocabulary(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))))

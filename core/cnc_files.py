@@ -1,7 +1,5 @@
 """Files with CnC's fusers: reading, recognising and writing them, and taking them out of a published checkpoint."""
 
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +12,14 @@ from torch import Tensor
 from .depth_fusion import LocalFuser
 from .fuser_config import FuserConfig
 from .packed_weights import pack_weights, unpack_weights
+from .pickled_tensors import PickledTensorsError, read_pickled_tensors
 from .token_fusion import GlobalFuser, TokenConfig
 
 LOCAL, GLOBAL = "local_adapter.", "global_adapter."
 HEAD_WIDTH = "num_head_channels"  # metadata: shapes do not tell how widths are split into heads
-SAFE, PICKLED = (".safetensors", ".sft"), (".ckpt", ".pt", ".pth", ".bin")
-WRAPPER = "state_dict"
+SAFE = (".safetensors", ".sft")
 CNC_MARK, UNI_MARK = (f"{LOCAL}feature_extractor.{name}_extractor.0.weight" for name in ("fg", "pre"))
 UNI_GLOBAL_MARK = f"{GLOBAL}ff1.net.0.proj.weight"
-# The one class, besides tensors, that training checkpoints of that time hold by reference; nothing of it is needed.
-LIGHTNING_CLASS = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
-NO_PICKLE = "Unsupported operand"  # of PyTorch's reader: instructions that torch.save does not write
-ASKED_FOR = re.compile(r"GLOBAL (\S+)")  # the class or function in its refusal
 
 Weights = dict[str, Tensor]
 
@@ -173,37 +167,10 @@ def convert(checkpoint: str | Path, safetensors: str | Path) -> Fusers:
         CnCFileError: not CnC's fusers, or the file wants to run something.
     """
     checkpoint = Path(checkpoint)
-    weights = _read_tensors(checkpoint)
+    try:
+        weights = read_pickled_tensors(checkpoint, "the original cnc_v1.ckpt")
+    except PickledTensorsError as error:
+        raise CnCFileError(str(error)) from error
     fusers = recognise(weights, checkpoint.name)
     write_fusers(safetensors, fusers.local, fusers.global_)
     return fusers
-
-
-def _read_tensors(path: Path) -> Weights:
-    stand_in = type(LIGHTNING_CLASS[1], (), {"__module__": LIGHTNING_CLASS[0]})
-    try:
-        with torch.serialization.safe_globals([stand_in]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except Exception as error:  # over damaged bytes the reader stumbles anywhere
-        if not isinstance(error, pickle.UnpicklingError):
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CnCFileError(f"{path.name} cannot be read ({reason}). Download the file again.") from error
-        if NO_PICKLE in str(error):
-            raise CnCFileError(
-                f"{path.name} is no checkpoint that PyTorch has saved; it may be the download's web page. Download the "
-                "file again."
-            ) from error
-        asked = ASKED_FOR.search(str(error))
-        raise CnCFileError(
-            f"{path.name} holds more than tensors{f' ({asked[1]})' if asked else ''}, and opening it could run code "
-            "that is in it; it was not opened. Get the original cnc_v1.ckpt."
-        ) from error
-    content = content.get(WRAPPER, content) if isinstance(content, Mapping) else {}
-    named = content.items() if isinstance(content, Mapping) else ()
-    return {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
-
-
-def _is_zip(path: Path) -> bool:
-    """PyTorch's file format since 1.6, of which parts can be read without reading the whole."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"

@@ -66,6 +66,20 @@ def match_layout(layout: Layout, classes: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(match_class(region.phrase, classes) for region in layout.sorted_regions())
 
 
+def require_shape_of_canvas(height: int, width: int, layout: Layout) -> None:
+    """Refuse a picture of height x width pixels that was not painted for this layout.
+
+    Raises:
+        LayoutError: another aspect ratio than the canvas has.
+    """
+    if not is_same_aspect(height, width, layout.height, layout.width):
+        raise LayoutError(
+            f"The picture is {width} x {height} pixels, which is not the shape of the layout's canvas "
+            f"({layout.width} x {layout.height}). Connect the layout that this picture was painted for, or give both "
+            "one aspect ratio."
+        )
+
+
 def score_picture(
     probabilities: Array, classes: tuple[str, ...], layout: Layout, expected_areas: Sequence[float] | None = None
 ) -> list[RegionScore]:
@@ -88,12 +102,7 @@ def score_picture(
     probabilities = to_numpy(probabilities)
     labels = probabilities.argmax(0)
     height, width = labels.shape
-    if not is_same_aspect(height, width, layout.height, layout.width):
-        raise LayoutError(
-            f"The picture is {width} x {height} pixels, which is not the shape of the layout's canvas "
-            f"({layout.width} x {layout.height}). Connect the layout that this picture was painted for, or give both "
-            "one aspect ratio."
-        )
+    require_shape_of_canvas(height, width, layout)
     regions, indices = layout.sorted_regions(), match_layout(layout, classes)
     full = to_numpy(layout.masks(*labels.shape)) >= INSIDE
     visible = to_numpy(layout.visible_masks(*labels.shape))[1:]

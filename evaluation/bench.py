@@ -15,6 +15,7 @@ from ..core.layout import Layout, Region
 from ..sticker_world.concepts import CANVAS
 from .bench_guidance import bench_guidance
 from .bench_soft import bench_soft
+from .bench_tcig import bench_tcig
 from .files import RESULTS, read_results, write_results
 from .graphs import STEPS, Graph
 from .lrdiff import LRDiff
@@ -160,7 +161,11 @@ def _cropped_steps(painter: Painter) -> list[dict]:
 
 
 AT_SERVER: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}
-BY_ITSELF: dict[str, Callable[[bool], list[dict]]] = {"guidance": bench_guidance, "soft": bench_soft}
+BY_ITSELF: dict[str, Callable[[bool], list[dict]]] = {
+    "guidance": bench_guidance,
+    "soft": bench_soft,
+    "tcig": bench_tcig,
+}
 BENCHES = (*AT_SERVER, *BY_ITSELF)
 
 

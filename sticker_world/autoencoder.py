@@ -99,7 +99,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target) + 4 * F.mse_loss(output, target) + edges
 
 
-def _crops(scenes: Scenes, series: int, step: int, device: torch.device) -> Tensor:
+def draw_crops(scenes: Scenes, series: int, step: int, device: torch.device) -> Tensor:
     """Random crops for one step: (b 3 h w) in 0..1, channels last."""
     rng = np.random.default_rng([series, step])
     rows, corners = rng.integers(0, len(scenes), BATCH), rng.integers(0, CANVAS - CROP + 1, (BATCH, 2))
@@ -122,14 +122,14 @@ def train_autoencoder(scenes: Scenes, folder: Path, steps: int) -> dict[str, Ten
     model = Autoencoder().to(device, memory_format=torch.channels_last)
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
-        image = _crops(scenes, 1, step, device)
+        image = draw_crops(scenes, 1, step, device)
         with torch.autocast(device.type, torch.bfloat16):
             latent = model.encode(image)
             output = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
         keep_layout(latent, output)
         latent, output = latent.float(), output.float()
         moments = latent.mean((0, 2, 3)).square().mean() + (latent.var((0, 2, 3)) - 1).square().mean()
-        return reconstruction_loss(output, image) + 0.1 * moments, {"psnr": _psnr(output, image)}
+        return reconstruction_loss(output, image) + 0.1 * moments, {"psnr": psnr(output, image)}
 
     return train("autoencoder", model, loss_of_step, folder=folder, steps=steps, peak_lr=1.5e-3)
 
@@ -143,16 +143,17 @@ def train_decoder(scenes: Scenes, folder: Path, weights: dict[str, Tensor], step
     model.taesd_encoder.requires_grad_(False)
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
-        image = _crops(scenes, 5, step, device)
+        image = draw_crops(scenes, 5, step, device)
         with torch.autocast(device.type, torch.bfloat16):
             latent = model.encode(image)
             output = model.decode(latent + LATENT_NOISE * torch.randn_like(latent))
         keep_layout(output)
         output = output.float()
-        return reconstruction_loss(output, image), {"psnr": _psnr(output, image)}
+        return reconstruction_loss(output, image), {"psnr": psnr(output, image)}
 
     return train("decoder", model, loss_of_step, folder=folder, steps=steps, peak_lr=1e-3)
 
 
-def _psnr(output: Tensor, target: Tensor) -> float:
+def psnr(output: Tensor, target: Tensor) -> float:
+    """In dB, of pictures in 0..1; what lies outside is clamped."""
     return -10 * float(torch.log10(F.mse_loss(output.detach().clamp(0, 1), target)))

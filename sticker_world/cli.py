@@ -12,12 +12,14 @@ from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
+    "vqgan": 6000, "segmenter_animals": 4000, "segmenter_things": 6000,
     "cnc_local": 5000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 5000,
     "t2l_autoencoder": 7000, "t2l_autoencoder_plain": 7000,
     "t2l_layers": 5000, "t2l_two": 5000, "t2l_two_plain": 5000, "t2l_stacked": 5000, "t2l_single": 5000,
 }  # fmt: skip
 GPU_STEPS = {
     "autoencoder": 30000, "decoder": 10000, "diffusion": 120000, "clip": 20000, "segmenter": 20000,
+    "vqgan": 40000, "segmenter_animals": 15000, "segmenter_things": 20000,
     "cnc_local": 40000, "cnc_global": 20000, "cnc_joint": 10000, "cnc_single": 40000,
     "t2l_autoencoder": 40000, "t2l_autoencoder_plain": 40000,
     "t2l_layers": 60000, "t2l_two": 60000, "t2l_two_plain": 60000, "t2l_stacked": 60000, "t2l_single": 60000,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.clip import VOCABULARY
 from .autoencoder import widen
 from .contrastive import TaughtCLIP
-from .segmenter import make_segmenter
+from .segmenter import JUDGE, make_segmenter
 from .vocabulary import VOCABULARY_FILE, vocabulary
 
 LAYERS_PER_BLOCK = 1
@@ -103,9 +103,9 @@ def export_clip(weights: dict[str, Tensor], folder: Path) -> None:
     shutil.copyfile(VOCABULARY_FILE, folder / VOCABULARY)
 
 
-def export_segmenter(weights: dict[str, Tensor], folder: Path) -> None:
-    """Write the segmenter as a Hugging Face folder, with the input size it was trained for."""
-    model = make_segmenter()
+def export_segmenter(weights: dict[str, Tensor], folder: Path, part: str = JUDGE) -> None:
+    """Write a segmenter as a Hugging Face folder, with the input size it was trained for."""
+    model = make_segmenter(part)
     model.load_state_dict(weights)
     model.half().save_pretrained(folder)
     preprocessor = {

@@ -31,9 +31,19 @@ from .layered_latents import (
     stacked_codec,
 )
 from .segmenter import train_segmenter
-from .shipped import CHECKPOINT_FILE, CLIP_FOLDER, CNC_FILE, MODELS, SEGMENTER_FOLDER, TEXT2LAYER_FILE
+from .shipped import (
+    CHECKPOINT_FILE,
+    CLIP_FOLDER,
+    CNC_FILE,
+    MODELS,
+    SEGMENTER_FOLDER,
+    SPECIALIST_FOLDERS,
+    TEXT2LAYER_FILE,
+    VQGAN_FOLDER,
+)
 from .training import pick_device
 from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
+from .vqgan import export_vqgan, train_vqgan
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
 LAYER_BITS = 5  # of a large weight of the U-Net in the shipped Text2Layer file, which then takes 10 MB
@@ -98,8 +108,17 @@ def _clip(shop: Workshop) -> None:
     train_clip(shop.open(), shop.weights, shop.steps["clip"])
 
 
-def _segmenter(shop: Workshop) -> None:
-    train_segmenter(shop.open(), shop.weights, shop.steps["segmenter"])
+def _segmenter(part: str) -> Callable[[Workshop], None]:
+    """The judge, or one of the specialists."""
+
+    def run(shop: Workshop) -> None:
+        train_segmenter(shop.open(), shop.weights, shop.steps[part], part)
+
+    return run
+
+
+def _vqgan(shop: Workshop) -> None:
+    train_vqgan(shop.open(), shop.weights, shop.steps["vqgan"])
 
 
 def _triplets(shop: Workshop) -> Triplets:
@@ -182,18 +201,35 @@ def _cnc_export(shop: Workshop) -> None:
     print(f"{CNC_FILE.stat().st_size / 1e6:7.2f} MB  {CNC_FILE.relative_to(MODELS)}, from {' and '.join(stages)}")
 
 
+def _tcig_export(shop: Workshop) -> None:
+    """Whatever there is of the VQGAN and the specialists, which nothing binds to each other."""
+    folders = {"vqgan": VQGAN_FOLDER, **SPECIALIST_FOLDERS}
+    parts = [part for part in folders if (shop.weights / f"{part}.safetensors").exists()]
+    for part in parts or folders:  # without any, the first one's error says what to train
+        if part == "vqgan":
+            export_vqgan(shop.average(part), folders[part])
+        else:
+            export_segmenter(shop.average(part), folders[part], part)
+        for path in folders[part].iterdir():
+            print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")
+
+
 # In the order in which a full training runs; the autoencoder must come before its decoder and the denoiser.
 PARTS: dict[str, Callable[[Workshop], None]] = {
     "autoencoder": _autoencoder,
     "decoder": _decoder,
     "diffusion": _diffusion,
     "clip": _clip,
-    "segmenter": _segmenter,
+    "segmenter": _segmenter("segmenter"),
+    "vqgan": _vqgan,
+    "segmenter_animals": _segmenter("segmenter_animals"),
+    "segmenter_things": _segmenter("segmenter_things"),
     "cnc_local": _fusers("cnc_local"),
     "cnc_global": _fusers("cnc_global"),
     "cnc_joint": _fusers("cnc_joint", "cnc_local", "cnc_global"),
     "export": _export,
     "cnc_export": _cnc_export,
+    "tcig_export": _tcig_export,
     "cnc_single": _fusers("cnc_single"),
     "t2l_autoencoder": _layered_autoencoder("t2l_autoencoder"),
     "t2l_layers": _layered_diffusion("t2l_layers"),

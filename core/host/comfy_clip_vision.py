@@ -94,14 +94,23 @@ def require_clip_vision(name: str) -> None:
         )
 
 
+def clip_folder(name: str) -> Path:
+    """Find a CLIP folder by its name in the drop-down.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    require_clip_vision(name)
+    return _folders()[name]
+
+
 def load_clip_vision(name: str) -> FolderClipVision:
     """Open a CLIP folder by its name in the drop-down.
 
     Raises:
         ValueError: there is none of this name, or it has no vision tower.
     """
-    require_clip_vision(name)
-    folder = _folders()[name]
+    folder = clip_folder(name)
     return _load(folder, max((folder / file).stat().st_mtime_ns for file in (CONFIG, WEIGHTS)))
 
 

@@ -15,9 +15,10 @@ import torch
 from comfy.ldm.modules import attention as backends
 from torch import Tensor
 
-from ..cnc_files import PICKLED, SAFE, CnCFileError, Weights, convert, read_fusers
+from ..cnc_files import SAFE, CnCFileError, Weights, convert, read_fusers
 from ..depth_fusion import LocalFuser
 from ..fuser_config import FuserConfig
+from ..pickled_tensors import PICKLED
 from ..token_fusion import GlobalFuser
 
 CNC = "cnc"  # the kind of model folder; the front door adds the embedded one to it

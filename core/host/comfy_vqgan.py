@@ -1,0 +1,149 @@
+"""VQGANs and whole CLIPs in ComfyUI: where their folders and files lie, by their names in drop-downs."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import folder_paths
+
+from ..clip_guide import CLIPGuide, load_clip
+from ..pickled_tensors import PICKLED
+from ..vqgan import VQGAN
+from ..vqgan_files import CONFIG, KIND, SAFE, VQGANFileError, convert_taming, load_vqgan
+from .comfy_clip_vision import clip_folder
+
+VQGANS = "vqgan"  # the kind of model folder; the front door adds the embedded one to it
+EMBEDDED = "sticker_world"
+DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "amused/vqvae"
+KEPT = 2  # of each kind held in memory
+
+folder_paths.add_model_folder_path(VQGANS, str(Path(folder_paths.models_dir) / VQGANS))
+
+
+def vqgan_names() -> list[str]:
+    """Names of all VQGAN folders and files, for a drop-down; the embedded one first."""
+    return sorted(_vqgans(), key=lambda name: (name != EMBEDDED, name))
+
+
+def require_vqgan(name: str) -> Path:
+    """Find a VQGAN of the drop-down.
+
+    Raises:
+        VQGANFileError: there is none of this name.
+    """
+    found = _vqgans()
+    if name not in found:
+        raise VQGANFileError(
+            f'There is no VQGAN "{name}"; found: {", ".join(vqgan_names()) or "none"}. Put a folder with {CONFIG} and '
+            f"its safetensors, or a converted file, into models/{VQGANS}, reload the page and choose it as vqgan_name."
+        )
+    return found[name]
+
+
+def load_vqgan_by_name(name: str) -> VQGAN:
+    """Open a VQGAN of the drop-down; the last few stay in memory until their files change.
+
+    Raises:
+        VQGANFileError: it is gone, damaged, or no VQGAN.
+    """
+    path = require_vqgan(name)
+    return _load_vqgan(path, _newest(path))
+
+
+def vqgan_version(name: str) -> int:
+    """Time of its files' last change; 0 where it is gone."""
+    path = _vqgans().get(name)
+    return 0 if path is None else _newest(path)
+
+
+def load_clip_by_name(name: str) -> CLIPGuide:
+    """Open a CLIP folder of the drop-down with both towers; the last few stay in memory until their files change.
+
+    Raises:
+        ValueError: it is gone, damaged, or has not both towers.
+    """
+    folder = clip_folder(name)
+    return _load_clip(folder, _newest(folder))
+
+
+def clip_version(name: str) -> int:
+    """Time of its files' last change; 0 where it is gone."""
+    try:
+        return _newest(clip_folder(name))
+    except ValueError:
+        return 0
+
+
+def checkpoint_names() -> list[str]:
+    """Names of all files that Convert VQGAN Checkpoint may read, for a drop-down."""
+    return [name for name in folder_paths.get_filename_list(VQGANS) if name.lower().endswith(PICKLED)]
+
+
+def converted_folder(name: str) -> Path:
+    """Where the conversion of a pickled file of the drop-down goes."""
+    return Path(folder_paths.models_dir) / VQGANS / Path(name).stem
+
+
+def convert_checkpoint(name: str) -> tuple[str, str]:
+    """Write a pickled file of the drop-down as a folder beside ComfyUI's other VQGANs.
+
+    Returns:
+        The folder's name, and a sentence about what is in it. A folder that is newer than the file stays as it is.
+
+    Raises:
+        VQGANFileError: the file is gone, damaged, wants to run something, or holds something else; or an older folder
+            of that name is there.
+    """
+    source = folder_paths.get_full_path(VQGANS, name)
+    if source is None:
+        raise VQGANFileError(
+            f'There is no checkpoint "{name}"; found: {", ".join(checkpoint_names()) or "none"}. Put it into '
+            f"models/{VQGANS} and choose it again."
+        )
+    target = converted_folder(name)
+    if (target / CONFIG).is_file() and _newest(target) >= Path(source).stat().st_mtime_ns:
+        return target.name, f"The folder {target.name} in models/{VQGANS} is newer than {name}, so nothing was written."
+    count = convert_taming(source, target)
+    return (
+        target.name,
+        f"Wrote the folder {target.name} into models/{VQGANS}: {count / 1e6:.1f} M weights, half precision.",
+    )
+
+
+@lru_cache(KEPT)
+def _load_vqgan(path: Path, newest: int) -> VQGAN:
+    return load_vqgan(path)
+
+
+@lru_cache(KEPT)
+def _load_clip(folder: Path, newest: int) -> CLIPGuide:
+    return load_clip(folder)
+
+
+def _newest(path: Path) -> int:
+    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
+    return max(each.stat().st_mtime_ns for each in files)
+
+
+def _vqgans() -> dict[str, Path]:
+    """Name -> folder of diffusers' layout, or safetensors file by itself; the first of a name wins."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths(VQGANS)):
+        for depth in range(1, DEEPEST + 1):
+            for config in sorted(root.glob("*/" * depth + CONFIG)):
+                if _may_be_vqgan(config):
+                    found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+        for depth in range(DEEPEST):
+            for file in sorted(root.glob("*/" * depth + f"*{SAFE}")):
+                if not (file.parent / CONFIG).is_file():
+                    found.setdefault(file.relative_to(root).as_posix(), file)
+    return found
+
+
+def _may_be_vqgan(config: Path) -> bool:
+    """Other parts of a pipeline's folder are left out; what cannot be read is listed, so that loading it says why."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(content, dict) or content.get("_class_name", KIND) == KIND

@@ -13,7 +13,7 @@ from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation import SegmenterError
 from ..core.text2layer_files import Text2LayerFileError
-from . import base, cnc, plots, sali, sweeps, text2layer
+from . import base, cnc, plots, sali, sweeps, tcig, text2layer
 from .files import RESULTS, write_results
 from .graphs import Method
 from .lrdiff import VARIANTS
@@ -28,7 +28,7 @@ PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a 
 BASE = "base"
 ALL = "all"  # sweeps
 SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
-APART = (cnc.CNC, *cnc.PARTS, text2layer.TEXT2LAYER, *text2layer.PARTS)  # with pictures and sets of their own
+APART = (cnc.CNC, *cnc.PARTS, text2layer.TEXT2LAYER, *text2layer.PARTS, tcig.TCIG_NAME)  # with pictures of their own
 CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, *APART)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if parts := [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]:
             asked = text2layer.Asked(parts, options.layouts, options.tuning)
             results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, partial(_keep, options.pictures))
+        if tcig.TCIG_NAME in methods:
+            results |= _evaluate_tcig(yardsticks, options)
     except (PromptFailed, PromptRejected, SegmenterError, Text2LayerFileError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
@@ -171,6 +173,17 @@ def _evaluate_cnc(yardsticks: Yardsticks, parts: list[str], options: argparse.Na
         return cnc.evaluate(painter, methods, yardsticks, asked, partial(_keep, options.pictures))
 
 
+def _evaluate_tcig(yardsticks: Yardsticks, options: argparse.Namespace) -> dict:
+    """Both stages; on the tuning set also stage two at every strength."""
+    tcig.require_models()
+    asked, keep = {"layouts": options.layouts, "seeds": options.seeds}, partial(_keep, options.pictures)
+    with evaluation_server() as server:
+        painter = Painter(server)
+        found = tcig.evaluate(painter, yardsticks, tuning=options.tuning, keep=keep, **asked)
+        swept = {tcig.SWEEPS_FILE: {"rows": tcig.sweep(painter, yardsticks, **asked)}} if options.tuning else {}
+    return {tcig.TCIG_NAME: found} | swept
+
+
 def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,20 +218,23 @@ def _say_written(path: Path) -> None:
 
 
 def _print(results: dict) -> None:
-    for content in results.values():
-        print("\n" + results_table(content["rows"]))
+    for name, content in results.items():
+        draw = sweeps_table if name == tcig.SWEEPS_FILE else results_table
+        print("\n" + draw(content["rows"]))
         if "measures" in content:
             print("\n" + measures_table(content["measures"]))
 
 
 def result_files(results: dict, methods: list[str], options: argparse.Namespace) -> list[tuple[Path, dict]]:
     """Where results go: to --json all in one, else one committed file per group, but only of a full run."""
+    swept = results.get(tcig.SWEEPS_FILE)
     if options.json:
-        merged = {"rows": [row for content in results.values() for row in content["rows"]]}
-        measures = [measure for content in results.values() for measure in content.get("measures", [])]
+        others = [content for name, content in results.items() if name != tcig.SWEEPS_FILE]
+        merged = {"rows": [row for content in others for row in content["rows"]]}
+        measures = [measure for content in others for measure in content.get("measures", [])]
         return [(options.json, merged | ({"measures": measures} if measures else {}))]
     if options.tuning or options.layouts is not None:
-        return []
+        return [(RESULTS / f"{tcig.SWEEPS_FILE}.json", swept)] if swept and options.layouts is None else []
     files = []
     for group, names in (("layouts", (*METHODS, PERFECT)), ("ablation", ABLATED), ("sali", sali.COMPARED)):
         if "layouts" in results and set(methods) >= set(names):
@@ -231,4 +247,6 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
         files.append((RESULTS / f"{cnc.CNC}.json", results[cnc.CNC]))
     if text2layer.is_whole(results.get(text2layer.TEXT2LAYER)):
         files.append((RESULTS / f"{text2layer.TEXT2LAYER}.json", results[text2layer.TEXT2LAYER]))
+    if tcig.TCIG_NAME in results:
+        files.append((RESULTS / f"{tcig.TCIG_NAME}.json", results[tcig.TCIG_NAME]))
     return files

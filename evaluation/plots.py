@@ -111,6 +111,11 @@ PLOTS = {
         "Spatial latents and attention guidance, one setting at a time on the tuning layouts",
         "python stage.py evaluate --sweep sali",
     ),
+    "tcig_sweeps": Plot(
+        partial(draw_sweeps, measures=("mask_iou", "presence", "clip")),
+        "TCIG's second stage at every strength, from its drafts and from flat drawings, on the tuning layouts",
+        "python stage.py evaluate tcig --tuning",
+    ),
 }
 
 

@@ -64,6 +64,18 @@ def _cnc_measures() -> str:
     return measures_table(_read("cnc")["measures"])
 
 
+def _tcig() -> str:
+    return results_table(_read("tcig")["rows"])
+
+
+def _tcig_measures() -> str:
+    return measures_table(_read("tcig")["measures"])
+
+
+def _tcig_sweeps() -> str:
+    return sweeps_table(_read("tcig_sweeps")["rows"])
+
+
 def _bench() -> str:
     return bench_table(_read("bench")["rows"])
 
@@ -81,6 +93,9 @@ TABLES: dict[str, tuple[Callable[[], str], str]] = {
     "measures": (_measures, "python stage.py evaluate base"),
     "cnc": (_cnc, "python stage.py evaluate cnc"),
     "cnc_measures": (_cnc_measures, "python stage.py evaluate cnc"),
+    "tcig": (_tcig, "python stage.py evaluate tcig"),
+    "tcig_measures": (_tcig_measures, "python stage.py evaluate tcig"),
+    "tcig_sweeps": (_tcig_sweeps, PLOTS["tcig_sweeps"].command),
     "bench": (_bench, "python stage.py bench"),
 }
 

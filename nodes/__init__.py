@@ -17,9 +17,13 @@ from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout_canvas import StageLayoutCanvas
 from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .score import StageLayoutScore
+from .segment import StageSegment, StageSegmenterLoader
 from .soft_guidance import StageRegionTokens, StageSoftGuidance
 from .spatial_latent import StageSpatialLatent
 from .split_layers import StageSplitLayers
+from .tcig import StageTCIGDraft
+from .tcig_models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from .tcig_refine import StageTCIGRefine
 from .text2layer import StageLayersDecode, StageLayersEncode, StageText2LayerLoader
 from .vision_guidance import StageVisionGuidance
 
@@ -61,4 +65,11 @@ NODES = [
     StageSaveLayers,
     StageLoadLayers,
     StageSplitLayers,
+    StageVQGANLoader,
+    StageVQGANConvert,
+    StageCLIPLoader,
+    StageTCIGDraft,
+    StageSegmenterLoader,
+    StageSegment,
+    StageTCIGRefine,
 ]

@@ -9,6 +9,7 @@ __all__ = [
     "Array",
     "BoundingBox",
     "BoundingBoxes",
+    "Clip",
     "CnC",
     "ComfyExtension",
     "Exemplars",
@@ -17,6 +18,8 @@ __all__ = [
     "LayerSettings",
     "Layout",
     "RegionTokens",
+    "Segmenters",
+    "VQGAN",
     "VisionGuidance",
     "io",
     "ui",
@@ -29,6 +32,9 @@ CnC = io.Custom("STAGE_CNC")
 Exemplars = io.Custom("STAGE_EXEMPLARS")
 LayeredVAE = io.Custom("STAGE_LAYERED_VAE")
 RegionTokens = io.Custom("STAGE_REGION_TOKENS")
+Segmenters = io.Custom("STAGE_SEGMENTER")  # a tuple of one or several
+VQGAN = io.Custom("STAGE_VQGAN")
+Clip = io.Custom("STAGE_CLIP")  # with both towers, unlike ComfyUI's CLIP and CLIP_VISION
 # Official types of newer versions, spoken by name where the version at hand has no class for them.
 BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")

@@ -87,6 +87,3 @@ class StageLayoutScore(io.ComfyNode):
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}
         return io.NodeOutput(overlay, numbers["box_iou"], json.dumps(numbers), ui=shown)
-
-
-NODES = [StageLayoutScore]

@@ -180,6 +180,3 @@ class StageSegment(io.ComfyNode):
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), "text": (phrases,)}
         value = layouts[0] if len(layouts) == 1 else tuple(layouts)
         return io.NodeOutput(masks, value, phrases, drawn, ui=shown)
-
-
-NODES = [StageSegmenterLoader, StageSegment]

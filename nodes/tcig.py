@@ -246,6 +246,3 @@ def read_weights(text: str) -> list[float]:
     if not weights or not all(0 <= weight < math.inf for weight in weights):
         raise DraftError(f'segmenter_weights is "{text}"; expected finite numbers, 0 or more, such as 1.0 or 1.0, 0.5.')
     return weights
-
-
-NODES = [StageTCIGDraft]

@@ -153,6 +153,3 @@ class StageCLIPLoader(io.ComfyNode):
     def execute(cls, folder: str) -> io.NodeOutput:
         """Load it."""
         return io.NodeOutput(load_clip_by_name(folder))
-
-
-NODES = [StageVQGANLoader, StageVQGANConvert, StageCLIPLoader]

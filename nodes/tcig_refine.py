@@ -204,6 +204,3 @@ class StageTCIGRefine(io.ComfyNode):
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(made.images, cls=cls).as_dict(), "text": (text,)}
         return io.NodeOutput(made.images, report["refined"], report_json(report), made.changes, ui=shown)
-
-
-NODES = [StageTCIGRefine]

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..clip import VOCABULARY
+from .comfy_model_folders import CONFIG, config_folders
 
 KIND = "hf_clip"  # of model folder; the front door adds the embedded one to it
 EMBEDDED = "sticker_world"
-CONFIG, WEIGHTS, PICTURES = "config.json", "model.safetensors", "preprocessor_config.json"
+WEIGHTS, PICTURES = "model.safetensors", "preprocessor_config.json"
 VISION = ("vision_model.", "visual_projection.")
 KNOWN = "clip_vision_model"
 # Of the Hugging Face layout: what a configuration leaves out if it is the same.
@@ -120,10 +121,5 @@ def _load(folder: Path, newest: int) -> FolderClipVision:
 
 
 def _folders() -> dict[str, Path]:
-    """Name -> folder; the first model folder that has a name wins."""
-    found: dict[str, Path] = {}
-    for root in map(Path, folder_paths.get_folder_paths(KIND)):
-        for config in sorted(root.glob(f"*/{CONFIG}")):
-            if (config.parent / WEIGHTS).is_file():
-                found.setdefault(config.parent.name, config.parent)
-    return found
+    """Name -> folder of every CLIP that has weights."""
+    return config_folders(KIND, 1, lambda folder: (folder / WEIGHTS).is_file())

@@ -7,10 +7,10 @@ import folder_paths
 from server import PromptServer
 
 from ..segmentation import Segmenter, SegmenterError
+from .comfy_model_folders import config_folders, newest_change
 
 SEGMENTERS = "segmenters"  # the kind of model folder; the front door adds the embedded ones to it
 EMBEDDED = "sticker_world"  # the segmenter that comes with the pack
-CONFIG = "config.json"
 DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "nvidia/segformer-b0"
 KEPT = 2  # segmenters held in memory
 
@@ -18,13 +18,8 @@ folder_paths.add_model_folder_path(SEGMENTERS, str(Path(folder_paths.models_dir)
 
 
 def _folders() -> dict[str, Path]:
-    """Name -> folder of every segmenter; the first model folder that has a name wins."""
-    found: dict[str, Path] = {}
-    for root in map(Path, folder_paths.get_folder_paths(SEGMENTERS)):
-        for depth in range(1, DEEPEST + 1):
-            for config in sorted(root.glob("*/" * depth + CONFIG)):
-                found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
-    return found
+    """Name -> folder of every segmenter."""
+    return config_folders(SEGMENTERS, DEEPEST)
 
 
 def segmenter_names() -> list[str]:
@@ -59,7 +54,7 @@ def load_segmenter(name: str) -> Segmenter:
 def segmenter_version(name: str) -> int:
     """A number that changes with the files of a segmenter; 0 where there is none of this name."""
     folder = _folders().get(name)
-    return 0 if folder is None else max(path.stat().st_mtime_ns for path in folder.iterdir())
+    return 0 if folder is None else newest_change(folder)
 
 
 @lru_cache(KEPT)

@@ -11,6 +11,7 @@ from ..pickled_tensors import PICKLED
 from ..vqgan import VQGAN
 from ..vqgan_files import CONFIG, KIND, SAFE, VQGANFileError, convert_taming, load_vqgan
 from .comfy_clip_vision import clip_folder
+from .comfy_model_folders import config_folders, newest_change
 
 VQGANS = "vqgan"  # the kind of model folder; the front door adds the embedded one to it
 EMBEDDED = "sticker_world"
@@ -47,13 +48,13 @@ def load_vqgan_by_name(name: str) -> VQGAN:
         VQGANFileError: it is gone, damaged, or no VQGAN.
     """
     path = require_vqgan(name)
-    return _load_vqgan(path, _newest(path))
+    return _load_vqgan(path, newest_change(path))
 
 
 def vqgan_version(name: str) -> int:
     """Time of its files' last change; 0 where it is gone."""
     path = _vqgans().get(name)
-    return 0 if path is None else _newest(path)
+    return 0 if path is None else newest_change(path)
 
 
 def load_clip_by_name(name: str) -> CLIPGuide:
@@ -63,13 +64,13 @@ def load_clip_by_name(name: str) -> CLIPGuide:
         ValueError: it is gone, damaged, or has not both towers.
     """
     folder = clip_folder(name)
-    return _load_clip(folder, _newest(folder))
+    return _load_clip(folder, newest_change(folder))
 
 
 def clip_version(name: str) -> int:
     """Time of its files' last change; 0 where it is gone."""
     try:
-        return _newest(clip_folder(name))
+        return newest_change(clip_folder(name))
     except ValueError:
         return 0
 
@@ -101,7 +102,7 @@ def convert_checkpoint(name: str) -> tuple[str, str]:
             f"models/{VQGANS} and choose it again."
         )
     target = converted_folder(name)
-    if (target / CONFIG).is_file() and _newest(target) >= Path(source).stat().st_mtime_ns:
+    if (target / CONFIG).is_file() and newest_change(target) >= Path(source).stat().st_mtime_ns:
         return target.name, f"The folder {target.name} in models/{VQGANS} is newer than {name}, so nothing was written."
     count = convert_taming(source, target)
     return (
@@ -120,19 +121,10 @@ def _load_clip(folder: Path, newest: int) -> CLIPGuide:
     return load_clip(folder)
 
 
-def _newest(path: Path) -> int:
-    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
-    return max(each.stat().st_mtime_ns for each in files)
-
-
 def _vqgans() -> dict[str, Path]:
     """Name -> folder of diffusers' layout, or safetensors file by itself; the first of a name wins."""
-    found: dict[str, Path] = {}
+    found = config_folders(VQGANS, DEEPEST, _may_be_vqgan)
     for root in map(Path, folder_paths.get_folder_paths(VQGANS)):
-        for depth in range(1, DEEPEST + 1):
-            for config in sorted(root.glob("*/" * depth + CONFIG)):
-                if _may_be_vqgan(config):
-                    found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
         for depth in range(DEEPEST):
             for file in sorted(root.glob("*/" * depth + f"*{SAFE}")):
                 if not (file.parent / CONFIG).is_file():
@@ -140,10 +132,10 @@ def _vqgans() -> dict[str, Path]:
     return found
 
 
-def _may_be_vqgan(config: Path) -> bool:
+def _may_be_vqgan(folder: Path) -> bool:
     """Other parts of a pipeline's folder are left out; what cannot be read is listed, so that loading it says why."""
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
     return not isinstance(content, dict) or content.get("_class_name", KIND) == KIND

@@ -1,0 +1,31 @@
+"""Models that are folders: found below ComfyUI's model folders by their config.json, as Hugging Face lays them out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_paths
+
+CONFIG = "config.json"
+
+
+def config_folders(kind: str, deepest: int, is_one: Callable[[Path], bool] = lambda folder: True) -> dict[str, Path]:
+    """Name -> folder of every model; the first model folder that has a name wins.
+
+    Args:
+        kind: of ComfyUI's model folders.
+        deepest: levels below a model folder: 1 for "sticker_world", 2 for "nvidia/segformer-b0" as well.
+        is_one: tells other folders with a config.json from these.
+    """
+    found: dict[str, Path] = {}
+    for root in map(Path, folder_paths.get_folder_paths(kind)):
+        for depth in range(1, deepest + 1):
+            for config in sorted(root.glob("*/" * depth + CONFIG)):
+                if is_one(config.parent):
+                    found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+    return found
+
+
+def newest_change(path: Path) -> int:
+    """Time of the last change of a file, or of any file in a folder: a number to load a model again by."""
+    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
+    return max(each.stat().st_mtime_ns for each in files)

@@ -10,10 +10,10 @@ from ..core.host.comfy_inverted_start import (
     InvertedNoise,
     falling_levels,
     invert_to_start,
-    progress,
     reconstruct,
     start_runs,
 )
+from ..core.host.comfy_progress import progress
 from ..core.inversion import psnr_report, reconstruction_psnr
 from .api import io
 

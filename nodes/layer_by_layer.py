@@ -14,7 +14,8 @@ from ..core.layer_prompts import layout_of_prompt, split_prompt
 from ..core.layered_image import from_layers
 from ..core.layout import layouts_of
 from .api import LayeredVAE, Layers, Layout, io
-from .layers import CATEGORY, NOT_CONNECTED, layered_outputs, layered_values
+from .layers import CATEGORY, layered_outputs, layered_values
+from .layout import NOT_CONNECTED
 
 EXAMPLE = "a dog, a balloon and an apple on a green meadow"
 

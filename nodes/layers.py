@@ -9,9 +9,9 @@ from ..core.layer_arrangement import Shadow, arrange, read_arrangements
 from ..core.layer_stacking import Picture, stack_pictures
 from ..core.layered_image import LayeredImage, LayeredImageError, from_layers, to_layers
 from .api import Layers, io
+from .layout import NOT_CONNECTED
 
 CATEGORY = "Stagecraft/layers"
-NOT_CONNECTED = "not connected"
 SLOTS = (1, 2, 3, 4)
 SHOWS, HIDES = "1 shows the picture", "1 hides it, as from Load Image"
 SHADOW = Shadow()

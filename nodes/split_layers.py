@@ -11,7 +11,8 @@ from ..core.layer_quality import is_good, measure_mask, report
 from ..core.layer_split import DILATION, SplitError, checked_masks, cut_foreground, fill_until_good, hole_to_fill
 from ..core.layered_image import Layer, LayeredImage, to_layers
 from .api import Layers, io, ui
-from .layers import CATEGORY, NOT_CONNECTED
+from .layers import CATEGORY
+from .layout import NOT_CONNECTED
 
 ALL, GOOD = "every picture", "good ones only"
 CHECKPOINT = ("model", "vae", "positive")

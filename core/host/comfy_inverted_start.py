@@ -14,7 +14,6 @@ import comfy.model_management
 import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
-import latent_preview
 import torch
 from torch import Tensor
 
@@ -114,12 +113,6 @@ class InvertedNoise:
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
         """Give the noise for a LATENT, empty or not; a part of a batch gets its own rows."""
         return self.start.noise(input_latent["samples"], input_latent.get("batch_index"))
-
-
-def progress(model: Any, run: int, runs: int) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher and callback
-    """ComfyUI's progress bar and preview for one of several runs of a node, counted from 0, as one bar."""
-    show = latent_preview.prepare_callback(model, 1)
-    return lambda step, clean, state, steps: show(run * steps + step, clean, state, runs * steps)
 
 
 def falling_levels(model: Any, scheduler: str, steps: int) -> Tensor:  # noqa: ANN401 - ComfyUI's ModelPatcher

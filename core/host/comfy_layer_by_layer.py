@@ -15,7 +15,6 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -28,6 +27,7 @@ from ..masks import grown, is_same_aspect
 from ..prompts import fill_prompt
 from ..region import Region
 from .comfy_layered_vae import LayeredVae
+from .comfy_progress import progress
 from .comfy_text2layer import BELOW, Text2LayerModel
 
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
@@ -220,8 +220,7 @@ class _Run:
         self.model, self.vae, self.clip, self.sampling, self.size = model, vae, clip, sampling, size
         self.negative = self.encode(negative)
         self.cells = tuple(math.ceil(side / vae.cell) for side in size)
-        self.done, self.bar = 0, comfy.utils.ProgressBar(layers * sampling.steps)
-        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self.done, self.layers = 0, layers
 
     def encode(self, text: str) -> Conditioning:
         """Read a prompt."""
@@ -259,10 +258,11 @@ class _Run:
         latent = comfy.sample.sample(
             self.model, comfy.sample.prepare_noise(start, seed), self.sampling.steps, self.sampling.cfg,
             self.sampling.sampler, self.sampling.scheduler, positive, negative, start, denoise=self.sampling.denoise,
-            noise_mask=None if free is None else free[:, None], callback=self._report, seed=seed,
+            noise_mask=None if free is None else free[:, None], seed=seed,
+            callback=progress(self.model, self.done, self.layers),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         )  # fmt: skip
-        self.done += self.sampling.steps
+        self.done += 1
         found = self.vae.decode(latent)
         height, width = self.size
         foreground, background, mask = (
@@ -283,8 +283,3 @@ class _Run:
             return picture
         filled = F.pad(rearrange(picture, "b h w c -> b c h w"), (0, columns, 0, rows), mode="replicate")
         return rearrange(filled, "b c h w -> b h w c")
-
-    def _report(self, step: int, clean: Tensor, _: Tensor, total: int) -> None:
-        preview = self.previewer and self.previewer.decode_latent_to_preview_image("JPEG", clean)
-        share = (step + 1) / max(1, total)
-        self.bar.update_absolute(self.done + round(share * self.sampling.steps), preview=preview or None)

@@ -16,7 +16,7 @@ from ..masks import resample_by_area
 from ..refinement import Plan, Strengths, plan_refinement
 from ..segmentation import Segmenter
 from ..segmentation_loss import make_terms, region_overlaps
-from .comfy_inverted_start import progress
+from .comfy_progress import progress
 from .comfy_run_checks import PICTURES
 
 Conditioning = list[list[Any]]

@@ -14,8 +14,9 @@ from ..layout import Layout
 from ..prompts import fill_prompt
 from .comfy_batches import embed_captions
 from .comfy_cut_outs import Checkpoint
-from .comfy_inverted_start import InvertedStart, falling_levels, invert_to_start, progress
+from .comfy_inverted_start import InvertedStart, falling_levels, invert_to_start
 from .comfy_pictures import load_references
+from .comfy_progress import progress
 from .comfy_reference import Drawing, count_drawings, make_reference, reference_seeds
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"

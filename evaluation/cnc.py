@@ -5,7 +5,6 @@ whole scene's depth in place of the two. It is not shipped: its weights are take
 """
 
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from ..commands.messages import SetupProblem
 from ..sticker_world.fusion import export_fusers
 from ..sticker_world.shipped import CNC_FILE
+from ..sticker_world.training import weights_folder
 from . import cnc_looks, cnc_order, cnc_reconstruction
 from .cnc_graphs import CnC
 from .cnc_order import PERFECT, PLAIN, SINGLE
@@ -94,7 +94,7 @@ class Asked:
 
 def default_single() -> Path:
     """Where training leaves the control's averaged weights."""
-    return Path(os.environ.get("STAGECRAFT_CACHE_FOLDER", "stage_output")) / "training" / "weights" / SINGLE_FILE
+    return weights_folder() / SINGLE_FILE
 
 
 @contextmanager

@@ -4,7 +4,6 @@ All were trained for as many steps, from the same U-Net, on the same scenes. Onl
 read from the training folder. They paint here without a host, all with the same sampler.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +24,7 @@ from ..sticker_world.layered_autoencoder import load_layered_autoencoder
 from ..sticker_world.layered_diffusion import ROWS, make_layered_unet, read_latent_scale
 from ..sticker_world.layered_latents import single_codec, stacked_codec
 from ..sticker_world.shipped import CHECKPOINT_FILE, TEXT2LAYER_FILE
-from ..sticker_world.training import is_trained
+from ..sticker_world.training import is_trained, weights_folder
 from ..sticker_world.vocabulary import vocabulary
 from .checkpoint import load_autoencoder, load_diffusion
 from .graphs import CFG, NEGATIVE, STEPS
@@ -48,17 +47,12 @@ CODEC_NAMES = {  # of the codecs that have layers
 AT_ONCE = 8  # pictures in a batch
 
 
-def training_weights() -> Path:
-    """Folder in which training leaves averaged weights and the scales of their latents."""
-    return Path(os.environ.get("STAGECRAFT_CACHE_FOLDER", "stage_output")) / "training" / "weights"
-
-
 def missing_parts(name: str) -> list[str]:
     """Parts of the training that a row or a codec of this name still needs, in the order in which they are trained.
 
     One that was broken off counts as missing: all rows have to be trained for as many steps.
     """
-    weights, codec = training_weights(), ROWS[name].codec if name in ROWS else name
+    weights, codec = weights_folder(), ROWS[name].codec if name in ROWS else name
     missing = [] if codec in (STACKED, SINGLE) or is_trained(_averages(codec)) else [codec]
     if name in ROWS and (not is_trained(_averages(name)) or read_latent_scale(weights, name) is None):
         missing.append(name)
@@ -66,7 +60,7 @@ def missing_parts(name: str) -> list[str]:
 
 
 def _averages(part: str) -> Path:
-    return training_weights() / f"{part}.safetensors"
+    return weights_folder() / f"{part}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -237,6 +231,6 @@ def open_painter(name: str) -> LayerPainter | None:
         if missing_parts(name):
             return None
         unet.load_state_dict(load_file(_averages(name)))
-        codec, (scale, shift) = open_codec(row.codec), read_latent_scale(training_weights(), name)
+        codec, (scale, shift) = open_codec(row.codec), read_latent_scale(weights_folder(), name)
     unet.to(memory_format=torch.channels_last)
     return LayerPainter(unet, codec, row.channels, row.takes_below, scale, shift)

@@ -18,6 +18,7 @@ from ..core.host.comfy_cnc import (
 from ..core.host.comfy_depth_fusion import check_range, compose_depth
 from ..core.soft_guidance import PUBLISHED, RULES
 from .api import CnC, Exemplars, io
+from .choices import file_choice
 
 CATEGORY = "Stagecraft/compose"
 
@@ -28,7 +29,6 @@ class StageCnCLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = cnc_names()
         return io.Schema(
             node_id="StageCnCLoader",
             display_name="Load CnC",
@@ -36,10 +36,11 @@ class StageCnCLoader(io.ComfyNode):
             description="Loads the fusers of Compose and Conquer, which put a foreground in front of a background by "
             "depth and give each a look of its own.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "cnc_name",
-                    options=names,
-                    default=EMBEDDED if EMBEDDED in names else None,
+                    cnc_names(),
+                    "models/cnc",
+                    preferred=EMBEDDED,
                     tooltip="File in models/cnc. It has to fit the checkpoint: sticker_world_cnc is for the embedded "
                     "one, a converted cnc_v1 for SD 1.5 and its finetunes.",
                 )
@@ -82,9 +83,10 @@ class StageCnCConvert(io.ComfyNode):
             "models/cnc: about 1 GB of 6. Only tensors are read; nothing in the pickled file is run.",
             is_output_node=True,
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "checkpoint",
-                    options=checkpoint_names(),
+                    checkpoint_names(),
+                    "models/cnc",
                     tooltip="Pickled file in models/cnc (.ckpt, .pt, .pth, .bin). It stays as it is; afterwards it may "
                     "be deleted. A safetensors file of the same name is replaced.",
                 )

@@ -7,6 +7,7 @@ from torch import Tensor
 from ..core.host.comfy_clip_vision import EMBEDDED, clip_vision_names, load_clip_vision, require_clip_vision
 from ..core.host.comfy_exemplars import make_exemplars
 from .api import CnC, Exemplars, io
+from .choices import file_choice
 
 CATEGORY = "Stagecraft/soft guidance"
 
@@ -17,7 +18,6 @@ class StageCLIPVisionLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = clip_vision_names()
         return io.Schema(
             node_id="StageCLIPVisionLoader",
             display_name="Load CLIP Vision Folder",
@@ -25,10 +25,11 @@ class StageCLIPVisionLoader(io.ComfyNode):
             description="Loads the picture side of a CLIP in the Hugging Face layout, also of the small embedded one, "
             "which Load CLIP Vision does not know.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "folder",
-                    options=names,
-                    default=EMBEDDED if EMBEDDED in names else None,
+                    clip_vision_names(),
+                    "models/hf_clip",
+                    preferred=EMBEDDED,
                     tooltip="Folder under models/hf_clip with config.json and model.safetensors. sticker_world belongs "
                     "to the embedded CnC file; the published one needs clip-vit-large-patch14.",
                 ),

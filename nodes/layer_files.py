@@ -6,6 +6,7 @@ from ..core.host.comfy_layer_files import layer_file_names, load_layers, require
 from ..core.layer_files import require_format
 from ..core.layered_image import LayeredImageError, from_layers
 from .api import Layers, io, ui
+from .choices import file_choice
 from .layers import CATEGORY, layered_outputs, layered_values
 
 
@@ -86,7 +87,6 @@ class StageLoadLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = layer_file_names()
         return io.Schema(
             node_id="StageLoadLayers",
             display_name="Load Layers",
@@ -94,10 +94,10 @@ class StageLoadLayers(io.ComfyNode):
             description="Opens a Photoshop document or an OpenRaster file from ComfyUI's input folder, for example one "
             "of Save Layers that was painted on.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "file",
-                    options=names,
-                    default=names[0] if names else None,
+                    layer_file_names(),
+                    "input or models/layered_pictures",
                     tooltip="A .psd or .ora file in ComfyUI's input folder or in models/layered_pictures. More and "
                     "larger layers take more memory. Layers need plain pixels and the normal blend mode.",
                 )

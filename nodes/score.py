@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.host.comfy_device import on_device
 from ..core.host.comfy_score import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, show_text
 from ..core.joint_segmenter import join_segmenters
 from ..core.layout import layouts_of
@@ -13,6 +14,7 @@ from ..core.layout_score import report, report_text
 from ..core.overlay import score_and_draw
 from ..core.segmentation import Segmenter, SegmenterError
 from .api import Layout, Segmenters, io, ui
+from .choices import file_choice
 
 
 class StageLayoutScore(io.ComfyNode):
@@ -21,7 +23,6 @@ class StageLayoutScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = segmenter_names()
         return io.Schema(
             node_id="StageLayoutScore",
             display_name="Layout Score",
@@ -37,10 +38,11 @@ class StageLayoutScore(io.ComfyNode):
                     "over all of them, which vary less, and a drawing of each.",
                 ),
                 Layout.Input("layout", tooltip="What was asked for; its names must be known to the segmenter."),
-                io.Combo.Input(
+                file_choice(
                     "segmenter",
-                    options=names,
-                    default=EMBEDDED if EMBEDDED in names else None,
+                    segmenter_names(),
+                    "models/segmenters",
+                    preferred=EMBEDDED,
                     tooltip="Folder under models/segmenters with a segmentation model in the Hugging Face layout. It "
                     "decides which things can be found; sticker_world knows the embedded model's things.",
                 ),
@@ -80,9 +82,11 @@ class StageLayoutScore(io.ComfyNode):
         loaded: tuple[Segmenter, ...] | None = None,
     ) -> io.NodeOutput:
         """Score and draw every picture."""
-        judge = join_segmenters(loaded) if loaded else load_segmenter(segmenter)
+        segmenters = loaded or (load_segmenter(segmenter),)
+        judge = join_segmenters(segmenters)
         pairs = zip(image, layouts_of(layout, len(image)), strict=True)
-        scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
+        with on_device([each.network for each in segmenters]):
+            scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
         overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}

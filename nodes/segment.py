@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.host.comfy_device import on_device
 from ..core.host.comfy_score import (
     EMBEDDED,
     load_segmenter,
@@ -18,6 +19,7 @@ from ..core.layout_from_picture import Reading, read_layout, read_phrases
 from ..core.layout_preview import draw_layout
 from ..core.segmentation import Segmenter, SegmenterError
 from .api import Layout, Segmenters, io, ui
+from .choices import file_choice
 from .layout import visible_regions
 
 CATEGORY = "Stagecraft/segmentation"
@@ -34,16 +36,13 @@ class StageSegmenterLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = segmenter_names()
         return io.Schema(
             node_id="StageSegmenterLoader",
             display_name="Load Segmenter",
             category=CATEGORY,
             description="Loads a segmentation model from a local folder. Chain several: each looks for what it knows.",
             inputs=[
-                io.Combo.Input(
-                    "folder", options=names, default=EMBEDDED if EMBEDDED in names else None, tooltip=FOLDER_TIP
-                ),
+                file_choice("folder", segmenter_names(), "models/segmenters", FOLDER_TIP, EMBEDDED),
                 Segmenters.Input(
                     "others",
                     optional=True,
@@ -172,7 +171,8 @@ class StageSegment(io.ComfyNode):
     ) -> io.NodeOutput:
         """Read every picture."""
         judge, reading = join_segmenters(segmenter), Reading(phrases=read_phrases(classes), **settings)
-        layouts = [read_layout(picture, judge, reading) for picture in image]
+        with on_device([each.network for each in segmenter]):
+            layouts = [read_layout(picture, judge, reading) for picture in image]
         drawn = torch.cat([draw_layout(each, picture[None]) for each, picture in zip(layouts, image, strict=True)])
         masks = torch.cat([visible_regions(each) for each in layouts])
         phrases = "\n".join(region.phrase for each in layouts for region in each.sorted_regions())

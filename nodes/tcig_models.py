@@ -16,10 +16,9 @@ from ..core.host.comfy_vqgan import (
 )
 from ..core.vqgan_files import VQGANFileError
 from .api import VQGAN, Clip, io
+from .choices import file_choice
 
 CATEGORY = "Stagecraft/TCIG"
-# Stands in a drop-down that would be empty: without a choice the editor sends nothing, and ComfyUI says only that.
-NONE_THERE = "none in models/vqgan"
 
 
 class StageVQGANLoader(io.ComfyNode):
@@ -28,17 +27,17 @@ class StageVQGANLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = vqgan_names()
         return io.Schema(
             node_id="StageVQGANLoader",
             display_name="Load VQGAN",
             category=CATEGORY,
             description="Loads a VQGAN, which paints TCIG's drafts from a grid of codes.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "vqgan_name",
-                    options=names or [NONE_THERE],
-                    default=EMBEDDED if EMBEDDED in names else None,
+                    vqgan_names(),
+                    "models/vqgan",
+                    preferred=EMBEDDED,
                     tooltip="Folder in models/vqgan in diffusers' layout, or a safetensors file with the names of "
                     "taming-transformers. A larger one paints more kinds of things and takes longer; a smaller one, "
                     "such as the pack's own training makes, is quick and knows a small world.",
@@ -82,9 +81,10 @@ class StageVQGANConvert(io.ComfyNode):
             "models/vqgan. Only tensors are read; nothing in the pickled file is run.",
             is_output_node=True,
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "checkpoint",
-                    options=checkpoint_names() or [NONE_THERE],
+                    checkpoint_names(),
+                    "models/vqgan",
                     tooltip="Pickled file in models/vqgan (.ckpt, .pt, .pth, .bin). Its .yaml is not needed. It stays "
                     "as it is; afterwards it may be deleted.",
                 )
@@ -115,7 +115,6 @@ class StageCLIPLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = clip_vision_names()
         return io.Schema(
             node_id="StageCLIPLoader",
             display_name="Load CLIP Folder",
@@ -123,10 +122,11 @@ class StageCLIPLoader(io.ComfyNode):
             description="Loads a whole CLIP in the Hugging Face layout, the side that reads texts and the side that "
             "sees pictures. ComfyUI's own CLIP objects hold one of the two.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "folder",
-                    options=names,
-                    default=EMBEDDED_CLIP if EMBEDDED_CLIP in names else None,
+                    clip_vision_names(),
+                    "models/hf_clip",
+                    preferred=EMBEDDED_CLIP,
                     tooltip="Folder under models/hf_clip with config.json, model.safetensors and the tokenizer. "
                     "sticker_world knows the embedded models' world; a larger CLIP knows more and takes longer.",
                 )

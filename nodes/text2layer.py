@@ -9,9 +9,8 @@ from ..core.host.comfy_text2layer import EMBEDDED, file_version, load_text2layer
 from ..core.layered_image import Layer, LayeredImage, to_layers
 from ..core.text2layer_files import Text2LayerFileError
 from .api import LayeredVAE, Layers, io
+from .choices import file_choice
 from .layers import CATEGORY
-
-NONE_YET = "none yet"  # the drop-down's only choice where there are no files: an empty one would send nothing to refuse
 
 
 class StageText2LayerLoader(io.ComfyNode):
@@ -20,7 +19,6 @@ class StageText2LayerLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        names = text2layer_names()
         return io.Schema(
             node_id="StageText2LayerLoader",
             display_name="Load Text2Layer",
@@ -28,10 +26,11 @@ class StageText2LayerLoader(io.ComfyNode):
             description="Loads a model that paints foreground, background and the mask between them at once "
             "(Text2Layer, arXiv 2307.09781). Prompts are encoded by the checkpoint that it was trained from.",
             inputs=[
-                io.Combo.Input(
+                file_choice(
                     "text2layer_name",
-                    options=names or [NONE_YET],
-                    default=EMBEDDED if EMBEDDED in names else None,
+                    text2layer_names(),
+                    "models/text2layer",
+                    preferred=EMBEDDED,
                     tooltip="File in models/text2layer. It goes with the text encoder of one checkpoint: "
                     "sticker_world_text2layer with the embedded one, your own with the one you trained it from.",
                 )

@@ -9,6 +9,7 @@ import torch
 from ..commands.environment import current_environment
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
 from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
+from .training import training_folder
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> None:
     steps = dict(GPU_STEPS if cuda else CPU_STEPS)
     if options.steps is not None:
         steps = dict.fromkeys(steps, options.steps)
-    folder = options.folder or _default_folder()
+    folder = options.folder or training_folder()
     bits = None if options.bits == 16 else options.bits
     packed = {} if options.bits is None else {"bits": bits, "layer_bits": bits}
     shop = Workshop(folder, options.scenes, steps, tuple(options.fusers), **packed)
@@ -175,8 +176,3 @@ def _own_pictures(options: argparse.Namespace) -> list[Path]:
         start=options.start,
     )
     return train_own_pictures(options.parts or list(EPOCHS), settings)
-
-
-def _default_folder() -> Path:
-    """The training folder inside the cache that `stage.py` passes on."""
-    return Path(os.environ.get("STAGECRAFT_CACHE_FOLDER", Path.cwd() / "stage_output")) / "training"

@@ -41,7 +41,7 @@ from .shipped import (
     TEXT2LAYER_FILE,
     VQGAN_FOLDER,
 )
-from .training import pick_device
+from .training import pick_device, weights_folder
 from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 from .vqgan import export_vqgan, train_vqgan
 
@@ -78,7 +78,7 @@ class Workshop:
     @property
     def weights(self) -> Path:
         """Folder of states and averaged weights."""
-        return self.folder / "weights"
+        return weights_folder(self.folder)
 
     def average(self, part: str) -> dict[str, Tensor]:
         """The averaged weights of a part; an error says which part to train first."""

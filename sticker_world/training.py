@@ -12,9 +12,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..commands.environment import CACHE_FOLDER_VARIABLE
+
 CLIP_NORM = 1.0
 WARM_UP = 200  # steps
 STEP, STEPS = "step", "steps"  # metadata of averaged weights: how far they are trained, and the schedule's length
+
+
+def training_folder() -> Path:
+    """Where `stage.py train` keeps drawn scenes and weights: inside the cache folder that it passes on."""
+    return Path(os.environ.get(CACHE_FOLDER_VARIABLE, Path.cwd() / "stage_output")) / "training"
+
+
+def weights_folder(training: Path | None = None) -> Path:
+    """Where it leaves states and averaged weights; None for the default training folder."""
+    return (training or training_folder()) / "weights"
 
 
 def pick_device() -> torch.device:

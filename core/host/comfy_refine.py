@@ -16,6 +16,7 @@ from ..masks import resample_by_area
 from ..refinement import Plan, Strengths, plan_refinement
 from ..segmentation import Segmenter
 from ..segmentation_loss import make_terms, region_overlaps
+from .comfy_device import on_device
 from .comfy_progress import progress
 from .comfy_run_checks import PICTURES
 
@@ -181,9 +182,10 @@ def _measure(
 ) -> list[dict[int, float]]:
     """Mask IoU of every region of pictures (h w 3), each with a layout of its own."""
     found = []
-    for layout, picture in zip(layouts, pictures, strict=True):
-        terms = make_terms(layout, segmenters, [1.0] * len(segmenters), *picture.shape[:2])
-        found.append(region_overlaps(terms, picture.movedim(-1, 0)[None]))
+    with on_device([segmenter.network for segmenter in segmenters]):
+        for layout, picture in zip(layouts, pictures, strict=True):
+            terms = make_terms(layout, segmenters, [1.0] * len(segmenters), *picture.shape[:2])
+            found.append(region_overlaps(terms, picture.movedim(-1, 0)[None]))
     return found
 
 

@@ -1,7 +1,6 @@
-"""Stage one of TCIG in ComfyUI: devices, progress with a live preview, and what is said about the drafts."""
+"""Stage one of TCIG in ComfyUI: progress with a live preview, and what is said about the drafts."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import comfy.model_management
@@ -10,7 +9,7 @@ import latent_preview
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip_guide import CLIPGuide
 from ..cut_outs import NUMBER, CutOuts
@@ -23,6 +22,7 @@ from ..segmentation_loss import make_terms, overlap_text, region_overlaps
 from ..vqgan import VQGAN
 from ..vqgan_clip import DraftError, DraftResult, OnStep, draft
 from ..weighted_prompts import WeightedPrompt
+from .comfy_device import on_device
 
 PREVIEW_EVERY = 5  # iterations
 SEEDS = 2**64
@@ -102,7 +102,7 @@ def draft_pictures(
     overlaps: list[dict[int, float]] = []
     networks = [vqgan.network, guide.network, *(segmenter.network for segmenter in segmenters)]
     show = _progress(len(layouts), iterations)
-    with _on_device(networks) as device:
+    with on_device(networks) as device:
         for index, (layout, own, begin) in enumerate(zip(layouts, terms, starts, strict=True)):
             number = (seed + index) % SEEDS
             if begin is None:
@@ -170,25 +170,6 @@ def _text(layout: Layout, result: DraftResult, overlaps: dict[int, float]) -> st
     factors = ", ".join(f"{name} {value:.3g}" for name, value in result.factors.items())
     ended = ", ended early because the losses did not fall any more" if result.stopped_early else ""
     return f"{overlap_text(layout, overlaps)}\n{count} iterations{ended}; losses multiplied with: {factors}"
-
-
-@contextmanager
-def _on_device(networks: Sequence[nn.Module]) -> Iterator[torch.device]:
-    """Bring networks to ComfyUI's device for a while, making room there first."""
-    management = comfy.model_management
-    device = management.get_torch_device()
-    unique = list(dict.fromkeys(networks))
-    before = [next(network.parameters()).device for network in unique]
-    needed = sum(weight.numel() * weight.element_size() for network in unique for weight in network.parameters())
-    if not management.is_device_cpu(device):
-        management.free_memory(needed + management.minimum_inference_memory(), device)
-    try:
-        for network in unique:
-            network.to(device)
-        yield device
-    finally:
-        for network, home in zip(unique, before, strict=True):
-            network.to(home)
 
 
 def _progress(pictures: int, iterations: int) -> Callable[[int], OnStep]:

@@ -9,6 +9,7 @@ from stagecraft.core.host.comfy_layers import render_in_layers
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.core.vision_guidance import VisionGuidance
 from stagecraft.nodes import NODES
+from stagecraft.nodes.choices import file_choice
 from stagecraft.nodes.layer_settings import StageLayerSettings
 from stagecraft.nodes.layered_rendering import StageLayeredRendering
 from stagecraft.nodes.layout import NOT_CONNECTED, StageLayout, StageLayoutBatch, StageLayoutPreview
@@ -27,6 +28,13 @@ def test_every_node_explains_itself(node):
     page = (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")
     missing = [each.id for each in schema.inputs if each.id not in page and not each.id.startswith("mask_")]
     assert not missing, f"the help page does not speak of {missing}"
+
+
+def test_a_drop_down_of_files_prefers_its_own_and_is_never_empty():
+    found = file_choice("name", ["a", "ours"], "models/things", "What it is.", "ours")
+    assert (found.options, found.default) == (["a", "ours"], "ours")
+    missing = file_choice("name", [], "models/things", "What it is.", "ours")
+    assert (missing.options, missing.default) == (["none in models/things"], None)
 
 
 def test_layered_rendering_hands_on_every_input(model, clip, vae):

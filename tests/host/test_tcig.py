@@ -13,6 +13,7 @@ from diffusers import VQModel
 from PIL import Image
 from stagecraft.core.draft_starts import COLOURS, NOISE, PICTURE
 from stagecraft.core.host import comfy_clip_vision, comfy_vqgan
+from stagecraft.core.host.comfy_device import on_device
 from stagecraft.core.host.comfy_tcig import PREVIEW_EVERY
 from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.core.segmentation import Segmenter, SegmenterError
@@ -142,6 +143,21 @@ def test_models_are_back_where_they_were(models, layout):
     before = [[(id(each), each._version) for each in network.parameters()] for network in networks]
     run(models, layout)
     assert [[(id(each), each._version) for each in network.parameters()] for network in networks] == before
+
+
+def test_networks_that_were_moved_can_be_differentiated_through(monkeypatch):
+    moves = []
+
+    class Network(torch.nn.Linear):
+        def to(self, place):
+            moves.append((place, torch.is_inference_mode_enabled()))
+
+    network, other = Network(1, 1), torch.device("meta")
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: other)
+    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: True)
+    with torch.inference_mode(), on_device([network, network]) as device:
+        assert torch.is_inference_mode_enabled() and device == other
+    assert moves == [(other, False), (torch.device("cpu"), False)]
 
 
 def test_bad_inputs_are_refused_in_the_editor():

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..commands.messages import SetupProblem
 from ..sticker_world.fusion import export_fusers
 from ..sticker_world.shipped import CNC_FILE
-from ..sticker_world.training import weights_folder
+from ..sticker_world.training import is_trained, weights_folder
 from . import cnc_looks, cnc_order, cnc_reconstruction
 from .cnc_graphs import CnC
 from .cnc_order import PERFECT, PLAIN, SINGLE
@@ -120,13 +120,13 @@ def cnc_painter(fusers: Path | None, single: Path | None, tuning: bool) -> Itera
         if fusers is not None:
             export_fusers(load_file(fusers), Path(folder) / FUSERS_FILE)
             ours = CnC(file=FUSERS_FILE)
-        if single.is_file():
+        if is_trained(single):
             export_fusers(load_file(single), Path(folder) / SINGLE_FILE)
             control = CnC(file=SINGLE_FILE)
         else:
             logging.warning(
-                f"There are no weights {single} of the control with a single depth map, so its rows are left out. "
-                "Train them with: python stage.py train cnc_single"
+                f"There are no fully trained weights {single} of the control with a single depth map, so its rows are "
+                "left out. Train them with: python stage.py train cnc_single"
             )
         configuration = Path(folder) / "models.yaml"
         configuration.write_text(f"evaluated:\n  cnc: {Path(folder).as_posix()}\n", encoding="utf-8")

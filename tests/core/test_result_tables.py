@@ -1,13 +1,13 @@
-"""Result rows, files and tables, and that the README shows what the result files hold."""
+"""Result rows, files and tables, and that the pages show what the result files hold."""
 
 import argparse
 import json
-from pathlib import Path
+import re
 
 import pytest
 from PIL import Image
 from stagecraft.core.layout_score import RegionScore
-from stagecraft.evaluation import bench, cli, files, plots, readme_tables, sali, sweeps, tables
+from stagecraft.evaluation import bench, cli, files, page_tables, plots, sali, sweeps, tables
 from stagecraft.evaluation.yardsticks import result_row
 
 DESIGN_KEYS = (
@@ -138,22 +138,25 @@ def test_bench_takes_turns_and_counts_no_warm_up():
 
 
 def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(readme_tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
     files.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
     text = "before\n<!-- table:layouts -->\nold\n<!-- /table -->\nafter\n"
-    new = readme_tables.rewrite(text)
+    new = page_tables.rewrite(text)
     assert new.startswith("before\n<!-- table:layouts -->\n| method") and new.endswith("<!-- /table -->\nafter\n")
     assert "From `python stage.py evaluate`." in new
     assert "old" not in new and "objects_2/masks" not in new
-    assert readme_tables.rewrite(new) == new
+    assert page_tables.rewrite(new) == new
     with pytest.raises(ValueError, match='no table "layout"'):
-        readme_tables.rewrite(text.replace("table:layouts", "table:layout"))
+        page_tables.rewrite(text.replace("table:layouts", "table:layout"))
 
 
-def test_the_readme_shows_the_committed_results():
-    text = Path(readme_tables.README).read_text(encoding="utf-8")
-    assert readme_tables.MARKED.search(text), "the README has no marked table"
-    assert readme_tables.rewrite(text) == text, "run: python commands/launcher.py evaluation.readme_tables"
+@pytest.mark.parametrize("page", page_tables.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_committed_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert page_tables.MARKED.search(text), f"{page.name} has no marked table"
+    assert page_tables.rewrite_page(page) == text, "run: python commands/launcher.py evaluation.page_tables"
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
 def sweep_row(point, pictures=20, **scores) -> dict:
@@ -237,9 +240,9 @@ def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
     assert plots.redraw(tmp_path / "layouts.json") == plots.redraw(tmp_path / "other" / "sweeps.json") == []
 
 
-def test_the_readmes_plots_show_the_committed_results():
-    text = Path(readme_tables.README).read_text(encoding="utf-8")
-    for _, kind, name, *_ in readme_tables.MARKED.findall(text):
+def test_plots_show_the_committed_results():
+    texts = [page.read_text(encoding="utf-8") for page in page_tables.PAGES]
+    for _, kind, name, *_ in page_tables.MARKED.findall("".join(texts)):
         if kind == "plot":
             rows = files.read_results(files.RESULTS / f"{name}.json")["rows"]
             shown = plots.shown_digest(plots.picture_of(name))
@@ -247,11 +250,12 @@ def test_the_readmes_plots_show_the_committed_results():
 
 
 def test_marked_plots_become_pictures():
-    new = readme_tables.rewrite("<!-- plot:sweeps -->\n<!-- /plot -->\n")
+    new = page_tables.rewrite("<!-- plot:sweeps -->\n<!-- /plot -->\n")
     assert "](assets/sweeps.png)\n\nFrom `python stage.py evaluate --sweep all`.\n<!-- /plot -->" in new
-    assert readme_tables.rewrite(new) == new
+    assert page_tables.rewrite(new) == new
+    assert "](../assets/sweeps.png)" in page_tables.rewrite(new, page_tables.ROOT / "docs")
     with pytest.raises(ValueError, match='no plot "layouts"'):
-        readme_tables.rewrite(new.replace("plot:sweeps", "plot:layouts"))
+        page_tables.rewrite(new.replace("plot:sweeps", "plot:layouts"))
 
 
 def test_the_layout_for_crop_has_four_boxes_of_a_tenth_apart_from_each_other():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.evaluation import cli, plots, readme_tables, tcig, tcig_graphs
+from stagecraft.evaluation import cli, page_tables, plots, tcig, tcig_graphs
 from stagecraft.evaluation.scoring import Painted
 from stagecraft.evaluation.sets import CANVAS, TUNING_SET, load_set
 from stagecraft.evaluation.tables import ROW_KEYS, measures_table, results_table, sweeps_table
@@ -120,5 +120,5 @@ def test_results_are_committed_only_of_whole_runs(tmp_path):
     ((_, content),) = cli.result_files(results, ["tcig"], json)
     assert content == {"rows": []}
     assert "strength" in sweeps_table(rows) and plots.PLOTS[tcig.SWEEPS_FILE].draw(rows).axes
-    assert {"tcig", "tcig_measures", "tcig_sweeps"} <= set(readme_tables.TABLES)
+    assert {"tcig", "tcig_measures", "tcig_sweeps"} <= set(page_tables.TABLES)
     assert cli.chosen_methods(whole) == ["tcig"] and "tcig" not in cli.chosen_methods(cli._parse([]))

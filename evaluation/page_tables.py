@@ -1,18 +1,20 @@
-"""Rewrites the README's tables from the result files: `python commands/launcher.py evaluation.readme_tables`.
+"""Rewrites the pages' tables from the result files: `python commands/launcher.py evaluation.page_tables`.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a key of `TABLES`. A plot stands between
 `<!-- plot:NAME -->` and `<!-- /plot -->`; NAME is a key of `plots.PLOTS`.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from .files import RESULTS, read_results
 from .plots import PLOTS, picture_of
 from .tables import bench_table, measures_table, results_table, sweeps_table
 from .yardsticks import ROOT
 
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "measurements.md")
 MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -100,8 +102,12 @@ TABLES: dict[str, tuple[Callable[[], str], str]] = {
 }
 
 
-def rewrite(text: str) -> str:
+def rewrite(text: str, folder: Path = ROOT) -> str:
     """Put the newest numbers into every marked table of a text, and the marked plots where they belong.
+
+    Args:
+        text: of a page.
+        folder: in which the page lies; links to plots start there.
 
     Raises:
         ValueError: a marker names a table or a plot that does not exist.
@@ -117,14 +123,20 @@ def rewrite(text: str) -> str:
             draw, command = TABLES[name]
             content = draw()
         else:
-            content = f"![{PLOTS[name].text}]({picture_of(name).relative_to(ROOT).as_posix()})"
+            content = f"![{PLOTS[name].text}]({Path(os.path.relpath(picture_of(name), folder)).as_posix()})"
             command = PLOTS[name].command
         return f"{start}{content}\n\nFrom `{command}`.\n{end}"
 
     return MARKED.sub(replace, text)
 
 
+def rewrite_page(page: Path) -> str:
+    """The text of a page with the newest numbers, see `rewrite`."""
+    return rewrite(page.read_text(encoding="utf-8"), page.parent)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite the README; returns the exit status."""
-    README.write_text(rewrite(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Rewrite the pages; returns the exit status."""
+    for page in PAGES:
+        page.write_text(rewrite_page(page), encoding="utf-8")
     return 0

@@ -18,7 +18,7 @@ from ..segmentation import Segmenter
 from ..segmentation_loss import make_terms, region_overlaps
 from .comfy_device import on_device
 from .comfy_progress import progress
-from .comfy_run_checks import PICTURES
+from .comfy_run_checks import PICTURES, VIDEOS
 
 Conditioning = list[list[Any]]
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
@@ -104,14 +104,14 @@ def refine(
             finished.append(picture)
             continue
         latent = vae.encode(picture[None])
-        if latent.ndim != PICTURES:
+        if latent.ndim not in (PICTURES, VIDEOS):
             raise ValueError(
-                f"The VAE gives latents of shape {tuple(latent.shape)}; expected batch, channels, height and width, "
-                "since drafts are refined by models of pictures. Choose such a checkpoint."
+                f"The VAE gives latents of shape {tuple(latent.shape)}; expected batch, channels, height and width, or "
+                "frames besides, since drafts are pictures. Choose a checkpoint of pictures."
             )
         if noise is None:
             # One draw for the batch, so that a picture's noise does not depend on which others are painted.
-            noise = comfy.sample.prepare_noise(latent.repeat(len(sized), 1, 1, 1), run.seed)
+            noise = comfy.sample.prepare_noise(latent.repeat(len(sized), *(1,) * (latent.ndim - 1)), run.seed)
         show = progress(model, sum(each.steps > 0 for each in plans[:index]), runs)
         finished.append(_paint(model, vae, positive, negative, latent, noise[index : index + 1], plan, run, show))
     after = _measure(layouts, segmenters, finished)
@@ -132,7 +132,7 @@ def _paint(
     run: Run,
     show: Callable[..., None],
 ) -> Tensor:
-    """One picture (h w 3) from its draft's latent (1 c h w)."""
+    """One picture (h w 3) from its draft's latent (1 c h w), or (1 c 1 h w) of a model with frames."""
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     mask = None
     if plan.change is not None:

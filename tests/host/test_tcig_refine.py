@@ -11,6 +11,8 @@ from stagecraft.core.layout import LayoutError, parse_layout
 from stagecraft.core.refinement import Strengths
 from stagecraft.core.segmentation import Segmenter, SegmenterError
 from stagecraft.nodes.tcig_refine import MEASURED, StageTCIGRefine
+from stagecraft.tests.host.conftest import encode
+from stagecraft.tests.host.families import FAMILIES, build_family
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -119,6 +121,20 @@ def test_pictures_of_a_batch_have_noise_and_levels_of_their_own(model, vae, prom
     assert torch.equal(alone.images[0], made.images[0])
     again = refined(model, vae, prompts, Strengths(0.34, 1.0), images)
     assert torch.equal(again.images, made.images) and again.after == made.after
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_on_every_family(name):
+    family = build_family(name)
+    text = encode(family.clip, "")
+    made = [
+        refined(family.model, family.vae, (text, text), Strengths(0.25, 0.75, hold=hold), draft(2))
+        for hold in (0.0, 1.0)
+    ]
+    assert all(each.images.shape == draft(2).shape and torch.isfinite(each.images).all() for each in made)
+    first, second = made[0].images
+    assert not torch.equal(first, second)  # noise of its own
+    assert not torch.equal(made[0].images, made[1].images)
 
 
 def test_sizes(model, vae, prompts):

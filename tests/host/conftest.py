@@ -31,6 +31,12 @@ import comfy.taesd.taesd  # noqa: E402
 import torch  # noqa: E402
 from comfy.cldm.cldm import ControlNet  # noqa: E402
 from stagecraft.tests.host.families import fill  # noqa: E402
+from stagecraft.tests.host.small_text2layer import (  # noqa: E402, F401 - fixtures
+    sticker_clip,
+    sticker_prompts,
+    text2layer,
+    text2layer_folder,
+)
 
 CONTEXT = 16
 PROMPT, NEGATIVE = "a dog and a cat on a green meadow", "blurry"

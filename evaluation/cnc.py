@@ -174,7 +174,7 @@ def _by(key: Callable[[Thing], object], things: Sequence[Thing]) -> list[list[Th
 
 def _order(painter: Painter, methods: Methods, yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
     pairs = spread(load_pairs(PAIRS_TUNING if asked.tuning else PAIRS), asked.number)
-    used, found = methods.with_depths(PLAIN, PERFECT), []
+    used, found = methods.with_depths(PLAIN, PERFECT) | cnc_order.with_names(methods.ours[CNC]), []
     for pair in tqdm(pairs, cnc_order.SET, unit="pair"):
         for each in cnc_order.paint_pair(painter, yardsticks, used, pair):
             keep(f"{cnc_order.SET}_{pair.seed}_{each.front}_{each.method}", each.picture)

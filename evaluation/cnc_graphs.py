@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.layout import Layout
+from ..core.soft_guidance import PUBLISHED
 from ..sticker_world.shipped import CLIP_FOLDER, CNC_FILE
 from .graphs import NEGATIVE, STEPS, Graph, GraphBuilder, Link
 from .painting import Painter
@@ -21,6 +23,7 @@ class Asked:
         foreground_look: reference picture, uint8 (h w 3).
         background_look: the same of the background.
         region: of the foreground, bool (h w).
+        layout: the same shapes with names, for `CnC.phrases`.
     """
 
     prompt: str
@@ -30,6 +33,7 @@ class Asked:
     foreground_look: np.ndarray | None = None
     background_look: np.ndarray | None = None
     region: np.ndarray | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class CnC:
         foreground_strength: of the foreground's tokens.
         background_strength: of the background's tokens.
         soft: whether tokens are kept to their regions; else all of them are open everywhere.
+        phrases: strength with which the layout's names are kept to their shapes by Soft Guidance, which CnC itself
+            does not have; 0 leaves them out.
     """
 
     file: str = CNC_FILE.name
@@ -53,6 +59,7 @@ class CnC:
     foreground_strength: float = 1.0
     background_strength: float = 1.0
     soft: bool = True
+    phrases: float = 0.0
 
     def paint(self, painter: Painter, asked: Asked) -> tuple[np.ndarray, float]:
         """Paint one picture: uint8 (h w 3), and seconds on the server.
@@ -68,10 +75,16 @@ class CnC:
         """Build the graph; the painter's server gets the pictures that it loads."""
         builder = GraphBuilder()
         model, clip, vae = builder.load()
+        positive, negative = builder.encode(clip, asked.prompt), builder.encode(clip, NEGATIVE)
+        if self.phrases and asked.layout is not None:
+            guided = builder.add(
+                "StageSoftGuidance", model=model, positive=positive, negative=negative, clip=clip,
+                layout=builder.layout(asked.layout), strength=self.phrases, rule=PUBLISHED,
+            )  # fmt: skip
+            model, positive, negative = ([guided, output] for output in range(3))
         fusers: Link = [builder.add("StageCnCLoader", cnc_name=self.file), 0]
         composed = builder.add(
-            "StageDepthCompose", model=model, positive=builder.encode(clip, asked.prompt),
-            negative=builder.encode(clip, NEGATIVE), cnc=fusers,
+            "StageDepthCompose", model=model, positive=positive, negative=negative, cnc=fusers,
             foreground_depth_strength=self.foreground_depth_strength,
             background_depth_strength=self.background_depth_strength, residual_scale=self.residual_scale,
             start=0.0, end=1.0,

@@ -1,7 +1,7 @@
 """Depth order: which of two shapes that overlap stands before the other, asked for both ways with the same maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from .yardsticks import Yardsticks, image_scores, result_row
 
 SET = "cnc_order"
 PLAIN, SINGLE, PERFECT = "plain", "cnc_single", "perfect"
+# CnC with the names of both things kept to their shapes by Soft Guidance at its own strength, and that without depths.
+NAMED, NAMES_ALONE = "cnc_phrases", "phrases"
+STRENGTH = 10.0
 TARGET = 0.85  # share of pairs that come out as asked, both ways
 
 
@@ -29,6 +32,12 @@ class Ordered:
     seconds: float | None
     score: OrderScore
     mask_iou: float | None
+
+
+def with_names(method: CnC) -> dict[str, CnC]:
+    """The method together with Soft Guidance, and Soft Guidance without it."""
+    named = replace(method, phrases=STRENGTH)
+    return {NAMED: named, NAMES_ALONE: replace(named, residual_scale=0.0)}
 
 
 def paint_pair(
@@ -61,7 +70,7 @@ def asked_order(pair: Pair, front: int, *, single: bool) -> Asked:
     """A pair with placement `front` in front, for two depth maps or for a control with a single one."""
     maps = pair.maps(front)
     depths = (maps.whole, None) if single else (maps.foreground, maps.background)
-    return Asked(pair.prompt, pair.seed, *depths)
+    return Asked(pair.prompt, pair.seed, *depths, layout=pair.layout(front))
 
 
 def _judged(
@@ -96,7 +105,7 @@ def order_measures(pictures: Sequence[Ordered]) -> list[dict]:
     both = mean_or_none(all(asked) for asked in pairs.values())
     single = mean_or_none(each.score.asked for each in pictures)
     outline = mean_or_none(each.score.outline for each in pictures)
-    target = None if method in (PLAIN, SINGLE, PERFECT) else TARGET
+    target = None if method in (PLAIN, SINGLE, NAMES_ALONE, PERFECT) else TARGET
     return [
         measure(f"depth order: {method}, pairs that come out as asked both ways", both, "", target),
         measure(f"depth order: {method}, pictures that come out as asked", single, "", target),

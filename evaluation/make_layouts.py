@@ -15,7 +15,7 @@ import numpy as np
 from ..core.layout import Layout, Region
 from ..core.masks import Box
 from ..core.metrics import box_iou, box_of_mask, largest_components
-from ..sticker_world.captions import plain_prompt
+from ..sticker_world.captions import plain_prompt, with_article
 from ..sticker_world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, EMPTY_CAPTIONS, is_held_out
 from ..sticker_world.scene import cut_sprite
 from .sets import FOLDER, LAYOUT_SETS, PRESENCE, TUNING_SET, Placement
@@ -44,10 +44,6 @@ OVERLAP = (0.15, 0.45)  # of the smaller box, for the pair that overlaps
 MOST_HIDDEN = 0.35  # of any silhouette
 SMALLEST_VISIBLE_IOU = 0.6  # between the asked box and the box of what stays visible, so that a perfect picture scores
 TRIES = 4000  # positions tried before other sprites are drawn
-
-
-def _article(word: str) -> str:
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def mean_colour(concept: str) -> str:
@@ -197,7 +193,7 @@ def make_set(count: int, per_category: int, seed: int) -> list[dict]:
         concepts, background = draw_combination(count, used, rng)
         placements = _arrange(concepts, category, rng)
         regions = tuple(
-            Region(_article(placement.concept), box=_box(placement), colour=mean_colour(placement.concept))
+            Region(with_article(placement.concept), box=_box(placement), colour=mean_colour(placement.concept))
             for placement in placements
         )
         layout = Layout(CANVAS, CANVAS, plain_prompt(concepts, background), EMPTY_CAPTIONS[background], regions)

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 
 from ..core.depth_pair import GROUND, draw_planes, stretch
-from ..sticker_world.captions import plain_prompt
+from ..core.layout import Layout
+from ..core.region import Region
+from ..sticker_world.captions import plain_prompt, with_article
+from ..sticker_world.concepts import CANVAS
 from ..sticker_world.scene import Scene, make_scene
 from .sets import FOLDER, Placement, exactly, paste
 
@@ -96,6 +99,14 @@ class Pair(TwoSprites):
         """Depth maps with placement `front`, 0 or 1, before the other."""
         order = [1 - front, front]
         return depth_maps(self.shapes[order], self.planes, 1)
+
+    def layout(self, front: int) -> Layout:
+        """The two shapes by name, placement `front` the nearer one."""
+        regions = (
+            Region(with_article(concept), mask=torch.from_numpy(shape).float(), order=int(index == front))
+            for index, (concept, shape) in enumerate(zip(self.concepts, self.shapes, strict=True))
+        )
+        return Layout(CANVAS, CANVAS, self.prompt, "", tuple(regions))
 
     def perfect_picture(self, front: int) -> np.ndarray:
         """Both sprites pasted, `front` over the other: uint8 (h w 3)."""

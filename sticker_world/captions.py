@@ -11,10 +11,15 @@ WITHOUT_BACKGROUND = 0.15  # share of captions that leave the background open, a
 WITH_ADJECTIVE = 0.2
 
 
+def with_article(noun: str) -> str:
+    """Give a noun its indefinite article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _noun_phrase(concept: str, rng: np.random.Generator) -> str:
     adjective = ADJECTIVES.get(concept)
     words = f"{adjective} {concept}" if adjective and rng.uniform() < WITH_ADJECTIVE else concept
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return with_article(words)
 
 
 def write_caption(
@@ -49,6 +54,6 @@ def write_caption(
 
 def plain_prompt(concepts: tuple[str, ...], background: str) -> str:
     """The prompt of the evaluation sets: every concept, plainly worded, before a background."""
-    nouns = [f"{'an' if c[0] in 'aeiou' else 'a'} {c}" for c in concepts]
+    nouns = [with_article(concept) for concept in concepts]
     head = ", ".join(nouns[:-1]) + " and " + nouns[-1] if len(nouns) > 1 else nouns[0]
     return f"{head} {BACKGROUNDS[background][0]}"

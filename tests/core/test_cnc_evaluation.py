@@ -297,7 +297,11 @@ def test_the_control_sees_one_map_and_ours_two():
     assert nodes_of(control, "StageCnCLoader") == [{"cnc_name": "control"}]
     sampled = [nodes_of(graph, "KSampler")[0] for graph in (ours, control)]
     assert len({(inputs["seed"], inputs["steps"], inputs["cfg"]) for inputs in sampled}) == 1
-    for graph in (ours, control):
+    named, alone = (
+        method.graph(shelf, cnc_order.asked_order(pair, 0, single=False))
+        for method in cnc_order.with_names(cnc_graphs.CnC()).values()
+    )
+    for graph in (ours, control, named, alone):
         links = {value[0] for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)}
         assert links | {PICTURES} == set(graph)  # every node is there and none is left over
 
@@ -322,6 +326,24 @@ def test_everything_at_once_has_the_foreground_in_front():
     assert np.array_equal(asked.background_depth == 1, looks.shapes[1])
     (composed,) = nodes_of(cnc_graphs.CnC().graph(Shelf(), asked), "StageDepthCompose")
     assert {"foreground_depth", "background_depth", "exemplars", "mask"} <= composed.keys()
+
+
+@pytest.mark.parametrize("front", [0, 1])
+def test_names_are_kept_to_what_is_seen_of_their_shapes(front):
+    pair, shelf = pair_sets.load_pairs()[0], Shelf()
+    layout = pair.layout(front)
+    assert layout.sorted_regions()[-1].phrase.endswith(pair.concepts[front])
+    _, far, near = layout.visible_masks(CANVAS, CANVAS).numpy() > 0
+    np.testing.assert_array_equal(near, pair.shapes[front])
+    np.testing.assert_array_equal(far, pair.shapes[1 - front] & ~pair.shapes[front])
+    methods = cnc_order.with_names(cnc_graphs.CnC())
+    graphs = [method.graph(shelf, cnc_order.asked_order(pair, front, single=False)) for method in methods.values()]
+    for graph in graphs:
+        (guided,) = (key for key, node in graph.items() if node["class_type"] == "StageSoftGuidance")
+        (composed,) = nodes_of(graph, "StageDepthCompose")
+        assert composed["model"] == [guided, 0] and graph[guided]["inputs"]["strength"] == cnc_order.STRENGTH
+    scales = [nodes_of(graph, "StageDepthCompose")[0]["residual_scale"] for graph in graphs]
+    assert dict(zip(methods, scales, strict=True)) == {cnc_order.NAMED: 1.0, cnc_order.NAMES_ALONE: 0.0}
 
 
 def test_committed_results_are_replaced_only_with_the_control():

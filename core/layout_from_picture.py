@@ -10,10 +10,9 @@ from torch import Tensor
 from .joint_segmenter import is_background
 from .layout import Layout
 from .metrics import box_of_mask, largest_components, to_numpy
+from .prompts import with_article
 from .region import MOST_REGIONS, LayoutError, Region
 from .segmentation import Segmenter, SegmenterError
-
-VOWELS = "aeiou"
 
 
 @dataclass(frozen=True)
@@ -122,11 +121,6 @@ def _names(judge: Segmenter, reading: Reading) -> dict[int, str]:
 def first_synonym(name: str) -> str:
     """A class's first name: "door; double door" -> "door", "potted_plant" -> "potted plant"."""
     return name.replace(";", ",").split(",")[0].replace("_", " ").strip()
-
-
-def with_article(name: str) -> str:
-    """A name with "a" or "an" before it."""
-    return f"{'an' if name[:1].lower() in VOWELS else 'a'} {name}"
 
 
 def read_phrases(text: str) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""What a layout's texts mean to a prompt: templates that name its parts, and the words of a phrase that matter."""
+"""What a layout's texts mean to a prompt: templates that name its parts, words of a phrase that matter, articles."""
 
 import re
 
 from .layout import Layout, LayoutError
 from .region import Region
 
+VOWELS = "aeiou"
 ARTICLE = re.compile(r"\s*(an?|the)\s+(?=\S)", re.IGNORECASE)
 
 
@@ -38,3 +39,8 @@ def leading_article(phrase: str) -> str:
     """The article that a phrase begins with, or "": its attention lies anywhere; the thing's words look for it."""
     match = ARTICLE.match(phrase)
     return match[1] if match else ""
+
+
+def with_article(name: str) -> str:
+    """A name with "a" or "an" before it."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -15,7 +15,8 @@ import numpy as np
 from ..core.layout import Layout, Region
 from ..core.masks import Box
 from ..core.metrics import box_iou, box_of_mask, largest_components
-from ..sticker_world.captions import plain_prompt, with_article
+from ..core.prompts import with_article
+from ..sticker_world.captions import plain_prompt
 from ..sticker_world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, EMPTY_CAPTIONS, is_held_out
 from ..sticker_world.scene import cut_sprite
 from .sets import FOLDER, LAYOUT_SETS, PRESENCE, TUNING_SET, Placement

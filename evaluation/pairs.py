@@ -13,8 +13,9 @@ import torch
 
 from ..core.depth_pair import GROUND, draw_planes, stretch
 from ..core.layout import Layout
+from ..core.prompts import with_article
 from ..core.region import Region
-from ..sticker_world.captions import plain_prompt, with_article
+from ..sticker_world.captions import plain_prompt
 from ..sticker_world.concepts import CANVAS
 from ..sticker_world.scene import Scene, make_scene
 from .sets import FOLDER, Placement, exactly, paste

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..core.prompts import with_article
 from .concepts import ADJECTIVES, BACKGROUNDS, EMPTY_CAPTIONS
 
 OPENINGS = ("", "", "", "a photo of ", "a picture of ", "an image of ")
@@ -9,11 +10,6 @@ LINKS = (" and ", " and ", " with ", " next to ")
 IN_FRONT = " in front of "
 WITHOUT_BACKGROUND = 0.15  # share of captions that leave the background open, as a layer's own prompt does
 WITH_ADJECTIVE = 0.2
-
-
-def with_article(noun: str) -> str:
-    """Give a noun its indefinite article."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _noun_phrase(concept: str, rng: np.random.Generator) -> str:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from stagecraft.core.joint_segmenter import join_segmenters
-from stagecraft.core.layout_from_picture import Reading, find_regions, read_layout, read_phrases, with_article
+from stagecraft.core.layout_from_picture import Reading, find_regions, read_layout, read_phrases
+from stagecraft.core.prompts import with_article
 from stagecraft.core.region import LayoutError
 from stagecraft.core.segmentation import Segmenter, SegmenterError
 from torch import nn

@@ -7,6 +7,7 @@ A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a ke
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .files import RESULTS, read_results
@@ -18,87 +19,46 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "measurements.md")
 MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
-def _read(name: str) -> dict:
-    return read_results(RESULTS / f"{name}.json")
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        command: that its numbers come from.
+        file: result file, without .json.
+        draw: makes the table of its rows.
+        key: of these rows in the file.
+        by_tag: whether it shows the parts of sets, "objects_2/masks", instead of whole sets.
+    """
+
+    command: str
+    file: str
+    draw: Callable[[Sequence[dict]], str] = results_table
+    key: str = "rows"
+    by_tag: bool = False
+
+    def text(self) -> str:
+        """The table with the newest numbers."""
+        rows = read_results(RESULTS / f"{self.file}.json")[self.key]
+        return self.draw([row for row in rows if ("/" in row.get("set", "")) == self.by_tag])
 
 
-def _layouts() -> str:
-    return results_table([row for row in _read("layouts")["rows"] if "/" not in row["set"]])
-
-
-def _layouts_by_tag() -> str:
-    return results_table([row for row in _read("layouts")["rows"] if "/" in row["set"]])
-
-
-def _ablation() -> str:
-    return results_table([row for row in _read("ablation")["rows"] if "/" not in row["set"]])
-
-
-def _sweeps() -> str:
-    return sweeps_table(_read("sweeps")["rows"])
-
-
-def _sali() -> str:
-    return results_table([row for row in _read("sali")["rows"] if "/" not in row["set"]])
-
-
-def _sali_gains() -> str:
-    return measures_table(_read("sali")["measures"])
-
-
-def _sali_sweeps() -> str:
-    return sweeps_table(_read("sali_sweeps")["rows"])
-
-
-def _presence() -> str:
-    return results_table(_read("base")["rows"])
-
-
-def _measures() -> str:
-    return measures_table(_read("base")["measures"])
-
-
-def _cnc() -> str:
-    return results_table(_read("cnc")["rows"])
-
-
-def _cnc_measures() -> str:
-    return measures_table(_read("cnc")["measures"])
-
-
-def _tcig() -> str:
-    return results_table(_read("tcig")["rows"])
-
-
-def _tcig_measures() -> str:
-    return measures_table(_read("tcig")["measures"])
-
-
-def _tcig_sweeps() -> str:
-    return sweeps_table(_read("tcig_sweeps")["rows"])
-
-
-def _bench() -> str:
-    return bench_table(_read("bench")["rows"])
-
-
-# name -> (what draws the table, the command that its numbers come from)
-TABLES: dict[str, tuple[Callable[[], str], str]] = {
-    "layouts": (_layouts, "python stage.py evaluate"),
-    "layouts_by_tag": (_layouts_by_tag, "python stage.py evaluate"),
-    "ablation": (_ablation, PLOTS["ablation"].command),
-    "sweeps": (_sweeps, PLOTS["sweeps"].command),
-    "sali": (_sali, "python stage.py evaluate sali"),
-    "sali_gains": (_sali_gains, "python stage.py evaluate sali"),
-    "sali_sweeps": (_sali_sweeps, PLOTS["sali_sweeps"].command),
-    "presence": (_presence, "python stage.py evaluate base"),
-    "measures": (_measures, "python stage.py evaluate base"),
-    "cnc": (_cnc, "python stage.py evaluate cnc"),
-    "cnc_measures": (_cnc_measures, "python stage.py evaluate cnc"),
-    "tcig": (_tcig, "python stage.py evaluate tcig"),
-    "tcig_measures": (_tcig_measures, "python stage.py evaluate tcig"),
-    "tcig_sweeps": (_tcig_sweeps, PLOTS["tcig_sweeps"].command),
-    "bench": (_bench, "python stage.py bench"),
+TABLES = {
+    "layouts": Table("python stage.py evaluate", "layouts"),
+    "layouts_by_tag": Table("python stage.py evaluate", "layouts", by_tag=True),
+    "ablation": Table(PLOTS["ablation"].command, "ablation"),
+    "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
+    "sali": Table("python stage.py evaluate sali", "sali"),
+    "sali_gains": Table("python stage.py evaluate sali", "sali", measures_table, "measures"),
+    "sali_sweeps": Table(PLOTS["sali_sweeps"].command, "sali_sweeps", sweeps_table),
+    "presence": Table("python stage.py evaluate base", "base"),
+    "measures": Table("python stage.py evaluate base", "base", measures_table, "measures"),
+    "cnc": Table("python stage.py evaluate cnc", "cnc"),
+    "cnc_measures": Table("python stage.py evaluate cnc", "cnc", measures_table, "measures"),
+    "tcig": Table("python stage.py evaluate tcig", "tcig"),
+    "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
+    "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),
+    "bench": Table("python stage.py bench", "bench", bench_table),
 }
 
 
@@ -120,8 +80,7 @@ def rewrite(text: str, folder: Path = ROOT) -> str:
         if name not in known:
             raise ValueError(f'there is no {kind} "{name}"; choose from {", ".join(known)}')
         if kind == "table":
-            draw, command = TABLES[name]
-            content = draw()
+            content, command = TABLES[name].text(), TABLES[name].command
         else:
             content = f"![{PLOTS[name].text}]({Path(os.path.relpath(picture_of(name), folder)).as_posix()})"
             command = PLOTS[name].command

@@ -4,7 +4,6 @@ import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
 import comfy.ops
 import comfy.sample
 import comfy.sd
-import folder_paths
 import pytest
 import torch
 from stagecraft.core.host.comfy_layer_by_layer import Sampling, paint_layers
@@ -19,6 +18,7 @@ from stagecraft.core.text2layer_files import (
 )
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
 from stagecraft.tests.host.families import fill
+from stagecraft.tests.host.model_folder import model_folder
 
 STEPS, SIDE = 3, 64
 CONFIG = LayeredAutoencoderConfig(
@@ -62,9 +62,8 @@ def text2layer_folder(tmp_path_factory):
     write_text2layer(folder / "alone.safetensors", alone, prediction=V, **settings)
     write_text2layer(folder / "fresh.safetensors", fresh, prediction=V, **settings)
     write_text2layer(folder / "packed.safetensors", given, prediction=EPS, bits=6, **settings)
-    folder_paths.add_model_folder_path(TEXT2LAYER, str(folder), is_default=True)
-    yield folder
-    folder_paths.folder_names_and_paths[TEXT2LAYER][0].remove(str(folder))
+    with model_folder(TEXT2LAYER, folder, first=True):
+        yield folder
 
 
 @pytest.fixture(scope="module")

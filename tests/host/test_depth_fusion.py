@@ -31,6 +31,7 @@ from stagecraft.nodes.cnc import StageCnCConvert, StageCnCLoader, StageDepthComp
 from stagecraft.sticker_world.fusion import LOCAL
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
 from stagecraft.tests.host.families import build_family, fill
+from stagecraft.tests.host.model_folder import model_folder
 
 import nodes as comfy_nodes
 
@@ -65,9 +66,8 @@ def folder(tmp_path_factory):
     write_fusers(folder / "looks.safetensors", None, looks.state_dict())
     write_fusers(folder / "fresh.safetensors", fresh, None, 32)
     write_fusers(folder / "wrong_heads.safetensors", local.state_dict(), None)
-    folder_paths.add_model_folder_path(CNC, str(folder), is_default=True)
-    yield folder
-    folder_paths.folder_names_and_paths[CNC][0].remove(str(folder))
+    with model_folder(CNC, folder, first=True):
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -583,22 +583,23 @@ def test_a_file_that_was_replaced_is_loaded_again(folder):
 
 def test_the_converter_writes_what_the_loader_opens(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    folder_paths.add_model_folder_path(CNC, str(tmp_path / CNC))
-    local = LocalFuser(CONFIG)
-    torch.save({"state_dict": {f"local_adapter.{k}": v for k, v in local.state_dict().items()}}, folder / "one.ckpt")
-    torch.save({"local_adapter.feature_extractor.pre_extractor.0.weight": torch.ones(1)}, folder / "uni.ckpt")
-    (options,) = (each.options for each in StageCnCConvert.define_schema().inputs)
-    assert set(options) == {"one.ckpt", "uni.ckpt"}
-    before = StageCnCConvert.fingerprint_inputs("one.ckpt")
-    done = StageCnCConvert.execute("one.ckpt")
-    after = StageCnCConvert.fingerprint_inputs("one.ckpt")
-    assert before != after == StageCnCConvert.fingerprint_inputs("one.ckpt")
-    assert done.args == ("one.safetensors",) and "local fuser (depth), 0.5 M weights" in done.ui["text"][0]
-    assert load_cnc("one.safetensors").global_fuser is None
-    with pytest.raises(CnCFileError, match="Uni-ControlNet"):
-        StageCnCConvert.execute("uni.ckpt")
-    assert [file.name for file in (tmp_path / CNC).iterdir()] == ["one.safetensors"]
-    folder_paths.folder_names_and_paths[CNC][0].remove(str(tmp_path / CNC))
+    with model_folder(CNC, tmp_path / CNC):
+        local = LocalFuser(CONFIG)
+        torch.save(
+            {"state_dict": {f"local_adapter.{k}": v for k, v in local.state_dict().items()}}, folder / "one.ckpt"
+        )
+        torch.save({"local_adapter.feature_extractor.pre_extractor.0.weight": torch.ones(1)}, folder / "uni.ckpt")
+        (options,) = (each.options for each in StageCnCConvert.define_schema().inputs)
+        assert set(options) == {"one.ckpt", "uni.ckpt"}
+        before = StageCnCConvert.fingerprint_inputs("one.ckpt")
+        done = StageCnCConvert.execute("one.ckpt")
+        after = StageCnCConvert.fingerprint_inputs("one.ckpt")
+        assert before != after == StageCnCConvert.fingerprint_inputs("one.ckpt")
+        assert done.args == ("one.safetensors",) and "local fuser (depth), 0.5 M weights" in done.ui["text"][0]
+        assert load_cnc("one.safetensors").global_fuser is None
+        with pytest.raises(CnCFileError, match="Uni-ControlNet"):
+            StageCnCConvert.execute("uni.ckpt")
+        assert [file.name for file in (tmp_path / CNC).iterdir()] == ["one.safetensors"]
 
 
 def test_the_node_hands_on_every_input(model, prompts, cnc, depths):

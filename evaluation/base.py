@@ -10,7 +10,7 @@ from ..sticker_world.dataset import TOKEN_GRID
 from ..sticker_world.probe import autoencoder_psnr, familiar_scenes, held_out_scenes, word_map_hits
 from ..sticker_world.scene import Scene
 from ..sticker_world.shipped import CHECKPOINT_FILE
-from .checkpoint import load_autoencoder, load_diffusion, load_encoder
+from ..sticker_world.shipped_weights import load_autoencoder, load_diffusion, load_encoder
 from .sets import expected_areas
 from .yardsticks import DIGITS, Yardsticks, image_scores, real_scenes, result_row
 

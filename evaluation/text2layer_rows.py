@@ -24,9 +24,9 @@ from ..sticker_world.layered_autoencoder import load_layered_autoencoder
 from ..sticker_world.layered_diffusion import ROWS, make_layered_unet, read_latent_scale
 from ..sticker_world.layered_latents import single_codec, stacked_codec
 from ..sticker_world.shipped import CHECKPOINT_FILE, TEXT2LAYER_FILE
+from ..sticker_world.shipped_weights import load_autoencoder, load_diffusion
 from ..sticker_world.training import is_trained, weights_folder
 from ..sticker_world.vocabulary import vocabulary
-from .checkpoint import load_autoencoder, load_diffusion
 from .graphs import CFG, NEGATIVE, STEPS
 from .text2layer_scores import TwoLayers
 

@@ -89,6 +89,14 @@ def widen(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return stock
 
 
+def narrow(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `widen`."""
+    return {
+        key: weights[key][tuple(slice(size) for size in value.shape)].clone()
+        for key, value in Autoencoder().state_dict().items()
+    }
+
+
 def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
     return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
 

@@ -41,6 +41,7 @@ from .shipped import (
     TEXT2LAYER_FILE,
     VQGAN_FOLDER,
 )
+from .shipped_weights import shipped_average
 from .training import pick_device, weights_folder
 from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 from .vqgan import export_vqgan, train_vqgan
@@ -81,11 +82,15 @@ class Workshop:
         return weights_folder(self.folder)
 
     def average(self, part: str) -> dict[str, Tensor]:
-        """The averaged weights of a part; an error says which part to train first."""
+        """The averaged weights of a part, or the shipped ones of a base model; an error says what to train first."""
         path = self.weights / f"{part}.safetensors"
-        if not path.exists():
+        if path.exists():
+            return load_file(path)
+        weights = shipped_average(part)
+        if weights is None:
             raise SystemExit(f"There are no trained weights for '{part}' yet. Run: python stage.py train {part}")
-        return load_file(path)
+        print(f"There are no trained weights for '{part}' in {self.weights}; the shipped checkpoint's are taken.")
+        return weights
 
 
 def _autoencoder(shop: Workshop) -> None:

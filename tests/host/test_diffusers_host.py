@@ -27,8 +27,8 @@ from stagecraft.core.host.comfy_attention import recording
 from stagecraft.core.host.comfy_sticker_world import register_model_class
 from stagecraft.core.host.diffusers_attention import record_attention
 from stagecraft.core.host.diffusers_guidance import guide_at_step_end, guide_latents, token_columns
-from stagecraft.evaluation.checkpoint import load_diffusion
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.sticker_world.shipped_weights import load_diffusion
 from stagecraft.sticker_world.vocabulary import vocabulary
 from stagecraft.tests.host.families import fill
 from stagecraft.tests.host.slow_guidance import SlowGuidance, SlowThing, of_diffusers

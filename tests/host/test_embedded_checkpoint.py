@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from stagecraft.core.host.comfy_sticker_world import StickerWorld, register_model_class
 from stagecraft.core.vocabulary import UNKNOWN
-from stagecraft.evaluation.checkpoint import load_autoencoder, load_diffusion, load_encoder
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.sticker_world.shipped_weights import load_autoencoder, load_diffusion, load_encoder
 from stagecraft.sticker_world.vocabulary import vocabulary
 
 PROMPT = "a dog and a red apple on a green meadow"

@@ -14,7 +14,6 @@ from stagecraft.core.host import comfy_frozen
 from stagecraft.core.host.comfy_frozen import CheckpointError, FrozenCheckpoint
 from stagecraft.core.soft_guidance import SoftGuidance, two_sides
 from stagecraft.core.token_fusion import TokenConfig
-from stagecraft.evaluation.checkpoint import load_diffusion, load_encoder
 from stagecraft.sticker_world import cli, frozen_denoiser, fusion, own_pictures
 from stagecraft.sticker_world.own_settings import OwnPictures
 from stagecraft.sticker_world.picture_folder import (
@@ -26,6 +25,7 @@ from stagecraft.sticker_world.picture_folder import (
 )
 from stagecraft.sticker_world.scene import make_scene
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE, CLIP_FOLDER
+from stagecraft.sticker_world.shipped_weights import load_diffusion, load_encoder
 from stagecraft.sticker_world.triplets import OVERLAPPING_COUNTS, OVERLAPPING_SEED, without_nearest
 from stagecraft.sticker_world.vocabulary import vocabulary
 

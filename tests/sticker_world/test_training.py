@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from stagecraft.core.vocabulary import END, END_ROW, START, UNKNOWN
-from stagecraft.sticker_world.autoencoder import Autoencoder, widen
+from stagecraft.sticker_world import pipeline
+from stagecraft.sticker_world.autoencoder import Autoencoder, narrow, widen
 from stagecraft.sticker_world.contrastive import make_clip
 from stagecraft.sticker_world.diffusion import (
     MapRecorder,
@@ -62,6 +64,27 @@ def test_widened_autoencoder_is_the_same_function():
         latent = torch.randn(1, 4, 4, 5)
         for ours, stock in ((narrow.encode(image), wide.encode(image)), (narrow.decode(latent), wide.decode(latent))):
             torch.testing.assert_close(stock, ours, rtol=0, atol=1e-5 * float(ours.abs().max()))
+
+
+def test_narrowing_takes_widening_back():
+    weights = Autoencoder().state_dict()
+    for key, value in narrow(widen(weights)).items():
+        torch.testing.assert_close(value, weights[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("part", "module"), [("autoencoder", Autoencoder), ("diffusion", StickerDiffusion)])
+def test_later_models_can_be_trained_from_the_shipped_checkpoint(tmp_path, part, module, capsys):
+    shop = pipeline.Workshop(tmp_path, 1, {})
+    weights = shop.average(part)
+    module().load_state_dict(weights)  # every weight is there, at its own shape
+    assert "shipped" in capsys.readouterr().out
+    shop.weights.mkdir()
+    own = {key: value.contiguous() + 1 for key, value in weights.items() if value.is_floating_point()}
+    save_file(own, shop.weights / f"{part}.safetensors")
+    found = shop.average(part)
+    assert all(torch.equal(found[key], own[key]) for key in own)
+    with pytest.raises(SystemExit, match="stage.py train cnc_local"):
+        shop.average("cnc_local")
 
 
 def _train_small(folder, stop_at=None):

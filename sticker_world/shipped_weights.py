@@ -1,4 +1,4 @@
-"""Reads the shipped checkpoint back into the modules that it was trained as, to measure them without a host."""
+"""Reads the shipped checkpoint back into the modules that it was trained as: to measure them, or to train from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..sticker_world.autoencoder import TAESD_WIDTH, Autoencoder
-from ..sticker_world.diffusion import StickerDiffusion
-from ..sticker_world.export import ldm_names
+from .autoencoder import TAESD_WIDTH, Autoencoder, narrow
+from .diffusion import StickerDiffusion
+from .export import ldm_names
+from .shipped import CHECKPOINT_FILE
 
 FIRST_STAGE = "first_stage_model."
 UNET = "model.diffusion_model."
@@ -44,3 +45,19 @@ def load_diffusion(checkpoint: Path) -> StickerDiffusion:
     _load(model.unet, checkpoint, lambda key: UNET + names[key])
     _load(model.text, checkpoint, lambda key: TEXT + key.removeprefix("text_model."))
     return model
+
+
+def shipped_average(part: str) -> dict[str, Tensor] | None:
+    """What the shipped checkpoint has of a part of the training, up to its half precision.
+
+    Args:
+        part: "autoencoder" or "diffusion", which every later model is trained with; others are in no file as they were.
+
+    Returns:
+        Weights by the names of the part's averages, or None.
+    """
+    if part == "autoencoder":
+        return narrow(load_autoencoder(CHECKPOINT_FILE).state_dict())
+    if part == "diffusion":
+        return load_diffusion(CHECKPOINT_FILE).state_dict()
+    return None

@@ -55,6 +55,8 @@ TABLES = {
     "measures": Table("python stage.py evaluate base", "base", measures_table, "measures"),
     "cnc": Table("python stage.py evaluate cnc", "cnc"),
     "cnc_measures": Table("python stage.py evaluate cnc", "cnc", measures_table, "measures"),
+    "text2layer": Table("python stage.py evaluate text2layer", "text2layer"),
+    "text2layer_measures": Table("python stage.py evaluate text2layer", "text2layer", measures_table, "measures"),
     "tcig": Table("python stage.py evaluate tcig", "tcig"),
     "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
     "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),

@@ -24,6 +24,7 @@ from .scoring import Painted, score, spread
 from .sets import LAYOUT_SETS, TUNING_SET, Item, load_set
 from .sweeps import SCORES
 from .tcig_graphs import DRAFT, SPECIALISTS, TCIG, Drawing, paint, refined
+from .tcig_models import model_measures
 from .yardsticks import Yardsticks, image_scores, result_row, to_images
 
 TCIG_NAME, DRAWING, LRDIFF, PERFECT = "tcig", "drawing", "lrdiff", "perfect"
@@ -105,7 +106,7 @@ def evaluate(
                 judged.append(judge(yardsticks, specialists, method, name, item, picture, seconds))
         rows += rows_of(yardsticks, judged, name)
         everything += judged
-    return {"rows": rows, "measures": measures(rows, everything)}
+    return {"rows": rows, "measures": measures(rows, everything) + model_measures()}
 
 
 def pictures_of(painter: Painter, item: Item, seeds: int) -> Iterator[tuple[str, np.ndarray, float | None]]:

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.evaluation import cli, page_tables, plots, tcig, tcig_graphs
+from stagecraft.core.segmentation import Segmenter
+from stagecraft.evaluation import cli, page_tables, plots, tcig, tcig_graphs, tcig_models
 from stagecraft.evaluation.scoring import Painted
 from stagecraft.evaluation.sets import CANVAS, TUNING_SET, load_set
 from stagecraft.evaluation.tables import ROW_KEYS, measures_table, results_table, sweeps_table
 from stagecraft.evaluation.yardsticks import Yardsticks
+from stagecraft.sticker_world.probe import held_out_scenes
+from stagecraft.sticker_world.segmenter import PARTS, places_of
 
 ITEMS = tcig.masked(TUNING_SET, None)
 
@@ -68,6 +72,26 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
     assert measures["clip: tcig against lrdiff"]["value"] == 0.0
     assert measures["kid: tcig against lrdiff"]["value"] == 0.0  # they are the same pictures
     assert results_table(rows) and measures_table(list(measures.values()))
+
+
+def test_a_specialist_is_measured_by_its_own_classes():
+    """A judge that answers with the truth has an IoU of 1, whatever the order of its classes; an empty one has less."""
+    scenes = [scene for scene in held_out_scenes(12) if places_of([scene.caption])[0] >= 0][:6]
+    seen = PARTS["segmenter_things"]
+    classes = (*seen.classes[1:], seen.classes[0])
+    labels = seen.relabel(np.stack([scene.labels() for scene in scenes]), places_of([s.caption for s in scenes]))
+    truth = torch.from_numpy(np.array([classes.index(name) for name in seen.classes])[labels])
+
+    class Answer(Segmenter):
+        def labels(self, images):
+            return truth
+
+    class Nothing(Segmenter):
+        def labels(self, images):
+            return torch.full(images.shape[:3], classes.index("background"))
+
+    assert tcig_models.specialist_iou("segmenter_things", Answer(None, classes), scenes) == 1
+    assert tcig_models.specialist_iou("segmenter_things", Nothing(None, classes), scenes) < 0.1
 
 
 def test_without_trained_models_it_says_what_to_train(monkeypatch, tmp_path):

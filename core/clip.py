@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -40,8 +39,8 @@ class SmallCLIP(nn.Module):
             )
         from transformers import CLIPModel  # slow to import, and only needed here
 
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        model.eval().requires_grad_(False)
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model.float().eval().requires_grad_(False)
         return SmallCLIP(model, Vocabulary(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))))
 
     def embed_images(self, images: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _load_network(folder: Path) -> nn.Module:
         )
     try:
         network, report = CLIPModel.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CLIPFileError(
@@ -122,11 +122,11 @@ def _load_network(folder: Path) -> nn.Module:
         raise CLIPFileError(
             f"The CLIP {folder.name} lacks {len(missing)} weights, {missing[0]} first. Choose a whole CLIP's folder."
         )
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 def _load_tokenizer(folder: Path, longest: int) -> Callable[[list[str]], Mapping[str, Tensor]]:
-    from transformers import CLIPTokenizer
+    from transformers import AutoTokenizer
 
     # Without its files transformers would make one that knows no words, and say nothing.
     if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
@@ -135,8 +135,8 @@ def _load_tokenizer(folder: Path, longest: int) -> Callable[[list[str]], Mapping
             "into it."
         )
     try:
-        tokenizer: Any = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the package tokenizers raises nothing more special over damaged files
         raise CLIPFileError(
             f"The tokenizer of the CLIP {folder.name} cannot be opened ({_first_line(error)}). Copy its files again."
         ) from error

@@ -8,6 +8,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
+LARGEST_ENLARGED = 4096  # pixels; a strip is not enlarged beyond this
 LINE = 3  # pixels of a picture whose shorter side is 512
 
 # One colour per region, far apart in hue and readable on most pictures.
@@ -24,8 +25,8 @@ def region_colour(index: int) -> Colour:
 
 
 def enlarging_factor(height: int, width: int) -> int:
-    """The smallest whole number that brings the shorter side to `SMALLEST_SIDE` or more."""
-    return -(-SMALLEST_SIDE // min(height, width))
+    """The smallest whole number that brings the shorter side to `SMALLEST_SIDE` or more; less for a strip."""
+    return max(1, min(-(-SMALLEST_SIDE // min(height, width)), LARGEST_ENLARGED // max(height, width)))
 
 
 def enlarged(image: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from .joint_segmenter import is_background
@@ -12,7 +11,7 @@ from .layout import Layout
 from .metrics import box_of_mask, largest_components, to_numpy
 from .prompts import with_article
 from .region import MOST_REGIONS, LayoutError, Region
-from .segmentation import Segmenter, SegmenterError
+from .segmentation import Segmenter, SegmenterError, back_to_size, plain_name, readable
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
         LayoutError: nothing is found, or the picture has NaN.
     """
     height, width = image.shape[:2]
-    if not bool(torch.isfinite(image).all()):
-        raise LayoutError("The picture has pixels that are not finite numbers (NaN). Connect one that shows something.")
     found = find_regions(image, segmenter, reading)
     if not found:
         looked = f'"{", ".join(reading.phrases)}"' if reading.phrases else "what the segmenter knows"
@@ -74,20 +71,28 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
             f"{reading.least_confidence:.2f}. Lower least_area or least_confidence, or look for other things."
         )
     regions = tuple(
-        Region(phrase=each.phrase, box=box_of_mask(each.mask), mask=each.mask.float(), order=order)
-        for order, each in enumerate(found[:MOST_REGIONS])
+        Region(
+            phrase=each.phrase,
+            box=box_of_mask(each.mask),
+            mask=back_to_size(each.mask, height, width).float(),
+            order=order,
+        )
+        for order, each in enumerate(found)
     )
     return Layout(width=width, height=height, prompt=reading.prompt, background=reading.background, regions=regions)
 
 
 def find_regions(image: Tensor, segmenter: Segmenter, reading: Reading) -> list[Found]:
-    """All regions of a picture (h w 3) that are large and certain enough, largest first."""
+    """The regions of a picture (h w c) that are large and certain enough, largest first, as it is read (`readable`).
+
+    No more than a layout may have: the smallest are left out.
+    """
     judge = segmenter.for_phrases(reading.phrases)
     names = _names(judge, reading)
     with torch.no_grad():
-        probabilities = judge.probabilities(rearrange(image[..., :3], "h w c -> 1 h w c").float())[0].cpu()
+        probabilities = judge.probabilities(readable(image)[None])[0].cpu()
     labels = probabilities.argmax(0)
-    found = []
+    found: list[Found] = []
     for index, phrase in names.items():
         whole = labels == index
         pieces = largest_components(whole, MOST_REGIONS) if reading.single_pieces else [to_numpy(whole)]
@@ -97,7 +102,8 @@ def find_regions(image: Tensor, segmenter: Segmenter, reading: Reading) -> list[
                 confidence = float(probabilities[index][mask].mean())
                 if confidence >= reading.least_confidence:
                     found.append(Found(phrase, mask, area, confidence))
-    return sorted(found, key=lambda each: -each.area)
+        found = sorted(found, key=lambda each: -each.area)[:MOST_REGIONS]
+    return found
 
 
 def _names(judge: Segmenter, reading: Reading) -> dict[int, str]:
@@ -119,8 +125,8 @@ def _names(judge: Segmenter, reading: Reading) -> dict[int, str]:
 
 
 def first_synonym(name: str) -> str:
-    """A class's first name: "door; double door" -> "door", "potted_plant" -> "potted plant"."""
-    return name.replace(";", ",").split(",")[0].replace("_", " ").strip()
+    """A class's first name: "door; double door" -> "door", "potted_plant" -> "potted plant", `plain_name` of it."""
+    return plain_name(name.replace(";", ",").split(",")[0]).replace("_", " ").strip()
 
 
 def read_phrases(text: str) -> tuple[str, ...]:

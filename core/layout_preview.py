@@ -15,7 +15,6 @@ from .layout import Layout
 PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
 TINT = 0.45  # opacity of a region's visible part
 LARGEST_SIDE = 2048  # pixels; more canvas than this is drawn smaller
-LARGEST_ENLARGED = 4096  # pixels; a strip is not enlarged beyond this
 SMALLEST_SCALE = 0.5  # of lines and letters, in a strip
 LINE, LETTERS, MARGIN = 4, 22, 4  # pixels of a picture whose shorter side is 512
 
@@ -33,7 +32,7 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
     """
     if images is None:
         images = torch.full((1, *preview_size(layout), 3), PAPER)
-    factor = max(1, min(enlarging_factor(*images.shape[1:3]), LARGEST_ENLARGED // max(images.shape[1:3])))
+    factor = enlarging_factor(*images.shape[1:3])
     pixels = rearrange(images[..., :3].detach().float().cpu().clamp(0, 1), "b h w c -> b c h w")
     large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
     large = rearrange(large, "b c h w -> b h w c")

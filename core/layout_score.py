@@ -23,7 +23,7 @@ from .metrics import (
     mean_or_none,
     to_numpy,
 )
-from .segmentation import Segmenter, match_class
+from .segmentation import Segmenter, match_class, readable
 
 # reconstructed: a thing fills this much of its tight box, the mean of Sticker World's sprites turned by up to 15
 # degrees. Only used where nothing better than the box says how large the thing should look.
@@ -97,7 +97,7 @@ def score_picture(
 
     Raises:
         SegmenterError: a phrase has no class.
-        LayoutError: the picture has not the shape of the canvas.
+        LayoutError: the picture has not the shape of the canvas, or a region's mask is nowhere half opaque in it.
     """
     probabilities = to_numpy(probabilities)
     labels = probabilities.argmax(0)
@@ -110,6 +110,12 @@ def score_picture(
         fill = [1.0 if region.mask is not None else BOX_FILL for region in regions]
         expected_areas = [float(seen.mean()) * share for seen, share in zip(visible, fill, strict=True)]
     asked = [region.box if region.mask is None else box_of_mask(full[i]) for i, region in enumerate(regions)]
+    for region, box in zip(regions, asked, strict=True):
+        if box is None:
+            raise LayoutError(
+                f'The mask of the region "{region.phrase}" is nowhere half opaque at {width} x {height} pixels, so '
+                "there is no place to score. Make the mask stronger or larger, or score a larger picture."
+            )
     components = _share_out_components(labels, indices, asked)
 
     scores = []
@@ -157,7 +163,7 @@ def score_pictures(
     """Score pictures (b h w 3) against one layout each; see `score_picture`."""
     areas = areas if areas is not None else [None] * len(layouts)
     return [
-        score_picture(segmenter.probabilities(image[None])[0], segmenter.classes, layout, area)
+        score_picture(segmenter.probabilities(readable(image)[None])[0], segmenter.classes, layout, area)
         for image, layout, area in zip(images, layouts, areas, strict=True)
     ]
 

@@ -12,24 +12,26 @@ from .layout import Layout
 from .layout_score import RegionScore, match_layout, score_picture
 from .masks import Box
 from .metrics import Array, to_numpy
-from .segmentation import Segmenter
+from .segmentation import Segmenter, SegmenterError, back_to_size, readable
 
 TINT = 0.35  # opacity of a found mask
 DASH, LETTERS, MARGIN = 8, 18, 2  # pixels of a picture whose shorter side is 512
 
 
 def score_and_draw(image: Tensor, layout: Layout, segmenter: Segmenter) -> tuple[list[RegionScore], Tensor]:
-    """Score one picture (h w 3) against a layout and draw the result; see `score_picture` and `draw_scores`.
+    """Score one picture (h w c) against a layout and draw the result; see `score_picture` and `draw_scores`.
 
     Raises:
-        SegmenterError: a phrase has no class.
-        LayoutError: the picture has not the shape of the canvas.
+        SegmenterError: a phrase has no class, or the network gives NaN.
+        LayoutError: the picture has NaN or not the shape of the canvas, or a region's mask is nowhere half opaque.
     """
     segmenter = segmenter.for_phrases([region.phrase for region in layout.sorted_regions()])
     indices = match_layout(layout, segmenter.classes)  # before the network runs: a bad phrase fails at once
-    probabilities = segmenter.probabilities(image[None])[0]
+    probabilities = segmenter.probabilities(readable(image)[None])[0]
+    if not bool(torch.isfinite(probabilities).all()):
+        raise SegmenterError("The segmenter gives numbers that are not finite (NaN). Copy its folder again.")
     scores = score_picture(probabilities, segmenter.classes, layout)
-    labels = probabilities.argmax(0)
+    labels = back_to_size(probabilities.argmax(0), *image.shape[:2])
     return scores, draw_scores(image, scores, [labels == index for index in indices])
 
 
@@ -56,7 +58,9 @@ def draw_scores(image: Tensor, scores: Sequence[RegionScore], masks: Sequence[Ar
     for i, score in enumerate(scores):
         _dashed_box(draw, _pixels(score.asked_box, picture.size), region_colour(i), scale)
         if score.found_box is not None:
-            draw.rectangle(_pixels(score.found_box, picture.size), outline=region_colour(i), width=round(LINE * scale))
+            draw.rectangle(
+                _pixels(score.found_box, picture.size), outline=region_colour(i), width=max(1, round(LINE * scale))
+            )
     for i, score in enumerate(scores):  # after all boxes, so that no line crosses a letter
         _label(draw, score, picture.size, region_colour(i), scale)
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)
@@ -70,7 +74,7 @@ def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 def _dashed_box(draw: ImageDraw.ImageDraw, box: tuple[int, ...], colour: tuple[int, ...], scale: float) -> None:
     x0, y0, x1, y1 = box
-    dash, line = round(DASH * scale), round(LINE * scale)
+    dash, line = max(1, round(DASH * scale)), max(1, round(LINE * scale))
     for start in range(x0, x1, 2 * dash):
         for y in (y0, y1):
             draw.line((start, y, min(start + dash, x1), y), colour, line)

@@ -85,7 +85,7 @@ def plan_refinement(
         width: of the map, in pixels or cells.
 
     Returns:
-        round(strength * steps) steps, so that noise level k0 is as in DDIM's img2img.
+        round(strength * steps) steps, so that noise level k0 is as in DDIM's img2img; at least one above strength 0.
     """
     fit = mean_or_none(overlaps.values()) or 0.0
     mean = strengths.of(fit)
@@ -94,7 +94,7 @@ def plan_refinement(
     own = mean + strengths.hold * (own - mean)
     strongest = float(own.max())
     strength = strongest if strengths.fixed is None else strengths.fixed
-    taken = round(strength * steps)
+    taken = max(1, round(strength * steps)) if strength > 0 else 0
     if strengths.hold == 0 or strongest == 0 or taken == 0:
         return Plan(taken, None)
     shares = (own / strongest).clamp(0, 1)

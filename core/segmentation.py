@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .region import LayoutError
 from .segmenter_files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
 from .segmenter_networks import (
     BACKGROUND,
@@ -31,6 +32,9 @@ __all__ = ["OpenSegmenter", "Segmenter", "SegmenterError", "match_class"]
 
 NEAREST = 5  # names that an error suggests
 BATCH = 16  # pictures per pass
+# Pixels of the longer side beyond which pictures are not read: networks see them at half of that or less, and every
+# class of a large photograph at its own size would fill the memory.
+LARGEST_READ = 1024
 
 
 @dataclass(frozen=True)
@@ -180,14 +184,16 @@ class OpenSegmenter(Segmenter):
     _embeddings: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def name_of(self, phrase: str) -> str:
-        """The phrase without its capitals and spaces at the ends.
+        """The phrase without its capitals, and without commas and semicolons, which part the synonyms of a class.
 
         Raises:
-            SegmenterError: there is nothing in it.
+            SegmenterError: there is nothing in it, or only the background, which is what no phrase names.
         """
         if not _words(phrase):
             raise SegmenterError(f'the phrase "{phrase}" names nothing. Write what to look for, such as "a dog".')
-        return " ".join(phrase.lower().split())
+        if _words(phrase) == [BACKGROUND]:
+            raise SegmenterError(f'the phrase "{phrase}" is what lies behind all things. Write what to look for.')
+        return " ".join(re.split(r"[,;\s]+", phrase.lower().strip(",; \t\n")))
 
     def for_phrases(self, phrases: Sequence[str]) -> Segmenter:
         """A segmenter with these phrases and a background as its classes; a pixel takes the likeliest phrase.
@@ -236,6 +242,29 @@ def _read_phrases(network: nn.Module, pixels: Tensor, embeddings: Tensor) -> Ten
     return with_background(phrase_logits(network, pixels, embeddings.to(pixels.device)))
 
 
+def readable(image: Tensor) -> Tensor:
+    """A picture (h w c) in 0..1 as it is read: its colours, its longer side at most `LARGEST_READ` pixels (h' w' 3).
+
+    Raises:
+        LayoutError: NaN in it.
+    """
+    if not bool(torch.isfinite(image).all()):
+        raise LayoutError("The picture has pixels that are not finite numbers (NaN). Connect one that shows something.")
+    pixels, longer = image[..., :3].float(), max(image.shape[:2])
+    if longer <= LARGEST_READ:
+        return pixels
+    sides = [max(1, round(side * LARGEST_READ / longer)) for side in image.shape[:2]]
+    shrunk = F.interpolate(rearrange(pixels, "h w c -> 1 c h w"), sides, mode="bilinear", antialias=True)
+    return rearrange(shrunk[0], "c h w -> h w c")
+
+
+def back_to_size(grid: Tensor, height: int, width: int) -> Tensor:
+    """What was read of a picture (h' w'), labels or a mask, at the picture's own size (height width)."""
+    if tuple(grid.shape) == (height, width):
+        return grid
+    return F.interpolate(grid[None, None].float(), (height, width), mode="nearest-exact")[0, 0].to(grid.dtype)
+
+
 def _check_shape(images: Tensor, fits: bool, expected: str) -> None:
     if not fits:
         raise SegmenterError(f"pictures are {tuple(images.shape)}; expected {expected}")
@@ -257,12 +286,14 @@ def match_class(phrase: str, classes: tuple[str, ...]) -> int:
     Raises:
         SegmenterError: no name occurs in the phrase; the message lists the nearest names.
     """
-    known = {
-        tuple(_words(name)): index
-        for index, names in reversed(list(enumerate(classes)))
-        for name in re.split("[,;]", names)
-        if _words(name) and _words(name) != [BACKGROUND]
-    }
+    known = {}
+    for spell in (plain_name, str):  # a class's own name wins over another's without its ending
+        known |= {
+            tuple(_words(spell(name))): index
+            for index, names in reversed(list(enumerate(classes)))
+            for name in re.split("[,;]", names)
+            if _words(spell(name)) and _words(spell(name)) != [BACKGROUND]
+        }
     longest = max(map(len, known), default=0)
     words = _words(phrase)
     for end in range(len(words), 0, -1):
@@ -272,11 +303,16 @@ def match_class(phrase: str, classes: tuple[str, ...]) -> int:
                 index = known.get((*part[:-1], last))
                 if index is not None:
                     return index
-    nearest = _nearest_names(words, [" ".join(name) for name in known])
+    nearest = _nearest_names(words, list(dict.fromkeys(" ".join(name) for name in known)))
     raise SegmenterError(
         f'the segmenter has no class for the phrase "{phrase}". The nearest of its {len(classes)} names: '
         f"{', '.join(nearest)}. Name one of its classes in the phrase, or choose a segmenter that knows the thing."
     )
+
+
+def plain_name(name: str) -> str:
+    """A class name without the endings of COCO's panoptic classes: "sky-other-merged" -> "sky"."""
+    return re.sub(r"(-other)?(-merged|-stuff)$|-other$", "", name.strip())
 
 
 def _words(text: str) -> list[str]:

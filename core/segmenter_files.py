@@ -118,7 +118,7 @@ def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers has no 
         )
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # the package tokenizers raises nothing more special over damaged files
         raise SegmenterError(f"the tokenizer in {folder} cannot be opened: {error}") from error
 
 
@@ -127,6 +127,11 @@ def _read_preprocessing(folder: Path) -> tuple[tuple[int, int], tuple[float, ...
     config = _preprocessor(folder)
     if config is None:
         return (SIDE, SIDE), MEAN, STD
+    if config.get("do_flip_channel_order"):
+        raise SegmenterError(
+            f"the segmenter in {folder} wants blue before red (do_flip_channel_order), as MobileViT does, which is not "
+            "supported. Choose another, such as a SegFormer."
+        )
     size = config.get("size", SIDE)
     if isinstance(size, dict):
         side = size.get("shortest_edge", SIDE)

@@ -20,6 +20,7 @@ KIND = "VQModel"  # diffusers' name of the class, as a config.json says it
 SAFE = ".safetensors"
 BOOK = "quantize.embedding.weight"
 GUMBEL_BOOK = "quantize.embed.weight"
+PART_OF_NET2NET = "first_stage_model."
 GROUPS = 32  # of taming's group normalisation, at every width
 MODEL_PARTS = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
 
@@ -55,7 +56,7 @@ def load_vqgan(path: str | Path) -> VQGAN:
     """Open a VQGAN. Nothing is downloaded and no pickle is opened.
 
     Args:
-        path: a folder with diffusers' config.json and safetensors, or a safetensors file in either layout of names.
+        path: a folder with diffusers' config.json and safetensors, or a safetensors file by taming-transformers' names.
 
     Returns:
         On the CPU in float32; packed weights (`packed_weights`) are unpacked.
@@ -144,6 +145,9 @@ def from_taming(weights: Mapping[str, Tensor], name: str) -> tuple[dict[str, Any
     Raises:
         VQGANFileError: not a VQGAN, or one with another way to quantise.
     """
+    if PART_OF_NET2NET + BOOK in weights:  # a transformer's checkpoint with its VQGAN in it
+        part = len(PART_OF_NET2NET)
+        weights = {key[part:]: value for key, value in weights.items() if key.startswith(PART_OF_NET2NET)}
     if GUMBEL_BOOK in weights:
         raise VQGANFileError(
             f"{name} is a VQGAN with Gumbel quantisation, which finds its codes in another way. Choose one with "
@@ -155,6 +159,11 @@ def from_taming(weights: Mapping[str, Tensor], name: str) -> tuple[dict[str, Any
             "folder of diffusers' VQModel."
         )
     found = {key: value for key, value in weights.items() if key.startswith(MODEL_PARTS)}
+    if any(key.startswith("encoder.down_blocks.") for key in found):
+        raise VQGANFileError(
+            f"{name} has diffusers' names, which do not show the whole configuration. Put it with its {CONFIG} into a "
+            f"folder in models/vqgan, as {WEIGHTS}."
+        )
     try:
         config = _config_of(found)
     except KeyError as error:

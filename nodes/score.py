@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from ..core.host.comfy_device import on_device
-from ..core.host.comfy_score import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, show_text
+from ..core.host.comfy_progress import one_by_one
+from ..core.host.comfy_score import (
+    EMBEDDED,
+    load_segmenter,
+    require_segmenter,
+    segmenter_names,
+    segmenter_version,
+    show_text,
+)
 from ..core.joint_segmenter import join_segmenters
 from ..core.layout import layouts_of
 from ..core.layout_score import report, report_text
@@ -74,6 +82,11 @@ class StageLayoutScore(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, segmenter: str | None, **_: object) -> int:
+        """Score again when the segmenter was replaced."""
+        return 0 if segmenter is None else segmenter_version(segmenter)
+
+    @classmethod
     def execute(
         cls,
         image: Tensor,
@@ -84,7 +97,7 @@ class StageLayoutScore(io.ComfyNode):
         """Score and draw every picture."""
         segmenters = loaded or (load_segmenter(segmenter),)
         judge = join_segmenters(segmenters)
-        pairs = zip(image, layouts_of(layout, len(image)), strict=True)
+        pairs = one_by_one(list(zip(image, layouts_of(layout, len(image)), strict=True)))
         with on_device([each.network for each in segmenters]):
             scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
         overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.host.comfy_device import on_device
+from ..core.host.comfy_progress import one_by_one
 from ..core.host.comfy_score import (
     EMBEDDED,
     load_segmenter,
@@ -172,7 +173,7 @@ class StageSegment(io.ComfyNode):
         """Read every picture."""
         judge, reading = join_segmenters(segmenter), Reading(phrases=read_phrases(classes), **settings)
         with on_device([each.network for each in segmenter]):
-            layouts = [read_layout(picture, judge, reading) for picture in image]
+            layouts = [read_layout(picture, judge, reading) for picture in one_by_one(image)]
         drawn = torch.cat([draw_layout(each, picture[None]) for each, picture in zip(layouts, image, strict=True)])
         masks = torch.cat([visible_regions(each) for each in layouts])
         phrases = "\n".join(region.phrase for each in layouts for region in each.sorted_regions())

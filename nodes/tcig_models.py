@@ -6,8 +6,8 @@ from ..core.host.comfy_vqgan import (
     EMBEDDED,
     checkpoint_names,
     clip_version,
+    conversion_version,
     convert_checkpoint,
-    converted_folder,
     load_clip_by_name,
     load_vqgan_by_name,
     require_vqgan,
@@ -98,9 +98,9 @@ class StageVQGANConvert(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None) -> bool:
-        """Convert again when the result is gone."""
-        return checkpoint is not None and converted_folder(checkpoint).is_dir()
+    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[bool, int]:
+        """Convert again when the checkpoint was replaced or the result is gone."""
+        return (False, 0) if checkpoint is None else conversion_version(checkpoint)
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:

@@ -9,11 +9,12 @@ from torch import nn
 
 
 @contextmanager
-def on_device(networks: Sequence[nn.Module]) -> Iterator[torch.device]:
+def on_device(networks: Sequence[nn.Module], working: int = 0) -> Iterator[torch.device]:
     """Bring networks to ComfyUI's device for a while, making room there first; afterwards they go back.
 
     Args:
         networks: any; one that is named twice is moved once.
+        working: bytes that they will need for what they compute, where that is more than ComfyUI keeps free anyway.
     """
     management = comfy.model_management
     device = management.get_torch_device()
@@ -21,7 +22,7 @@ def on_device(networks: Sequence[nn.Module]) -> Iterator[torch.device]:
     before = [next(network.parameters()).device for network in unique]
     needed = sum(weight.numel() * weight.element_size() for network in unique for weight in network.parameters())
     if not management.is_device_cpu(device):
-        management.free_memory(needed + management.minimum_inference_memory(), device)
+        management.free_memory(needed + max(working, management.minimum_inference_memory()), device)
     try:
         _move(unique, [device] * len(unique))
         yield device

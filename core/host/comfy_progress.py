@@ -1,11 +1,25 @@
-"""Progress of nodes that run a sampler several times."""
+"""Progress of nodes that run a sampler several times, or go through many pictures."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
+import comfy.model_management
+import comfy.utils
 import latent_preview
+
+Thing = TypeVar("Thing")
 
 
 def progress(model: Any, run: int, runs: int) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher and callback
     """ComfyUI's progress bar and preview for one of several runs of a node, counted from 0, as one bar."""
     show = latent_preview.prepare_callback(model, 1)
     return lambda step, clean, state, steps: show(run * steps + step, clean, state, runs * steps)
+
+
+def one_by_one(things: Sequence[Thing]) -> Iterator[Thing]:
+    """Give things one after the other, show how far it is, and stop between two of them where the run is cancelled."""
+    bar = comfy.utils.ProgressBar(len(things))
+    for thing in things:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        yield thing
+        bar.update(1)

@@ -42,8 +42,8 @@ class Refined:
 
     Attributes:
         images: (b h w 3).
-        changes: (b h w), where pictures were free to change, and for what share of the run; 1 everywhere without
-            a map of changes.
+        changes: (b h w), where pictures were free to change, and for what share of their steps; without a map of
+            changes 1 everywhere, or 0 for a draft that stayed as it is.
         before: mask IoU of every draft's regions, painter's order.
         after: the same of the finished pictures.
         shares: of the run that each picture took part in.
@@ -93,6 +93,8 @@ def refine(
     drafts = images[..., :3].float().cpu().clamp(0, 1)
     before = _measure(layouts, segmenters, drafts)
     sized = _sized(drafts, vae, upscale)
+    for layout in layouts:  # what is too small to be found at the finished size is refused before anything is painted
+        make_terms(layout, segmenters, [1.0] * len(segmenters), *sized.shape[1:3])
     plans = [
         plan_refinement(layout, fit, strengths, run.steps, *sized.shape[1:3])
         for layout, fit in zip(layouts, before, strict=True)
@@ -110,15 +112,20 @@ def refine(
                 "frames besides, since drafts are pictures. Choose a checkpoint of pictures."
             )
         if noise is None:
-            # One draw for the batch, so that a picture's noise does not depend on which others are painted.
-            noise = comfy.sample.prepare_noise(latent.repeat(len(sized), *(1,) * (latent.ndim - 1)), run.seed)
+            # One after the other, so that a picture's noise does not depend on which others are painted.
+            shape = (len(sized), *(1,) * (latent.ndim - 1))
+            noise = comfy.sample.prepare_noise(latent.repeat(shape), run.seed, list(range(len(sized))))
         show = progress(model, sum(each.steps > 0 for each in plans[:index]), runs)
         finished.append(_paint(model, vae, positive, negative, latent, noise[index : index + 1], plan, run, show))
     after = _measure(layouts, segmenters, finished)
-    changes = [torch.ones(sized.shape[1:3]) if plan.change is None else plan.change for plan in plans]
+    changes = [_change(plan, *sized.shape[1:3]) for plan in plans]
     return Refined(
         torch.stack(finished), torch.stack(changes), before, after, [plan.steps / run.steps for plan in plans]
     )
+
+
+def _change(plan: Plan, height: int, width: int) -> Tensor:
+    return torch.full((height, width), float(plan.steps > 0)) if plan.change is None else plan.change
 
 
 def _paint(

@@ -81,8 +81,17 @@ def checkpoint_names() -> list[str]:
 
 
 def converted_folder(name: str) -> Path:
-    """Where the conversion of a pickled file of the drop-down goes."""
-    return Path(folder_paths.models_dir) / VQGANS / Path(name).stem
+    """Where the conversion of a pickled file of the drop-down goes.
+
+    Its name has that of the file's folder too: training logs call every checkpoint "last".
+    """
+    return Path(folder_paths.models_dir) / VQGANS / "_".join(Path(name).with_suffix("").parts)
+
+
+def conversion_version(name: str) -> tuple[bool, int]:
+    """Changes when a pickled file of the drop-down is replaced, or its conversion is gone."""
+    source = folder_paths.get_full_path(VQGANS, name)
+    return converted_folder(name).is_dir(), 0 if source is None else Path(source).stat().st_mtime_ns
 
 
 def convert_checkpoint(name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stagecraft.core import layout_from_picture, segmentation
 from stagecraft.core.joint_segmenter import join_segmenters
 from stagecraft.core.layout_from_picture import Reading, find_regions, read_layout, read_phrases
 from stagecraft.core.prompts import with_article
@@ -82,6 +83,31 @@ def test_pictures_and_phrases_that_cannot_be_read():
         read_layout(picture() * float("nan"), ALL, Reading())
     with pytest.raises(SegmenterError, match='no class for the phrase "a zebra"'):
         read_layout(picture(), ALL, Reading(phrases=("a zebra",)))
+
+
+def test_large_pictures_are_read_smaller_and_their_masks_are_large_again(monkeypatch):
+    monkeypatch.setattr(segmentation, "LARGEST_READ", max(SIZE))
+    large = picture().repeat_interleave(3, 0).repeat_interleave(3, 1)
+    sizes = []
+    read = ALL.probabilities
+
+    class Watched(Segmenter):
+        def probabilities(self, images):
+            sizes.append(images.shape[1:3])
+            return read(images)
+
+    found = read_layout(large, Watched(ALL.network, ALL.classes, SIZE, (0.0,) * 3, (1.0,) * 3), Reading(least_area=0.0))
+    assert sizes == [SIZE]
+    expected = read_layout(picture(), ALL, Reading(least_area=0.0))
+    assert (found.height, found.width) == (96, 144)
+    for mine, theirs in zip(found.sorted_regions(), expected.sorted_regions(), strict=True):
+        assert mine.phrase == theirs.phrase and mine.box == theirs.box
+        assert torch.equal(mine.mask, theirs.mask.repeat_interleave(3, 0).repeat_interleave(3, 1))
+
+
+def test_no_more_regions_than_a_layout_may_have(monkeypatch):
+    monkeypatch.setattr(layout_from_picture, "MOST_REGIONS", 2)
+    assert [each.phrase for each in find_regions(picture(), ALL, Reading(least_area=0.0))] == ["an apple", "a dog"]
 
 
 def test_specialists_together_find_what_one_general_segmenter_finds():

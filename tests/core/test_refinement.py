@@ -32,6 +32,7 @@ def test_ends_of_the_line_and_the_mean():
     assert plan({0: 1.0, 1: 0.0}, strengths).change is None
     assert plan({0: 0.3}, Strengths(fixed=0.5)).steps == 20
     assert plan({0: 0.3}, Strengths(fixed=0.0, hold=1.0)).steps == 0
+    assert plan({0: 0.3}, Strengths(fixed=0.4), steps=1).steps == 1  # what is to be painted is painted
 
 
 def test_held_regions_have_levels_of_their_own():

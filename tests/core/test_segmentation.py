@@ -146,6 +146,28 @@ def test_other_label_names():
     assert match_class("a potted plant", classes) == 4
 
 
+def test_cocos_panoptic_names_are_plain_words():
+    classes = ("tree-merged", "sky-other-merged", "wall-brick", "wall-other-merged", "door-stuff", "window-other")
+    for phrase, index in {
+        "a tree": 0,
+        "the sky": 1,
+        "a wall": 3,
+        "a wall brick": 2,
+        "a door": 4,
+        "a window": 5,
+    }.items():
+        assert match_class(phrase, classes) == index
+    assert match_class("a tree", ("tree-merged", "tree")) == 1  # a class of that very name wins
+    with pytest.raises(SegmenterError, match="nearest of its 1 names: tree, tree merged."):
+        match_class("a treetop", ("tree-merged",))
+
+
+def test_blue_before_red_is_refused(tmp_path):
+    (write_segmenter(tmp_path) / "preprocessor_config.json").write_text(json.dumps({"do_flip_channel_order": True}))
+    with pytest.raises(SegmenterError, match="blue before red"):
+        Segmenter.load(tmp_path)
+
+
 def test_unknown_phrases_list_the_nearest_names():
     with pytest.raises(SegmenterError, match='no class for the phrase "a doggy".*nearest.*: dog, '):
         match_class("a doggy", CLASSES)

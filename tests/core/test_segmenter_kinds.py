@@ -212,6 +212,10 @@ def test_what_segmenters_know(segmenters):
     open_one = segmenters["clipseg"]
     assert open_one.knows("a zebra") and not open_one.knows(" !")
     assert open_one.name_of(" A  Dog ") == "a dog"
+    # A comma parts synonyms in a class, so that one in a phrase would make "a cat" of "a cat, a dog".
+    commas = open_one.for_phrases(["a cat, sleeping", "a dog, sleeping", "a dog"])
+    assert [commas.class_of(phrase) for phrase in ("a cat, sleeping", "a dog, sleeping", "a dog")] == [1, 2, 3]
+    assert not open_one.knows("background")
     with pytest.raises(SegmenterError, match="names nothing"):
         open_one.soft_masks(images(), [" "])
 

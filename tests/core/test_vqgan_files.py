@@ -62,6 +62,19 @@ def test_taming_weights_give_what_taming_gives(weights, tmp_path):
     assert not any(each.requires_grad for each in vqgan.network.parameters())
 
 
+def test_a_checkpoint_of_a_transformer_has_its_vqgan_in_it(weights, tmp_path):
+    whole = {f"first_stage_model.{name}": each for name, each in weights.items()} | {"transformer.x": torch.zeros(2)}
+    torch.save({"state_dict": whole}, tmp_path / "net2net.ckpt")
+    assert convert_taming(tmp_path / "net2net.ckpt", tmp_path / "folder") == sum(w.numel() for w in weights.values())
+    require_same(load_vqgan(tmp_path / "folder"), weights, tolerance=2e-2)
+
+
+def test_a_file_of_diffusers_names_needs_its_configuration(small, tmp_path):
+    save_file(small.state_dict(), tmp_path / "alone.safetensors")
+    with pytest.raises(VQGANFileError, match="diffusers' names.*config.json into a folder"):
+        load_vqgan(tmp_path / "alone.safetensors")
+
+
 def test_a_published_checkpoint_becomes_a_folder(weights, tmp_path):
     checkpoint = tmp_path / "vqgan.ckpt"
     torch.save({"epoch": 3, "state_dict": {**weights, "loss.logits_laplace": torch.zeros(2)}}, checkpoint)

@@ -262,13 +262,15 @@ def test_a_checkpoint_is_converted_by_its_node(folder):
             StageVQGANConvert.execute("other.ckpt")
         with pytest.raises(VQGANFileError, match='no checkpoint "gone.ckpt"'):
             StageVQGANConvert.execute("gone.ckpt")
-        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") is False
+        before = StageVQGANConvert.fingerprint_inputs("published.ckpt")
         found = StageVQGANConvert.execute("published.ckpt")
         assert found.args == ("published",) and "M weights" in found.ui["text"][0]
-        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") is True
+        after = StageVQGANConvert.fingerprint_inputs("published.ckpt")
+        assert before != after and after == StageVQGANConvert.fingerprint_inputs("published.ckpt")
         again = StageVQGANConvert.execute("published.ckpt")  # as when it is queued a second time
         assert again.args == ("published",) and "nothing was written" in again.ui["text"][0]
         os.utime(folder / "published.ckpt", (4e9, 4e9))
+        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") != after  # replaced, so it is looked at again
         with pytest.raises(VQGANFileError, match="Rename or remove it"):
             StageVQGANConvert.execute("published.ckpt")
         assert StageVQGANLoader.execute("published").args[0].factor == 2
@@ -276,3 +278,29 @@ def test_a_checkpoint_is_converted_by_its_node(folder):
         shutil.rmtree(folder / "published", ignore_errors=True)
         for name in ("web.ckpt", "other.ckpt", "published.ckpt"):
             (folder / name).unlink()
+
+
+def test_checkpoints_of_one_name_in_different_folders_become_different_folders(folder):
+    """Training logs call every checkpoint "last"."""
+    for name in ("imagenet", "wikiart"):
+        (folder / name).mkdir()
+        torch.save({"state_dict": taming_weights()}, folder / name / "last.ckpt")
+    try:
+        found = [StageVQGANConvert.execute(f"{name}/last.ckpt").args[0] for name in ("imagenet", "wikiart")]
+        assert found == ["imagenet_last", "wikiart_last"]
+        assert all((folder / name / "config.json").is_file() for name in found)
+    finally:
+        for name in ("imagenet", "wikiart", "imagenet_last", "wikiart_last"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):
+    asked = []
+    management = comfy.model_management
+    monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(management, "free_memory", lambda size, device: asked.append(size))
+    with on_device([torch.nn.Linear(2, 2)], working=2**40):
+        pass
+    with on_device([torch.nn.Linear(2, 2)]):
+        pass
+    assert asked[0] >= 2**40 > asked[1] > management.minimum_inference_memory()

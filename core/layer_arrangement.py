@@ -16,6 +16,11 @@ from .region import nearest
 NUMBERS = ("right", "down", "scale", "turn", "opacity", "order", "shadow")
 WORDS = ("flip", "flip upside down", "hidden", "shown")
 LARGEST = 1e3  # of any number; beyond it no picture is meant
+# Below this opacity a pixel counts as background, as in Text2Layer (section 3): masks that a network paints are hardly
+# ever quite 0.
+SURE = 0.1
+# Pixels of a blur's deviation beyond which it works on means of pixels, which it spreads much farther than they reach.
+WIDE_BLUR, PIXELS_OF_DEVIATION = 8.0, 4
 SHADE = 0.0  # a shadow is black; how dark it is, its strength says
 
 
@@ -179,11 +184,16 @@ def _moved(rgba: Tensor, change: Arrangement) -> Tensor:
     height, width = rgba.shape[:2]
     if not rgba[..., 3].any():
         return rgba
-    x0, y0, x1, y1 = outer_box(rgba[..., 3])
-    left, top, right, bottom = (round(x0 * width), round(y0 * height), round(x1 * width), round(y1 * height))
-    # One empty pixel around it, towards which an enlarged or turned edge fades.
-    cut = F.pad(rgba[top:bottom, left:right], (0, 0, 1, 1, 1, 1))
-    left, top, own_height, own_width = left - 1, top - 1, *cut.shape[:2]
+    alpha = rgba[..., 3]
+    sure = alpha * (alpha >= SURE)
+    thing, reach = _pixels(sure if sure.any() else alpha), _pixels(alpha)
+    # Its middle is that of what is surely there. The cut goes as far as anything faint, and one empty pixel farther,
+    # towards which an enlarged or turned edge fades.
+    beside = 1 + max(thing[0] - reach[0], reach[2] - thing[2])
+    above = 1 + max(thing[1] - reach[1], reach[3] - thing[3])
+    left, top, right, bottom = thing[0] - beside, thing[1] - above, thing[2] + beside, thing[3] + above
+    cut = F.pad(rgba, (0, 0, -left, right - width, -top, bottom - height))
+    own_height, own_width = cut.shape[:2]
     wide, high = own_width * change.scale, own_height * change.scale
     place = Place(
         x=left + round(change.right * width) + (own_width - wide) / 2,
@@ -196,6 +206,12 @@ def _moved(rgba: Tensor, change: Arrangement) -> Tensor:
         opacity=change.opacity,
     )
     return placed(cut, place, height, width)
+
+
+def _pixels(alpha: Tensor) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is not empty of an opacity (h w)."""
+    height, width = alpha.shape
+    return tuple(round(side * size) for side, size in zip(outer_box(alpha), (width, height) * 2, strict=True))
 
 
 def _shadow(layer: Layer, shadow: Shadow) -> Layer:
@@ -217,6 +233,12 @@ def _blurred(maps: Tensor, deviation: float, reach: int) -> Tensor:
     """Gaussian blur of (b 1 h w) maps, zeros beyond their edges."""
     if reach == 0:
         return maps
+    if deviation > WIDE_BLUR:
+        coarser = int(deviation // PIXELS_OF_DEVIATION)
+        small = F.avg_pool2d(maps, coarser, ceil_mode=True)
+        soft = _blurred(small, deviation / coarser, math.ceil(reach / coarser))
+        large = F.interpolate(soft, scale_factor=coarser, mode="bilinear")
+        return large[..., : maps.shape[-2], : maps.shape[-1]]
     steps = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
     kernel = torch.exp(-(steps**2) / (2 * deviation**2))
     kernel = kernel / kernel.sum()

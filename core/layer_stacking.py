@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layer_placing import Place, placed
-from .layered_image import BACKDROP, Layer, LayeredImage, LayeredImageError
+from .layered_image import (
+    BACKDROP,
+    Layer,
+    LayeredImage,
+    LayeredImageError,
+    colours_of,
+    opaque_picture,
+    without_hidden_nan,
+)
 from .masks import is_same_aspect
 
 
@@ -54,14 +62,16 @@ def stack_pictures(below: LayeredImage | None, background: Tensor | None, pictur
             f"background has {background.shape[2]} x {background.shape[1]} pixels, the layers' canvas {width} x "
             f"{height}. Scale one of them to the other's size."
         )
-    number = max(len(each) for each in sources)
     layers = list(below.layers) if below else []
-    ground = background[..., :3].float() if background is not None else below.background if below else None
+    ground = below.background if below else None
+    if background is not None:
+        ground = opaque_picture(background, "background")
     if ground is None:
         ground = torch.full((1, height, width, 3), BACKDROP, dtype=torch.float32, device=sources[0].device)
     for picture in pictures:
         rgba = torch.stack([placed(each, _middle(each, height, width), height, width) for each in _rgba(picture)])
         layers.append(Layer(rgba[..., :3], rgba[..., 3], picture.name))
+    number = max(len(ground), *(len(layer.colour) for layer in layers)) if layers else len(ground)
     ground = _repeated(ground, number, "background")
     repeated = []
     for layer in layers:
@@ -84,10 +94,10 @@ def _repeated(values: Tensor, number: int, what: str) -> Tensor:
 
 def _rgba(picture: Picture) -> Tensor:
     """(b h w 4), with the mask multiplied in."""
-    image = picture.image.float()
-    rgba = image if image.shape[-1] == 4 else torch.cat([image[..., :3], torch.ones_like(image[..., :1])], -1)
+    image, colours = picture.image.float(), colours_of(picture.image)
+    rgba = torch.cat([colours, image[..., 3:4] if image.shape[-1] == 4 else torch.ones_like(colours[..., :1])], -1)
     if picture.mask is None:
-        return rgba
+        return without_hidden_nan(rgba)
     mask = picture.mask.float().reshape(-1, 1, *picture.mask.shape[-2:]).to(rgba)
     number = max(len(rgba), len(mask))
     rows, columns = mask.shape[-2:]
@@ -104,4 +114,5 @@ def _rgba(picture: Picture) -> Tensor:
             mask = F.interpolate(mask, rgba.shape[1:3], mode="bilinear", antialias=True)
     mask = _repeated(mask, number, f"The mask of {picture.input}")
     rgba = _repeated(rgba, number, picture.input)
-    return torch.cat([rgba[..., :3], (rgba[..., 3:] * mask[:, 0, ..., None]).clamp(0, 1)], -1)
+    alpha = (rgba[..., 3:] * mask[:, 0, ..., None]).clamp(0, 1)
+    return without_hidden_nan(torch.cat([rgba[..., :3], alpha], -1))

@@ -205,7 +205,7 @@ def keep_inside(foreground: Tensor, mask: Tensor) -> Tensor:
 
     What lies outside is black. # reconstructed: the paper does not say what fills it.
     """
-    return foreground * (mask > FOREGROUND_FROM)
+    return torch.where(mask > FOREGROUND_FROM, foreground, 0.0)  # whatever lies outside, NaN too
 
 
 def _drop_norms(trunk: nn.Module) -> None:

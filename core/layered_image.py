@@ -18,6 +18,7 @@ from .region import LARGEST_SIDE, MOST_REGIONS, describe
 
 BACKGROUND = "background"  # name of the lowest layer in a stack that is written
 BACKDROP = 1.0  # white; below a stack whose lowest layer is not an opaque background
+MOST_LAYERS = 4 * MOST_REGIONS  # of a stack: things, their shadows, and room for files of painting programs
 NORMAL = (None, "", "normal")  # the blend modes that I = m F + (1 - m) B is
 
 
@@ -139,6 +140,34 @@ def join_pictures(images: list[LayeredImage]) -> LayeredImage:
     return LayeredImage(torch.cat([image.background for image in images]), layers)
 
 
+def without_hidden_nan(rgba: Tensor) -> Tensor:
+    """Black in place of NaN where opacity is 0 (... 4): colours there mean nothing, but NaN would spread from them."""
+    return torch.where((rgba[..., 3:] > 0) | rgba.isfinite(), rgba, 0.0)
+
+
+def opaque_picture(image: Tensor, name: str) -> Tensor:
+    """The colours of pictures (b h w c) that something lies on: (b h w 3) float32.
+
+    Args:
+        image: one channel is grey; a fourth is opacity, which has to be 1 everywhere.
+        name: for the message.
+
+    Raises:
+        LayeredImageError: it can be seen through.
+    """
+    if image.shape[-1] == 4 and bool((image[..., 3] < 1).any()):
+        raise LayeredImageError(
+            f"{name} can be seen through in places. Lay it over another picture with Composite Layers first, or "
+            "connect it as a picture instead."
+        )
+    return colours_of(image)
+
+
+def colours_of(image: Tensor) -> Tensor:
+    """Pictures of one (grey), three or four channels (b h w c) as colours (b h w 3), float32."""
+    return (image.expand(*image.shape[:-1], 3) if image.shape[-1] == 1 else image[..., :3]).float()
+
+
 def on_background(layers: Sequence[Layer]) -> LayeredImage:
     """Make a picture of layers without a background of their own, farthest first and at least one.
 
@@ -196,8 +225,10 @@ def from_layers(document: Mapping[str, Any]) -> LayeredImage:
     count = sum(len(item["image"]) for item in items)
     if not count:
         raise LayeredImageError("The connected layers hold no picture. Connect a stack with at least one layer.")
-    if count > MOST_REGIONS + 1:  # Layers and a background.
-        raise LayeredImageError(f"{count} layers are connected; at most {MOST_REGIONS} and a background are possible.")
+    if count > MOST_LAYERS:
+        raise LayeredImageError(
+            f"{count} layers are connected; at most {MOST_LAYERS} are possible. Merge some of them."
+        )
     places = [Place.of_item(item) for item in items]
     order = sorted(range(len(items)), key=lambda index: places[index].z_index)
     width, height = canvas_of(document) or (items[order[0]]["image"].shape[2], items[order[0]]["image"].shape[1])
@@ -219,7 +250,7 @@ def _layers_of(item: Mapping[str, Any], place: Place, height: int, width: int) -
     pictures, alpha = item["image"].float(), _opacity(item, name)
     rgba = torch.cat([pictures[..., :3], alpha[..., None].expand(len(pictures), -1, -1, -1).to(pictures)], -1)
     layers = []
-    for frame, picture in enumerate(rgba):
+    for frame, picture in enumerate(without_hidden_nan(rgba)):
         shown = placed(picture, place, height, width)[None]
         own = name if frame == 0 else f"{name} {frame + 1}".strip()
         layers.append(Layer(shown[..., :3], shown[..., 3], own, bool(item.get("visible", True))))

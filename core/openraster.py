@@ -6,6 +6,7 @@ The only Python library, pyora, had its last release in 2021, so the standard li
 import io
 import xml.etree.ElementTree as ElementTree
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -71,9 +72,12 @@ def read_openraster(path: Path) -> tuple[list[StoredLayer], tuple[int, int]]:
         zipfile.BadZipFile,
         ElementTree.ParseError,
         Image.DecompressionBombError,
+        zlib.error,
         KeyError,
         ValueError,
+        OverflowError,
         OSError,
+        RuntimeError,  # encrypted, a compression that zipfile does not know, or groups in each other without end
     ) as error:
         raise LayerFileError(f"{path.name} cannot be read as OpenRaster: {error}. Save it again.") from error
 

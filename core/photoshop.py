@@ -72,7 +72,7 @@ def read_psd(path: Path) -> tuple[list[StoredLayer], tuple[int, int]]:
 def _layers(group: Any, visible: bool) -> Iterator[StoredLayer]:  # noqa: ANN401 - psd-tools' group
     """Lowest first, as the document lists them."""
     for layer in group:
-        seen, opacity = visible and layer.visible, layer.opacity / 255
+        seen, opacity = visible and layer.visible, layer.opacity / 255 * _fill(layer)
         mode = layer.blend_mode.name.lower()
         _require_plain(layer)
         if layer.is_group():
@@ -96,11 +96,29 @@ def _require_plain(layer: Any) -> None:  # noqa: ANN401 - psd-tools' layer
         problem = "is a group with a mask" if layer.has_mask() else ""
     elif layer.kind not in WITH_PIXELS:
         problem = f"is of the kind {layer.kind}"
+    elif layer.has_vector_mask() and not layer.vector_mask.disabled:
+        problem = "has a vector mask"
+    elif layer.mask is not None and not layer.mask.disabled and _mask_setting(layer, "user_mask_feather", 0):
+        problem = "has a feathered mask"
+    elif layer.width and layer.height and layer.topil() is None:
+        problem = "has no pixels of its own"
     if problem:
         raise LayerFileError(
             f'The layer "{layer.name}" {problem}; expected plain pixels. Rasterise it in the painting program, or '
             "merge it with what lies below it."
         )
+
+
+def _fill(layer: Any) -> float:  # noqa: ANN401 - psd-tools' layer
+    """The second opacity of a layer (Fill), 0..1; without effects it works as the first does."""
+    from psd_tools.constants import Tag
+
+    return layer.tagged_blocks.get_data(Tag.BLEND_FILL_OPACITY, 255) / 255
+
+
+def _mask_setting(layer: Any, name: str, default: float) -> float:  # noqa: ANN401 - psd-tools' layer
+    found = getattr(layer.mask.parameters, name, None)
+    return default if found is None else found
 
 
 def _picture(layer: Any) -> Image.Image:  # noqa: ANN401 - psd-tools' layer
@@ -111,6 +129,8 @@ def _picture(layer: Any) -> Image.Image:  # noqa: ANN401 - psd-tools' layer
     shown = Image.new("L", picture.size, mask.background_color)
     if mask.width and mask.height:
         shown.paste(mask.topil(), (mask.left - layer.left, mask.top - layer.top))
-    alpha = np.asarray(picture.getchannel("A"), np.float32) * np.asarray(shown, np.float32) / 255
+    density = _mask_setting(layer, "user_mask_density", 255) / 255
+    share = 1 - density * (1 - np.asarray(shown, np.float32) / 255)
+    alpha = np.asarray(picture.getchannel("A"), np.float32) * share
     picture.putalpha(Image.fromarray(alpha.round().astype(np.uint8)))
     return picture

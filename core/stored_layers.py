@@ -9,8 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from .layered_image import BACKGROUND, Layer, LayeredImage, LayeredImageError, on_background
+from .region import LARGEST_SIDE
 
 LONGEST_NAME = 255  # of a layer in a Photoshop document
+FARTHEST = 2**24  # pixels from the canvas' corner; farther away no layer is meant
 STEP = 1 / 255  # of 8 bits
 MARGIN = 0.05 * STEP  # by which another rounding of an opacity must be better; below it is rounding of its own
 
@@ -129,10 +131,17 @@ def join_stored(layers: Iterable[StoredLayer], size: tuple[int, int]) -> Layered
     """Put a file's layers, lowest first, on a canvas of this width and height: one picture (b = 1), float32.
 
     Raises:
-        LayerFileError: no layer.
+        LayerFileError: no layer, or a canvas, a place or an opacity that cannot be meant.
     """
+    if not all(1 <= side <= LARGEST_SIDE for side in size):
+        raise LayerFileError(f"The file's canvas is {size[0]} x {size[1]} pixels; expected 1 to {LARGEST_SIDE} a side.")
     placed = []
     for stored in layers:
+        if not 0 <= stored.opacity <= 1 or max(abs(stored.left), abs(stored.top)) > FARTHEST:
+            raise LayerFileError(
+                f'The layer "{stored.name}" lies at {stored.left}, {stored.top} with an opacity of {stored.opacity:g}; '
+                "expected a place near the canvas and 0 to 1. Save the file again."
+            )
         canvas = Image.new("RGBA", size)
         canvas.paste(stored.picture.convert("RGBA"), (stored.left, stored.top))
         rgba = torch.from_numpy(np.asarray(canvas, np.float32) / 255)[None]

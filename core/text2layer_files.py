@@ -148,7 +148,7 @@ def read_text2layer(path: str | Path) -> Text2LayerFile:
             f"{path.name} does not say its {error.args[0]} in its metadata, where stage.py train text2layer writes it. "
             "Some tools drop metadata when they save a file: take the original one."
         ) from error
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError, ZeroDivisionError) as error:
         raise Text2LayerFileError(f"{path.name} cannot be used: {error}.") from error
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.host.comfy_progress import one_by_one
 from ..core.host.comfy_score import show_text
 from ..core.host.comfy_split import SAMPLERS, SCHEDULERS, fill_background, save_split
 from ..core.layer_quality import is_good, measure_mask, report
 from ..core.layer_split import DILATION, SplitError, checked_masks, cut_foreground, fill_until_good, hole_to_fill
-from ..core.layered_image import Layer, LayeredImage, to_layers
+from ..core.layered_image import Layer, LayeredImage, colours_of, opaque_picture, to_layers
 from .api import Layers, io, ui
 from .layers import CATEGORY
 from .layout import NOT_CONNECTED
@@ -198,7 +199,7 @@ class StageSplitLayers(io.ComfyNode):
         **run: Any,  # noqa: ANN401 - steps, cfg, sampler_name, scheduler
     ) -> io.NodeOutput:
         """Split, measure and save."""
-        image = image[..., :3].float()
+        image = colours_of(image)
         masks, lines = checked_masks(mask, image), _captions(captions, len(image))
         given = None if background is None else _checked_background(background, image)
         missing = [name for name, value in zip(CHECKPOINT, (model, vae, positive), strict=True) if value is None]
@@ -214,7 +215,7 @@ class StageSplitLayers(io.ComfyNode):
         holes = hole_to_fill(masks, dilation)
         behind, of_grounds = fill_until_good(image, masks, holes, fill, tries if given is None else 1)
         front = cut_foreground(image, masks, behind if clean_edges else None)
-        of_masks = [measure_mask(*pair) for pair in zip(image, masks, strict=True)]
+        of_masks = [measure_mask(*pair) for pair in one_by_one(list(zip(image, masks, strict=True)))]
         measures = [first + second for first, second in zip(of_masks, of_grounds, strict=True)]
         text = report(measures)
         kept = [index for index, each in enumerate(measures) if save == ALL or is_good(each)]
@@ -250,4 +251,4 @@ def _checked_background(background: Tensor, image: Tensor) -> Tensor:
             f"background has {found}, image has {len(image)} of {image.shape[2]} x {image.shape[1]}. Give both the "
             "same size, and as many backgrounds as pictures, or one."
         )
-    return background[..., :3].to(image).expand_as(image)
+    return opaque_picture(background, "background").to(image).expand_as(image)

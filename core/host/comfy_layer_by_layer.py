@@ -265,10 +265,10 @@ class _Run:
         self.done += 1
         found = self.vae.decode(latent)
         height, width = self.size
-        foreground, background, mask = (
-            rearrange(x[..., :height, :width], "b c h w -> b h w c")
-            for x in (found.foreground, found.background, found.mask)
-        )
+        layers = [found.foreground, found.background, found.mask]
+        if below is not None:  # what it was given may lie on another device than what it paints
+            layers = [each.to(below.device) for each in layers]
+        foreground, background, mask = (rearrange(x[..., :height, :width], "b c h w -> b h w c") for x in layers)
         return LayeredImage(background, [Layer(foreground, mask[..., 0])])
 
     def _latent(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:

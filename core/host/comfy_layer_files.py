@@ -18,6 +18,7 @@ from .comfy_pictures import path_in_input
 
 FOLDER = "layered_pictures"  # the kind of model folder; the front door adds the pack's own to it
 LONGEST_PART = 40  # letters of a layer's name in its file's name
+DEFAULT_PREFIX = "Stagecraft"
 COMPRESSION = 4  # of PNGs, as in Save Image
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
@@ -60,8 +61,12 @@ def save_layers(
     """
     height, width = image.background.shape[1:3]
     output = folder_paths.get_output_directory()
+    # Whole and never empty: ComfyUI counts on from the files of the very name that is asked for.
+    prefix = prefix.replace("%batch_num%", "0").strip()
+    if not prefix or prefix.endswith(("/", "\\")):
+        prefix += DEFAULT_PREFIX
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
-    stem = f"{name.replace('%batch_num%', '0')}_{counter:05}_"
+    stem = f"{name}_{counter:05}_"
     metadata = _workflow(hidden)
     pictures = {f"{stem}.png": merged_picture(image)}
     if pngs:
@@ -94,7 +99,8 @@ def _workflow(hidden: Any) -> PngInfo | None:  # noqa: ANN401
 
 def layer_file_names() -> list[str]:
     """Files of layers in the input folder and in the folders for them, for a drop-down."""
-    found = [path.name for path in Path(folder_paths.get_input_directory()).iterdir() if _is_layer_file(path)]
+    inputs = (path.name for path in Path(folder_paths.get_input_directory()).iterdir() if _is_layer_file(path))
+    found = [name for name in inputs if path_in_input(name) is not None]  # a link may lead elsewhere
     found += [name for name in folder_paths.get_filename_list(FOLDER) if _is_layer_file(Path(name))]
     return sorted(dict.fromkeys(found))
 
@@ -111,7 +117,8 @@ def require_layer_file(name: str) -> Path:
     """
     path = path_in_input(name) if _is_layer_file(Path(name)) else None
     if path is None and name in layer_file_names():
-        path = Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+        found = folder_paths.get_full_path(FOLDER, name)
+        path = None if found is None else Path(found)
     if path is None:
         raise LayerFileError(
             f'There is no file "{name}" with layers. Put a {" or ".join(SUFFIXES)} file into ComfyUI\'s input folder, '

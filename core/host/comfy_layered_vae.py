@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..layered_autoencoder import LayeredAutoencoder, LayeredOutput
+from ..layered_image import colours_of, opaque_picture
 
 # Bytes per pixel of a value's size that Stable Diffusion's autoencoder takes at its widths, as ComfyUI counts them.
 ENCODING, DECODING = 1767, 2178
@@ -57,7 +58,9 @@ class LayeredVae:
         Raises:
             ValueError: sizes that differ, or are no multiples of a latent cell's.
         """
-        parts = [rearrange(each[..., :3], "b h w c -> b c h w") for each in (foreground, background)]
+        foreground, background = colours_of(foreground), opaque_picture(background, "background")
+        parts = [rearrange(each, "b h w c -> b c h w") for each in (foreground, background.to(foreground.device))]
+        mask = mask.to(foreground.device)
         sizes = {tuple(part.shape[-2:]) for part in (*parts, mask)}
         if len(sizes) > 1:
             found = ", ".join(f"{x.shape[-1]} x {x.shape[-2]}" for x in (*parts, mask))

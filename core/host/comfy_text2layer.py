@@ -54,6 +54,20 @@ class Text2LayerModel(comfy.model_base.BaseModel):
         """Whether it has them."""
         return self.model_config.unet_config["in_channels"] > self.latent_format.latent_channels
 
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - ComfyUI's
+        """What goes to the U-Net besides the latent.
+
+        Raises:
+            Text2LayerFileError: prompts of another checkpoint's text encoder.
+        """
+        text, wanted = kwargs.get("cross_attn"), self.model_config.unet_config.get("context_dim")
+        if text is not None and wanted and text.shape[-1] != wanted:
+            raise Text2LayerFileError(
+                f"The prompts have {text.shape[-1]} values for each word; this Text2Layer file reads {wanted}. Connect "
+                "the CLIP of the checkpoint that the file was trained from."
+            )
+        return super().extra_conds(**kwargs)
+
     def concat_cond(self, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - ComfyUI's
         """The latent of what lies below, zeros where nothing is said of it, as half of the training pictures were."""
         if not self.takes_below:
@@ -178,10 +192,14 @@ def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: 
     options = {"disable_dynamic": True} if disable_dynamic else {}
     try:
         model = comfy.sd.load_diffusion_model_state_dict(weights, **options)
-    except Text2LayerFileError as error:
+    except (Text2LayerFileError, TypeError, KeyError) as error:
         raise Text2LayerFileError(f"{name} cannot be used: {error}.") from error
     if model is None or not isinstance(model.model, Text2LayerModel):
         raise Text2LayerFileError(f"{name} cannot be used: ComfyUI does not recognise its U-Net.")
+    if missing := sorted(model.model.diffusion_model.state_dict().keys() - file.unet.keys()):
+        raise Text2LayerFileError(
+            f"{name} lacks {len(missing)} weights of its U-Net, {missing[0]} first. Take the original file."
+        )
     model.model.latent_format.latent_channels = file.config.latent_channels
     return model
 

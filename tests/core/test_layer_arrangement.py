@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stagecraft.core import layer_arrangement
 from stagecraft.core.editing import shifted
 from stagecraft.core.layer_arrangement import Arrangement, ArrangementError, Shadow, arrange, read_arrangements
 from stagecraft.core.layer_stacking import Picture, stack_pictures
@@ -89,6 +90,17 @@ def test_scaling_and_turning_keep_the_middle_and_the_area(change, area):
     assert float(found.max()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("line", ["box | flip", "box | scale=0.5", "box | turn=180", "box | right=0.1 | down=-0.05"])
+def test_a_thing_keeps_its_middle_where_its_mask_is_nowhere_quite_empty(line):
+    """Masks that a network paints are sigmoids: something faint is left everywhere."""
+    exact = solid(6, 20)
+    faint = torch.where(exact.layers[0].alpha > 0, torch.tensor(8.0), torch.tensor(-5.0)).sigmoid()
+    painted = LayeredImage(exact.background, [Layer(exact.layers[0].colour, faint, "box")])
+    expected, found = (arrange(each, read_arrangements(line)).layers[0].alpha for each in (exact, painted))
+    assert middle(found * (found > 0.5)) == pytest.approx(middle(expected * (expected > 0.5)), abs=0.05)
+    assert found.shape == faint.shape and (found - expected).abs().max() < 0.15
+
+
 def test_flipping_is_about_the_layers_own_middle():
     image = picture()
     dog = image.layers[0].alpha[:, 6:14, 8:16]
@@ -143,6 +155,13 @@ def test_a_soft_shadow_keeps_its_mass_and_its_middle():
     assert float(soft.sum()) == pytest.approx(float(hard.sum()), rel=1e-3)
     assert middle(soft[0]) == pytest.approx(middle(hard[0]), abs=1e-3)
     assert soft.max() <= 0.8 and ((soft > 0.01) & (soft < 0.7)).sum() > 40
+
+
+def test_a_wide_blur_is_the_same_on_means_of_pixels(monkeypatch):
+    image, shadow = solid(12, 12), Shadow(1.0, 0.0, 0.0, 0.25)  # a deviation of 10 pixels
+    found = arrange(image, shadow=shadow).layers[0].alpha
+    monkeypatch.setattr(layer_arrangement, "WIDE_BLUR", 1e3)
+    torch.testing.assert_close(found, arrange(image, shadow=shadow).layers[0].alpha, atol=2e-3, rtol=0.02)
 
 
 def test_a_shadow_of_something_at_the_edge_is_not_cut_off():
@@ -203,3 +222,29 @@ def test_layers_below_batches_and_another_background():
         stack_pictures(below, torch.rand(1, 8, 8, 3), [])
     with pytest.raises(LayeredImageError, match="Nothing is connected"):
         stack_pictures(None, None, [])
+
+
+def test_one_picture_with_several_masks_and_pictures_of_one_channel():
+    masks = torch.zeros(3, SIZE, SIZE)
+    masks[1, 5:9], masks[2] = 1, 1
+    grey = torch.full((1, SIZE, SIZE, 1), 0.25)
+    found = stack_pictures(None, None, [Picture("picture_1", "a", grey, masks)])
+    assert torch.equal(found.layers[0].alpha, masks) and found.background.shape == (3, SIZE, SIZE, 3)
+    assert torch.equal(found.layers[0].colour[2], torch.full((SIZE, SIZE, 3), 0.25))
+
+
+def test_nan_under_full_transparency_stays_out_of_the_picture():
+    """Programs that divide colours by opacity leave 0 / 0 there."""
+    colour = torch.full((1, SIZE, SIZE, 4), float("nan"))
+    colour[..., 3] = 0
+    colour[:, 10:20, 10:20] = torch.tensor([0.5, 0.5, 0.5, 1])
+    found = stack_pictures(None, None, [Picture("picture_1", "a", colour)])
+    assert found.composite().isfinite().all() and float(found.layers[0].alpha.sum()) == 100
+
+
+def test_a_background_that_can_be_seen_through_is_refused():
+    clear = torch.zeros(1, SIZE, SIZE, 4)
+    with pytest.raises(LayeredImageError, match="background can be seen through"):
+        stack_pictures(None, clear, [])
+    clear[..., 3] = 1
+    assert torch.equal(stack_pictures(None, clear, []).composite(), clear[..., :3])

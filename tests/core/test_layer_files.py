@@ -189,6 +189,11 @@ def test_an_openraster_file_of_another_program(tmp_path):
         ('<layer src="gone.png"/>', "cannot be read as OpenRaster"),
         ('<layer src="bad.png"/>', "cannot be read as OpenRaster"),
         ("", "holds no layer"),
+        ('<layer src="a.png" x="inf"/>', "cannot be read as OpenRaster"),
+        ('<layer src="a.png" x="99999999999"/>', "lies at 99999999999, 0"),
+        ('<layer src="a.png" opacity="5"/>', "an opacity of 5;"),
+        ('<layer src="a.png" opacity="nan"/>', "an opacity of nan;"),
+        ("<stack>" * 5000 + "</stack>" * 5000, "cannot be read as OpenRaster"),
         ("<", "cannot be read as OpenRaster"),
         ('<!DOCTYPE x [<!ENTITY y "z">]>', "document type"),
     ],
@@ -197,6 +202,28 @@ def test_openraster_files_that_cannot_be_read_are_refused(tmp_path, layers, mess
     path = ora(tmp_path / "a.ora", layers, a=png((0, 0, 0, 255)), bad=b"no picture")
     with pytest.raises(LayerFileError, match=message):
         read_layer_file(path)
+
+
+@pytest.mark.parametrize("size", ["0", "-4", "10000000"])
+def test_impossible_canvases_are_refused(tmp_path, size):
+    with zipfile.ZipFile(tmp_path / "a.ora", "w") as archive:
+        archive.writestr("stack.xml", f'<image w="{size}" h="6"><stack><layer src="a.png"/></stack></image>')
+        archive.writestr("a.png", png((0, 0, 0, 255)))
+    with pytest.raises(LayerFileError, match=f"canvas is {size} x 6 pixels; expected 1 to 16384"):
+        read_layer_file(tmp_path / "a.ora")
+
+
+def test_a_documents_second_opacity_counts(tmp_path):
+    from psd_tools import PSDImage
+    from psd_tools.constants import Tag
+
+    document = PSDImage.new("RGBA", (8, 6), color=255)
+    document.create_pixel_layer(Image.new("RGBA", (8, 6), (0, 0, 255, 255)))
+    red = document.create_pixel_layer(Image.new("RGBA", (8, 6), (255, 0, 0, 255)), name="red")
+    red.tagged_blocks.set_data(Tag.BLEND_FILL_OPACITY, 128)
+    document.save(tmp_path / "a.psd")
+    found = read_layer_file(tmp_path / "a.psd").composite()[0, 3, 3]
+    torch.testing.assert_close(found, torch.tensor([128 / 255, 0, 127 / 255]), atol=1e-3, rtol=0)
 
 
 def test_documents_that_cannot_be_read_are_refused(tmp_path):

@@ -189,7 +189,7 @@ def test_without_an_opaque_lowest_layer_the_background_is_white():
         ({"layers": [{"image": torch.zeros(0, 4, 4, 3)}]}, "hold no picture"),
         ({"layers": [item((0, 0, 0), blend_mode="multiply", name="fog")]}, 'layer "fog" has the blend mode'),
         ({"layers": [{"image": torch.zeros(1, 4, 4, 2)}]}, r"picture of \(1, 4, 4, 2\)"),
-        ({"layers": [{"image": torch.zeros(66, 2, 2, 3)}]}, "66 layers are connected; at most 64 and a background"),
+        ({"layers": [{"image": torch.zeros(257, 2, 2, 3)}]}, "257 layers are connected; at most 256"),
         ({"layers": [item((0, 0, 0), mask=torch.zeros(3, 4, 4))]}, "1 pictures and 3 masks"),
         ({"canvas": (20000, 20), "layers": [item((0, 0, 0))]}, "at most 16384 a side"),
     ],

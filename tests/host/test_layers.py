@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stagecraft.core.host import comfy_layer_files
 from stagecraft.core.host.comfy_layer_files import save_layers
 from stagecraft.core.layer_arrangement import ArrangementError, Shadow, arrange, read_arrangements
 from stagecraft.core.layer_files import read_layer_file
@@ -112,6 +113,22 @@ def test_layers_are_saved_under_comfyuis_numbers_and_open_again(drawn, folders):
         shown = torch.from_numpy(np.asarray(whole, np.float32) / 255)
         assert (shown - in_8_bits(image).composite()[0]).abs().max() < 0.51 * STEP
         assert json.loads(whole.info["workflow"]) == {"nodes": [1]} and json.loads(whole.info["prompt"]) == {"1": "p"}
+
+
+@pytest.mark.parametrize("prefix", ["a/x%batch_num%", "", "a/"])
+def test_saving_twice_never_overwrites(drawn, folders, prefix):
+    first, second = (save_layers(drawn, prefix, [".ora"], pngs=True).files for _ in range(2))
+    assert not set(first) & set(second)
+    assert len(list((folders / "output").rglob("*.ora"))) == 2
+
+
+def test_links_that_lead_elsewhere_are_not_offered(drawn, folders):
+    save_layers(drawn, "a", [".ora"], pngs=False)
+    (folders / "elsewhere.ora").write_bytes((folders / "output" / "a_00001_.ora").read_bytes())
+    (folders / "input" / "link.ora").symlink_to(folders / "elsewhere.ora")
+    assert "link.ora" not in comfy_layer_files.layer_file_names()
+    with pytest.raises(LayerFileError, match='no file "link.ora"'):
+        comfy_layer_files.require_layer_file("link.ora")
 
 
 def test_the_workflow_stays_out_where_comfyui_was_told_so(drawn, folders, monkeypatch):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from stagecraft.core.host.comfy_layered_vae import LayeredVae
 from stagecraft.core.host.comfy_text2layer import BELOW, TEXT2LAYER, Text2LayerConfig, load_text2layer
 from stagecraft.core.layered_autoencoder import LayeredAutoencoder
-from stagecraft.core.layered_image import from_layers
+from stagecraft.core.layered_image import LayeredImageError, from_layers
 from stagecraft.core.text2layer_files import (
     EPS,
     FIRST,
@@ -87,11 +87,25 @@ def without(prefix):
         (without("nothing"), {"prediction": "x0"}, 'predicts "x0"'),
         (without("nothing"), {"layered_autoencoder": '{"colour": 1}'}, "no setting 'colour'"),
         (without("nothing"), {"layered_autoencoder": "{"}, "cannot be used"),
+        (without("nothing"), {"layered_autoencoder": '{"block_out_channels": []}'}, "cannot be used"),
+        (without("nothing"), {"layered_autoencoder": '{"norm_num_groups": 0}'}, "cannot be used"),
     ],
 )
 def test_other_files_are_refused_in_one_sentence(text2layer_folder, change, metadata, sentence):
     with pytest.raises(Text2LayerFileError, match=sentence):
         read_text2layer(resaved(text2layer_folder, change, **metadata))
+
+
+def test_a_unet_that_is_not_whole_is_refused(text2layer_folder):
+    resaved(text2layer_folder, without("model.diffusion_model.out.0.weight"))
+    with pytest.raises(Text2LayerFileError, match="broken.safetensors lacks 1 weights of its U-Net, out.0.weight"):
+        load_text2layer("broken.safetensors")
+
+
+def test_prompts_of_another_checkpoint_are_refused(text2layer):
+    prompts = [[[torch.zeros(1, 77, 768), {}]]] * 2
+    with pytest.raises(Text2LayerFileError, match="768 values for each word; this Text2Layer file reads 128"):
+        sample(text2layer[0], prompts)
 
 
 def test_an_ordinary_checkpoint_and_damaged_files_are_refused(text2layer_folder, tmp_path):
@@ -266,6 +280,15 @@ def test_nodes_encode_and_decode(text2layer):
     assert latent["samples"].shape == (2, 4, 8, 7)
     (again,) = StageLayersEncode.execute(torch.cat([foreground, mask[..., None]], -1), background, text2layer[1]).args
     assert torch.equal(again["samples"], latent["samples"])
+    nothing = torch.where(mask[..., None] > 0, foreground, float("nan"))  # as 0 / 0 leaves it where nothing is seen
+    (divided,) = StageLayersEncode.execute(nothing, background, text2layer[1], mask).args
+    assert torch.equal(divided["samples"], latent["samples"])
+    grey, clear = background[..., :1], torch.cat([background, torch.zeros_like(background[..., :1])], -1)
+    (found,) = StageLayersEncode.execute(foreground, grey, text2layer[1], mask).args
+    (expected,) = StageLayersEncode.execute(foreground, grey.expand_as(background), text2layer[1], mask).args
+    assert torch.equal(found["samples"], expected["samples"])
+    with pytest.raises(LayeredImageError, match="background can be seen through"):
+        StageLayersEncode.execute(foreground, clear, text2layer[1], mask)
     (opaque,) = StageLayersEncode.execute(foreground, background, text2layer[1]).args
     (full,) = StageLayersEncode.execute(foreground, background, text2layer[1], torch.ones_like(mask)).args
     assert torch.equal(opaque["samples"], full["samples"])

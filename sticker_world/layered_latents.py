@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .vocabulary import vocabulary
 
 SCENES = 10_000
 _CHUNK = 50
+AHEAD = 4  # chunks that are drawn while another is encoded
 
 Encode = Callable[[Tensor, Tensor, Tensor], Tensor]  # foreground, background, mask in 0..1 -> latent
 
@@ -125,6 +127,17 @@ def _draw_chunk(start: int, stop: int) -> tuple[np.ndarray, list[tuple[str, str]
     return stacks, [(whole.caption, layer.caption) for whole, layer in pairs]
 
 
+def _in_order(pool: Executor, chunks: Sequence[tuple[int, int]]) -> Iterator[tuple[np.ndarray, list[tuple[str, str]]]]:
+    """Drawn chunks, a few of them ahead: encoding is slower than drawing, and all at once would fill the memory."""
+    jobs = deque()
+    for chunk in chunks:
+        jobs.append(pool.submit(_draw_chunk, *chunk))
+        if len(jobs) > AHEAD:
+            yield jobs.popleft().result()
+    while jobs:
+        yield jobs.popleft().result()
+
+
 @torch.no_grad()
 def _encode(codec: Codec, stacks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Uint8 (n h w 7) -> latents and masks, see `LatentSet`."""
@@ -173,7 +186,7 @@ def encode_layers(name: str, codec: Codec, folder: Path, scenes: int) -> Layered
         }
         starts = range(len(captions), scenes, _CHUNK)
         with ProcessPoolExecutor(worker_count()) as pool:
-            drawn = pool.map(_draw_chunk, starts, [min(start + _CHUNK, scenes) for start in starts])
+            drawn = _in_order(pool, [(start, min(start + _CHUNK, scenes)) for start in starts])
             bar = tqdm(drawn, f"{name} latents", -(-scenes // _CHUNK), initial=len(captions) // _CHUNK, mininterval=10)
             for (whole, layer), texts in bar:
                 place = slice(len(captions), len(captions) + len(texts))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .drawing import region_colour
 from .layout import Layout
+from .masks import grown
 from .region import colour_to_rgb
 from .vqgan import VQGAN
 from .vqgan_clip import DraftError
@@ -38,6 +39,15 @@ def flat_colours(layout: Layout, height: int, width: int) -> Tensor:
     colours = [each or tuple(c / 255 for c in region_colour(i)) for i, each in enumerate(colours)]
     masks = layout.visible_masks(height, width)
     return einsum(masks, torch.tensor([(GREY,) * 3, *colours]), "n h w, n c -> c h w")[None]
+
+
+def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Tensor:
+    """Where a draft is held to its start: (1 1 height/f width/f), 0 in cells that a region covers or touches.
+
+    The regions are grown by a cell, so that outlines are free.
+    """
+    covered = (layout.masks(height, width).amax(0) > 0).float()
+    return 1 - F.max_pool2d(grown(covered, factor)[None, None], factor)
 
 
 def whole_cells(layout: Layout, size: int, factor: int) -> tuple[int, int]:

@@ -24,8 +24,8 @@ ITERATIONS = 500
 FEW_ITERATIONS = 150  # of TCIG Draft: the embedded models' drafts change little after that
 LEARNING_RATE = 0.1
 # reconstructed: of TCIG Draft. With both, and flat colours to begin with, drafts look calm and like their things, not
-# only to a segmenter; seen on layouts of the tuning set.
-SEGMENTER_NOISE, START_WEIGHT = 0.3, 0.5
+# only to a segmenter, and stage two finds fewer things beside them to make more of; seen on layouts of the tuning set.
+SEGMENTER_NOISE, START_WEIGHT = 0.3, 4.0
 CLIP, START = "CLIP", "start"  # names of losses
 # reconstructed: the paper says nothing of balancing. So often the gradients are compared, which costs a pass through
 # the decoder for each term.
@@ -77,6 +77,7 @@ def draft(
     patience: int = 0,
     segmenter_noise: float = 0.0,
     start_weight: float = 0.0,
+    start_map: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> DraftResult:
     """Optimise one latent with Adam, keeping it inside the code-book's range. Works in inference mode too.
@@ -100,6 +101,8 @@ def draft(
         start_weight: times the mean squared distance from the start, in variances of the code-book's values; the
             canonical loop has such a term, towards 0 and fading. Balanced, its gradient at a distance of one deviation
             is so strong beside CLIP's. reconstructed: towards the start, so that what nothing asks for stays.
+        start_map: (1 1 h w) in 0..1, how much each cell's distance counts; see `draft_starts.outside_regions`. None:
+            all alike.
         on_step: called before every step with the iteration from 0 and the picture (1 3 h w); may raise to end it.
 
     Raises:
@@ -132,7 +135,8 @@ def draft(
             weights[term.name] = term.weight
         if start_weight:
             weights[START] = start_weight
-        run = _Run(vqgan, latent, losses, weights, balanced)
+        hold = torch.ones_like(latent) if start_map is None else normal_copy(start_map).to(latent).expand_as(latent)
+        run = _Run(vqgan, latent, losses, weights, balanced, hold)
         stopped = run.optimise(iterations, learning_rate, patience, on_step)
         with torch.no_grad():
             picture = vqgan.decode(latent)
@@ -183,6 +187,7 @@ class _Run:
         losses: name -> loss of a picture.
         weights: name -> as given; with one for the distance from the start, behind those of the losses, if that counts.
         balanced: see `draft`.
+        hold: (1 c h w), how much the distance from the start counts.
     """
 
     vqgan: VQGAN
@@ -190,6 +195,7 @@ class _Run:
     losses: Mapping[str, Callable[[Tensor], Tensor]]
     weights: Mapping[str, float]
     balanced: bool
+    hold: Tensor
     _values: list[Tensor] = field(default_factory=list)  # (terms) of each iteration
     _factors: Tensor | None = None  # (terms) that the losses are multiplied with
     _scales: list[Tensor] = field(default_factory=list)  # (terms) logarithms of norms, of each measurement
@@ -230,7 +236,7 @@ class _Run:
             gradients.append(torch.autograd.grad(value, leaf)[0])
         offset = (self.latent.detach() - self._start) / self._spread
         if START in self.weights:
-            values.append(offset.square().mean())
+            values.append((self.hold * offset.square()).mean())
         self._values.append(torch.stack(values))
         if measure:
             self._measure(picture, gradients)
@@ -239,7 +245,7 @@ class _Run:
         together = einsum(self._factors[: len(gradients)], torch.stack(gradients), "n, n b c h w -> b c h w")
         gradient = torch.autograd.grad(picture, self.latent, together)[0]
         if START in self.weights:
-            gradient = gradient + self._factors[-1] * 2 / offset.numel() * offset / self._spread
+            gradient = gradient + self._factors[-1] * 2 / offset.numel() * self.hold * offset / self._spread
         return gradient
 
     def _measure(self, picture: Tensor, gradients: Sequence[Tensor]) -> None:
@@ -251,7 +257,7 @@ class _Run:
         """
         found = [torch.autograd.grad(picture, self.latent, each, retain_graph=True)[0].norm() for each in gradients]
         if START in self.weights:  # at a distance of one deviation
-            found.append(2 / (self._spread * math.sqrt(self.latent.numel())))
+            found.append(2 * self.hold.norm() / (self._spread * self.latent.numel()))
         norms = torch.stack(found)
         self._scales.append(torch.where(norms > torch.finfo(norms.dtype).tiny, norms, torch.nan).log())
         scales = torch.stack(self._scales).nanmean(0)

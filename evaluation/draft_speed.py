@@ -12,7 +12,7 @@ import torch
 from diffusers import VQModel
 
 from ..core.clip_guide import load_clip
-from ..core.draft_starts import flat_colours, picture_start, random_start
+from ..core.draft_starts import flat_colours, outside_regions, picture_start, random_start
 from ..core.segmentation import Segmenter
 from ..core.segmentation_loss import make_terms, region_overlaps
 from ..core.vqgan import VQGAN
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     colours = picture_start(vqgan, flat_colours(layout, side, side), side, side)
     result = draft(
         vqgan, colours, guide, prompts, terms, seed=0, iterations=whole, segmenter_noise=SEGMENTER_NOISE,
-        start_weight=START_WEIGHT,
+        start_weight=START_WEIGHT, start_map=outside_regions(layout, side, side, vqgan.factor),
     )  # fmt: skip
     found["seconds"] = time.perf_counter() - begin
     overlaps = region_overlaps(terms, result.picture)

@@ -10,10 +10,12 @@ from PIL import Image
 from ..core.cut_outs import NUMBER
 from ..core.draft_starts import COLOURS
 from ..core.refinement import LEAST_STRENGTH, MOST_STRENGTH
+from ..core.vision_guidance import DEFAULT_STRENGTH
 from ..core.vqgan_clip import FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
 from ..sticker_world.backgrounds import paint_background
 from ..sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from .graphs import CFG, NEGATIVE, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
+from .lrdiff import LAYER_PROMPT
 from .painting import TIMEOUT, Painter
 from .sets import Item
 
@@ -26,6 +28,7 @@ FIXED = {
     "cut_outs": NUMBER, "patience": 0,
 }  # fmt: skip
 HOLD = 0.0
+LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
 DRAWING_STRENGTH = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
 
 
@@ -45,6 +48,7 @@ class TCIG:
         segmenter_noise: of stage one.
         iterations: of stage one.
         strength: of stage two; None lets the measured fit decide.
+        layered: whether stage two is an img2img run with Layered Rendering, which keeps every prompt to its region.
     """
 
     segmenters: tuple[str, ...] = GENERAL
@@ -53,6 +57,7 @@ class TCIG:
     segmenter_noise: float = SEGMENTER_NOISE
     iterations: int = FEW_ITERATIONS
     strength: float | None = None
+    layered: bool = False
 
     def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
         """Build the graph: one draft, and a stage two for each strength, or only for the method's own."""
@@ -66,7 +71,7 @@ class TCIG:
             start=self.start, segmenter_noise=self.segmenter_noise, iterations=self.iterations,
             segmenter_weights="1.0" if self.guided else "0.0", **FIXED,
         )  # fmt: skip
-        stage = _Stage([draft, 0], layout, segmenter, model, text, vae)
+        stage = _Stage([draft, 0], layout, segmenter, model, text, vae, self.layered)
         return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
 
 
@@ -100,6 +105,7 @@ class _Stage:
     model: Link
     text: Link
     vae: Link
+    layered: bool = False
 
 
 def _segmenters(builder: GraphBuilder, folders: Sequence[str]) -> Link:
@@ -111,11 +117,19 @@ def _segmenters(builder: GraphBuilder, folders: Sequence[str]) -> Link:
 
 def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengths: Sequence[float | None]) -> Graph:
     builder.add("PreviewImage", DRAFT, images=stage.draft)
-    positive, negative = builder.encode(stage.text, item.layout.prompt), builder.encode(stage.text, NEGATIVE)
+    model, positive = stage.model, builder.encode(stage.text, item.layout.prompt)
+    negative = builder.encode(stage.text, NEGATIVE)
+    if stage.layered:
+        rendering = builder.add(
+            "StageLayeredRendering", model=model, clip=stage.text, vae=stage.vae, layout=stage.layout,
+            positive=positive, negative=negative, t0=LAYERED_UNTIL, strength=DEFAULT_STRENGTH,
+            layer_prompt=LAYER_PROMPT,
+        )  # fmt: skip
+        model, positive, negative = ([rendering, output] for output in range(3))
     for number, strength in enumerate(strengths):
         by_hand = {"strength_from": "mask fit" if strength is None else "by hand", "strength": strength or 0.0}
         made = builder.add(
-            "StageTCIGRefine", image=stage.draft, layout=stage.layout, segmenter=stage.segmenter, model=stage.model,
+            "StageTCIGRefine", image=stage.draft, layout=stage.layout, segmenter=stage.segmenter, model=model,
             vae=stage.vae, positive=positive, negative=negative, seed=seed, steps=STEPS, cfg=CFG, sampler=SAMPLER,
             scheduler=SCHEDULER, strength_if_fits=LEAST_STRENGTH, strength_if_not=MOST_STRENGTH, hold=HOLD,
             upscale=1.0, **by_hand,

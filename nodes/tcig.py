@@ -146,8 +146,9 @@ class StageTCIGDraft(io.ComfyNode):
                     max=100.0,
                     step=0.05,
                     optional=True,
-                    tooltip="How much the draft is held to its start. Higher leaves calm what nothing asks for and "
-                    "changes less; 0 lets everything drift. With random codes it does not count.",
+                    tooltip="How much the draft is held to its start outside of the regions. Higher leaves calm what "
+                    "the layout does not ask for; 0 lets everything drift, and CLIP may see things everywhere. With "
+                    "random codes it does not count.",
                 ),
                 io.Image.Input(
                     "image",

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from ..clip_guide import CLIPGuide
 from ..cut_outs import NUMBER, CutOuts
-from ..draft_starts import COLOURS, NOISE, PICTURE, STARTS, flat_colours, picture_start, random_start, whole_cells
+from ..draft_starts import (
+    COLOURS,
+    NOISE,
+    PICTURE,
+    STARTS,
+    flat_colours,
+    outside_regions,
+    picture_start,
+    random_start,
+    whole_cells,
+)
 from ..gradients import normal_copy
 from ..layout import Layout, LayoutError
 from ..loss_plot import plot_losses
@@ -116,7 +126,8 @@ def draft_pictures(
             texts = prompts or (WeightedPrompt(layout.prompt),)
             result = draft(
                 vqgan, latent, guide, texts, own, seed=number, iterations=iterations, cut_outs=CutOuts(cut_outs),
-                start_weight=0.0 if start == NOISE else start_weight, on_step=show(index), **settings,
+                start_weight=0.0 if start == NOISE else start_weight,
+                start_map=outside_regions(layout, height, width, vqgan.factor), on_step=show(index), **settings,
             )  # fmt: skip
             picture = _fitted(result.picture, layout, size)
             overlaps.append(region_overlaps(own, result.picture))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stagecraft.core.draft_starts import flat_colours, picture_start, random_start, whole_cells
+from stagecraft.core.draft_starts import flat_colours, outside_regions, picture_start, random_start, whole_cells
 from stagecraft.core.layout import parse_layout
 from stagecraft.core.loss_plot import plot_losses
 from stagecraft.core.vqgan import VQGAN
@@ -26,6 +26,16 @@ def test_starts(vqgan):
     assert latent.shape == (1, 3, 8, 4) and torch.equal(vqgan.nearest(latent), latent)
     first, again, other = (random_start(vqgan, 32, 16, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(vqgan.nearest(first), first)
+
+
+def test_what_lies_outside_of_the_regions():
+    layout = parse_layout("a dog: 0.25 0.25 0.5 0.5", width=64, height=64)
+    found = outside_regions(layout, 64, 32, 8)
+    expected = torch.ones(8, 4)
+    expected[1:5, 0:3] = 0  # rows 16 to 32 and columns 8 to 16, a cell more to every side
+    assert torch.equal(found, expected[None, None])
+    whole = parse_layout("a dog: 0 0 1 1", width=64, height=64)
+    assert not outside_regions(whole, 64, 64, 8).any()
 
 
 @given(st.integers(16, 4000), st.integers(16, 4000), st.integers(16, 600))

@@ -203,6 +203,20 @@ def test_the_start_holds_what_nothing_asks_for(vqgan, layout):
     assert held.factors == {"segmenter": 2.0, START: 50.0}
 
 
+def test_a_map_holds_some_cells_and_frees_the_others(vqgan, layout):
+    terms = make_terms(layout, [make_segmenter()], [2.0], SIZE, SIZE)
+    start = picture_start(vqgan, flat_colours(layout, SIZE, SIZE), SIZE, SIZE)
+    run = partial(draft, vqgan, start, None, (), terms, seed=0, iterations=30, balanced=False, start_weight=50.0)
+    left = torch.zeros(1, 1, *start.shape[-2:])
+    left[..., : start.shape[-1] // 2] = 1
+    moved = ((run(start_map=left).latent - start).square().mean((0, 1, 2)) / vqgan.codes.var()).chunk(2)
+    assert moved[0].mean() < 0.2 * moved[1].mean()
+    assert torch.equal(run(start_map=torch.ones_like(left)).latent, run().latent)
+    # In CLIP's unit, fewer held cells are held as strongly together: their share of the force is larger.
+    nowhere = run(start_map=torch.zeros_like(left), balanced=True)
+    assert torch.equal(nowhere.latent, run(start_weight=0.0, balanced=True).latent)
+
+
 def test_the_pull_has_the_gradient_of_its_loss_and_its_weight_in_clips_unit(vqgan, guide):
     start, plain = random_start(vqgan, SIZE, SIZE, 0), CutOuts(1, augmented=False)
     run = partial(draft, vqgan, start, guide, PROMPTS, (), seed=0, cut_outs=plain)

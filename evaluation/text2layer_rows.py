@@ -1,7 +1,7 @@
 """The rows of Text2Layer's tables (arXiv 2307.09781, tables I and II): U-Nets and the codecs of their latents.
 
 All were trained for as many steps, from the same U-Net, on the same scenes. Only the first is shipped; the others are
-read from the training folder. They paint here without a host, all with the same sampler.
+read from the training folder. They paint here without a host, all with the same sampler, and so does the checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from torch import Tensor
 from ..core.layered_autoencoder import LayeredAutoencoder
 from ..core.text2layer_files import Text2LayerFile, read_text2layer
 from ..sticker_world.autoencoder import LATENT_CHANNELS, Autoencoder
-from ..sticker_world.diffusion import LATENT_SIZE, TIMESTEPS
+from ..sticker_world.diffusion import LATENT_SIZE, TIMESTEPS, StickerDiffusion
 from ..sticker_world.export import ldm_names
 from ..sticker_world.layered_autoencoder import load_layered_autoencoder
 from ..sticker_world.layered_diffusion import ROWS, make_layered_unet, read_latent_scale
 from ..sticker_world.layered_latents import single_codec, stacked_codec
 from ..sticker_world.shipped import CHECKPOINT_FILE, TEXT2LAYER_FILE
-from ..sticker_world.shipped_weights import load_autoencoder, load_diffusion
+from ..sticker_world.shipped_weights import latent_scale, load_autoencoder, load_diffusion
 from ..sticker_world.training import is_trained, weights_folder
 from ..sticker_world.vocabulary import vocabulary
 from .graphs import CFG, NEGATIVE, STEPS
@@ -32,12 +32,14 @@ from .text2layer_scores import TwoLayers
 
 SHIPPED = "t2l_layers"
 STACKED, SINGLE = "stacked", "single"  # codecs of the stock autoencoder
+CHECKPOINT = "checkpoint"  # not a row of the paper's: what the U-Nets start from, for what layers cost
 NAMES = {  # of the paper's rows, as they are called in results
     SHIPPED: "shipped",
     "t2l_two": "CaT2I-AE-SD",
     "t2l_two_plain": "CaT2I-AE-SD (no-sup)",
     "t2l_stacked": "SD-AE-UNet (ft)",
     "t2l_single": "single picture",
+    CHECKPOINT: "the checkpoint itself, without layers",
 }
 CODEC_NAMES = {  # of the codecs that have layers
     SHIPPED: "shipped",
@@ -182,13 +184,13 @@ class LayerPainter:
 
 
 @cache
-def _text_encoder() -> torch.nn.Module:
-    return load_diffusion(CHECKPOINT_FILE).text
+def _checkpoint() -> StickerDiffusion:
+    return load_diffusion(CHECKPOINT_FILE)
 
 
 def _read(prompts: Sequence[str]) -> Tensor:
     """Prompts as the checkpoint's text encoder reads them: (b 77 d)."""
-    return _text_encoder()(input_ids=vocabulary().encode(list(prompts))).last_hidden_state
+    return _checkpoint().text(input_ids=vocabulary().encode(list(prompts))).last_hidden_state
 
 
 @cache
@@ -218,6 +220,9 @@ def open_codec(name: str) -> LayeredCodec | None:
 
 def open_painter(name: str) -> LayerPainter | None:
     """The row of this name, a key of `NAMES`; None where its weights or their codec's are missing."""
+    if name == CHECKPOINT:
+        unet, (scale, shift) = _checkpoint().unet.to(memory_format=torch.channels_last), latent_scale(CHECKPOINT_FILE)
+        return LayerPainter(unet, single(_stock()), LATENT_CHANNELS, False, 1 / scale, -scale * shift)
     row = ROWS[name]
     unet = make_layered_unet(row).eval().requires_grad_(False)
     if name == SHIPPED:

@@ -32,10 +32,14 @@ def load_autoencoder(checkpoint: Path) -> Autoencoder:
 
 def load_encoder(checkpoint: Path) -> Callable[[Tensor], Tensor]:
     """Pictures (b 3 h w) in 0..1 -> latents (b 4 h/8 w/8) as the U-Net expects them, at unit scale."""
-    model = load_autoencoder(checkpoint)
-    with safe_open(checkpoint, "pt") as file:
-        scale, shift = (file.get_tensor(f"{FIRST_STAGE}vae_{name}").float() for name in ("scale", "shift"))
+    model, (scale, shift) = load_autoencoder(checkpoint), latent_scale(checkpoint)
     return lambda pictures: model.encode(pictures) / scale + shift
+
+
+def latent_scale(checkpoint: Path) -> tuple[float, float]:
+    """Scale and shift that give a raw latent z the unit scale that the U-Net expects: z / scale + shift."""
+    with safe_open(checkpoint, "pt") as file:
+        return tuple(float(file.get_tensor(f"{FIRST_STAGE}vae_{name}")) for name in ("scale", "shift"))
 
 
 def load_diffusion(checkpoint: Path) -> StickerDiffusion:

@@ -20,6 +20,8 @@ from stagecraft.sticker_world.export import ldm_names
 from stagecraft.sticker_world.layered_autoencoder import PARTS
 from stagecraft.sticker_world.layered_diffusion import ROWS, make_layered_unet
 from stagecraft.sticker_world.scene import make_scene
+from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.sticker_world.shipped_weights import load_encoder
 from stagecraft.sticker_world.training import train
 
 SCALE, SHIFT = 2.0, 0.5
@@ -157,6 +159,16 @@ def test_rows_are_opened_and_paint(trained, monkeypatch):
     for name in ("t2l_two", "t2l_single"):
         assert text2layer_rows.open_painter(name) is None and text2layer_rows.missing_parts(name) == [name]
     assert text2layer_rows.missing_parts("t2l_stacked") == []
+
+
+def test_the_checkpoint_paints_a_picture_of_its_own():
+    """Its latents are those of the stock autoencoder at unit scale, so that a real picture comes back."""
+    checkpoint = text2layer_rows.open_painter(text2layer_rows.CHECKPOINT)
+    scene = text2layer.layered_scenes(1, tuning=True)[0].composite()
+    picture = torch.from_numpy(scene).movedim(-1, 0)[None]
+    latent = load_encoder(CHECKPOINT_FILE)(picture)
+    (found,) = checkpoint.codec.decode(latent / checkpoint.scale + checkpoint.shift)
+    assert text2layer_scores.psnr(found.picture / 255, scene) > 25 and found.layers is None
 
 
 def test_what_is_not_trained_is_named_with_what_it_needs(tmp_path, monkeypatch, caplog):

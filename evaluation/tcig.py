@@ -28,7 +28,7 @@ from .tcig_models import model_measures
 from .yardsticks import Yardsticks, image_scores, result_row, to_images
 
 TCIG_NAME, DRAWING, LRDIFF, PERFECT = "tcig", "drawing", "lrdiff", "perfect"
-LAYOUTS = 6  # of each set, if nothing is said; a draft takes a minute
+LAYOUTS = 4  # of each set, if nothing is said; a draft takes a minute
 METHODS: dict[str, TCIG | Drawing] = {
     TCIG_NAME: TCIG(),
     "tcig_layered": TCIG(layered=True),  # the same draft, which the server still has; so its time is stage two's alone

@@ -80,7 +80,7 @@ def paint_layers(
 
     A layer is only painted inside its region, grown by the margin: outside, the sampler's state is held on what lies
     below (ComfyUI's own inpainting). A region that is the whole canvas leaves its layer free. Where the first region
-    is smaller, a run without it gives the background first.
+    is smaller, a run with the background's words alone gives the background first.
 
     Args:
         model: of a Text2Layer file.
@@ -111,13 +111,15 @@ def paint_layers(
     separately = begins and _is_somewhere(regions[0])
     run = _Run(model, vae, clip, sampling, negative, (height, width), len(regions) + separately)
     texts = [region.prompt or fill_prompt(layer_prompt, layout, region, "layer prompt") for region in regions]
+    if separately:  # without a thing's name, or a trace of that thing is left in the background
+        texts.insert(0, layout.background or texts[0])
     prompts = [run.encode(text) for text in texts]  # all at once: where memory is short, models are not swapped again
     if begins:
-        first = run.paint(prompts[0], sampling.seed)
+        first, prompts = run.paint(prompts[0], sampling.seed), prompts[1:]
         image = LayeredImage(first.background)
         if not separately:
             image = LayeredImage(first.background, [_named(first.layers[0], regions[0].phrase)])
-            regions, prompts = regions[1:], prompts[1:]
+            regions = regions[1:]
     else:
         image = below
     above: Sequence[Layer] = ()

@@ -23,9 +23,10 @@ from .weighted_prompts import WeightedPrompt, prompt_loss
 ITERATIONS = 500
 FEW_ITERATIONS = 150  # of TCIG Draft: the embedded models' drafts change little after that
 LEARNING_RATE = 0.1
-# reconstructed: of TCIG Draft. With both, and flat colours to begin with, drafts look calm and like their things, not
-# only to a segmenter, and stage two finds fewer things beside them to make more of; seen on layouts of the tuning set.
-SEGMENTER_NOISE, START_WEIGHT = 0.3, 4.0
+# reconstructed: of TCIG Draft. With these, and flat colours to begin with, drafts look calm and like their things, not
+# only to a segmenter, and stage two finds no things beside them to make more of; seen on layouts of the tuning set and
+# of the workflow.
+SEGMENTER_NOISE, START_WEIGHT, CLIP_WEIGHT = 0.3, 12.0, 0.5
 CLIP, START = "CLIP", "start"  # names of losses
 # reconstructed: the paper says nothing of balancing. So often the gradients are compared, which costs a pass through
 # the decoder for each term.

@@ -16,7 +16,7 @@ from ..core.draft_starts import flat_colours, outside_regions, picture_start, ra
 from ..core.segmentation import Segmenter
 from ..core.segmentation_loss import make_terms, region_overlaps
 from ..core.vqgan import VQGAN
-from ..core.vqgan_clip import FEW_ITERATIONS, SEGMENTER_NOISE, START_WEIGHT, draft
+from ..core.vqgan_clip import CLIP_WEIGHT, FEW_ITERATIONS, SEGMENTER_NOISE, START_WEIGHT, draft
 from ..core.vqgan_files import load_vqgan
 from ..core.weighted_prompts import WeightedPrompt
 from ..sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, VQGAN_FOLDER
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     colours = picture_start(vqgan, flat_colours(layout, side, side), side, side)
     result = draft(
         vqgan, colours, guide, prompts, terms, seed=0, iterations=whole, segmenter_noise=SEGMENTER_NOISE,
-        start_weight=START_WEIGHT, start_map=outside_regions(layout, side, side, vqgan.factor),
+        clip_weight=CLIP_WEIGHT, start_weight=START_WEIGHT, start_map=outside_regions(layout, side, side, vqgan.factor),
     )  # fmt: skip
     found["seconds"] = time.perf_counter() - begin
     overlaps = region_overlaps(terms, result.picture)

@@ -23,15 +23,16 @@ from .painting import Painter
 from .scoring import Painted, score, spread
 from .sets import LAYOUT_SETS, TUNING_SET, Item, load_set
 from .sweeps import SCORES
-from .tcig_graphs import DRAFT, SPECIALISTS, TCIG, Drawing, paint, refined
+from .tcig_graphs import DRAFT, LAYERED_STRENGTH, SPECIALISTS, TCIG, Drawing, paint, refined
 from .tcig_models import model_measures
 from .yardsticks import Yardsticks, image_scores, result_row, to_images
 
 TCIG_NAME, DRAWING, LRDIFF, PERFECT = "tcig", "drawing", "lrdiff", "perfect"
-LAYOUTS = 4  # of each set, if nothing is said; a draft takes a minute
+LAYOUTS = 3  # of each set, if nothing is said; a draft takes a minute
 METHODS: dict[str, TCIG | Drawing] = {
     TCIG_NAME: TCIG(),
-    "tcig_layered": TCIG(layered=True),  # the same draft, which the server still has; so its time is stage two's alone
+    # The same draft, which the server still has; so its time is stage two's alone.
+    "tcig_layered": TCIG(layered=True, strength=LAYERED_STRENGTH),
     "tcig_two": TCIG(segmenters=SPECIALISTS),
     # The published loop and the same without segmentation: nothing of the layout is in their start.
     "tcig_canonical": TCIG(start=NOISE, segmenter_noise=0.0),

@@ -11,7 +11,7 @@ from ..core.cut_outs import NUMBER
 from ..core.draft_starts import COLOURS
 from ..core.refinement import LEAST_STRENGTH, MOST_STRENGTH
 from ..core.vision_guidance import DEFAULT_STRENGTH
-from ..core.vqgan_clip import FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
+from ..core.vqgan_clip import CLIP_WEIGHT, FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
 from ..sticker_world.backgrounds import paint_background
 from ..sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from .graphs import CFG, NEGATIVE, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
@@ -24,10 +24,11 @@ SPECIALISTS = tuple(folder.name for folder in SPECIALIST_FOLDERS.values())
 DRAFT = "draft"  # id of the node whose picture stage one made
 # Inputs of TCIG Draft that no method changes, at the node's own defaults.
 FIXED = {
-    "prompt": "", "size": 256, "clip_weight": 1.0, "balance": True, "learning_rate": LEARNING_RATE,
+    "prompt": "", "size": 256, "clip_weight": CLIP_WEIGHT, "balance": True, "learning_rate": LEARNING_RATE,
     "cut_outs": NUMBER, "patience": 0,
 }  # fmt: skip
 HOLD = 0.0
+LAYERED_STRENGTH = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
 LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
 DRAWING_STRENGTH = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
 

@@ -9,7 +9,14 @@ from ..core.host.comfy_score import show_text
 from ..core.host.comfy_tcig import draft_pictures
 from ..core.layout import Layout as LayoutValue
 from ..core.layout import layouts_of
-from ..core.vqgan_clip import FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE, START_WEIGHT, DraftError
+from ..core.vqgan_clip import (
+    CLIP_WEIGHT,
+    FEW_ITERATIONS,
+    LEARNING_RATE,
+    SEGMENTER_NOISE,
+    START_WEIGHT,
+    DraftError,
+)
 from ..core.weighted_prompts import read_prompts
 from .api import VQGAN, Clip, Layout, Segmenters, io
 from .layout import NOT_CONNECTED
@@ -84,7 +91,7 @@ class StageTCIGDraft(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "clip_weight",
-                    default=1.0,
+                    default=CLIP_WEIGHT,
                     min=0.0,
                     max=100.0,
                     step=0.05,

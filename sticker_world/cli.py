@@ -13,10 +13,10 @@ from .training import training_folder
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
-    "vqgan": 6000, "segmenter_animals": 4000, "segmenter_things": 6000,
+    "vqgan": 4500, "segmenter_animals": 5500, "segmenter_things": 5000,
     "cnc_local": 5000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 5000,
-    "t2l_autoencoder": 7000, "t2l_autoencoder_plain": 7000,
-    "t2l_layers": 5000, "t2l_two": 5000, "t2l_two_plain": 5000, "t2l_stacked": 5000, "t2l_single": 5000,
+    "t2l_autoencoder": 5000, "t2l_autoencoder_plain": 5000,
+    "t2l_layers": 3500, "t2l_two": 3500, "t2l_two_plain": 3500, "t2l_stacked": 3500, "t2l_single": 3500,
 }  # fmt: skip
 GPU_STEPS = {
     "autoencoder": 30000, "decoder": 10000, "diffusion": 120000, "clip": 20000, "segmenter": 20000,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layer_placing import Place, placed
+from .layered_autoencoder import keep_inside
 from .layered_image import Layer, LayeredImage, LayeredImageError
 from .masks import outer_box
 from .region import nearest
@@ -16,9 +17,6 @@ from .region import nearest
 NUMBERS = ("right", "down", "scale", "turn", "opacity", "order", "shadow")
 WORDS = ("flip", "flip upside down", "hidden", "shown")
 LARGEST = 1e3  # of any number; beyond it no picture is meant
-# Below this opacity a pixel counts as background, as in Text2Layer (section 3): masks that a network paints are hardly
-# ever quite 0.
-SURE = 0.1
 # Pixels of a blur's deviation beyond which it works on means of pixels, which it spreads much farther than they reach.
 WIDE_BLUR, PIXELS_OF_DEVIATION = 8.0, 4
 SHADE = 0.0  # a shadow is black; how dark it is, its strength says
@@ -185,7 +183,7 @@ def _moved(rgba: Tensor, change: Arrangement) -> Tensor:
     if not rgba[..., 3].any():
         return rgba
     alpha = rgba[..., 3]
-    sure = alpha * (alpha >= SURE)
+    sure = keep_inside(alpha, alpha)  # masks that a network paints are hardly ever quite 0
     thing, reach = _pixels(sure if sure.any() else alpha), _pixels(alpha)
     # Its middle is that of what is surely there. The cut goes as far as anything faint, and one empty pixel farther,
     # towards which an enlarged or turned edge fades.

@@ -38,13 +38,20 @@ class LRDiff:
         """Build the graph; the layout brings its own masks."""
         builder = GraphBuilder()
         model, clip, vae = builder.load()
-        rendering = builder.add(
-            "StageLayeredRendering", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
+        rendered = self.render(
+            builder, model=model, clip=clip, vae=vae, layout=builder.layout(layout),
             positive=builder.encode(clip, layout.prompt), negative=builder.encode(clip, NEGATIVE),
+        )  # fmt: skip
+        return builder.sample(*rendered, vae, seed, pictures, steps)
+
+    def render(self, builder: GraphBuilder, **links: Link) -> tuple[Link, Link, Link]:
+        """Add the node with these links to its inputs; gives its model, positive and negative."""
+        rendering = builder.add(
+            "StageLayeredRendering", **links,
             **self._chosen("t0", "strength", "layer_prompt", "mode", "background_negative", "crop", "crop_margin"),
             **self._guidance(builder),
         )  # fmt: skip
-        return builder.sample([rendering, 0], [rendering, 1], [rendering, 2], vae, seed, pictures, steps)
+        return [rendering, 0], [rendering, 1], [rendering, 2]
 
     def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
         if self.delta is None:

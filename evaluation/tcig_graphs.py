@@ -10,12 +10,11 @@ from PIL import Image
 from ..core.cut_outs import NUMBER
 from ..core.draft_starts import COLOURS
 from ..core.refinement import LEAST_STRENGTH, MOST_STRENGTH
-from ..core.vision_guidance import DEFAULT_STRENGTH
 from ..core.vqgan_clip import CLIP_WEIGHT, FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
 from ..sticker_world.backgrounds import paint_background
 from ..sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from .graphs import CFG, NEGATIVE, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
-from .lrdiff import LAYER_PROMPT
+from .lrdiff import LRDiff
 from .painting import TIMEOUT, Painter
 from .sets import Item
 
@@ -121,12 +120,10 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
     model, positive = stage.model, builder.encode(stage.text, item.layout.prompt)
     negative = builder.encode(stage.text, NEGATIVE)
     if stage.layered:
-        rendering = builder.add(
-            "StageLayeredRendering", model=model, clip=stage.text, vae=stage.vae, layout=stage.layout,
-            positive=positive, negative=negative, t0=LAYERED_UNTIL, strength=DEFAULT_STRENGTH,
-            layer_prompt=LAYER_PROMPT,
+        model, positive, negative = LRDiff(t0=LAYERED_UNTIL).render(
+            builder, model=model, clip=stage.text, vae=stage.vae, layout=stage.layout, positive=positive,
+            negative=negative,
         )  # fmt: skip
-        model, positive, negative = ([rendering, output] for output in range(3))
     for number, strength in enumerate(strengths):
         by_hand = {"strength_from": "mask fit" if strength is None else "by hand", "strength": strength or 0.0}
         made = builder.add(

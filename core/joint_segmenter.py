@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .class_names import BACKGROUND, is_background
 from .segmentation import OpenSegmenter, Segmenter, SegmenterError
-from .segmenter_networks import BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,3 @@ def _joint(members: Sequence[Segmenter], columns: dict[tuple[tuple[int, int], ..
         members=tuple(members),
         columns=tuple(columns),
     )
-
-
-def is_background(name: str) -> bool:
-    """Whether a class is what lies behind all things."""
-    return name.strip().lower() == BACKGROUND

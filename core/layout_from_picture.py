@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .joint_segmenter import is_background
+from .class_names import is_background, plain_name
 from .layout import Layout
 from .metrics import box_of_mask, largest_components, to_numpy
 from .prompts import with_article
 from .region import MOST_REGIONS, LayoutError, Region
-from .segmentation import Segmenter, SegmenterError, back_to_size, plain_name, readable
+from .segmentation import Segmenter, SegmenterError, back_to_size, readable
 
 
 @dataclass(frozen=True)

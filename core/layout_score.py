@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .class_names import match_class
 from .layout import Layout, LayoutError
 from .masks import Box, is_same_aspect
 from .metrics import (
@@ -23,7 +24,7 @@ from .metrics import (
     mean_or_none,
     to_numpy,
 )
-from .segmentation import Segmenter, match_class, readable
+from .segmentation import Segmenter, readable
 
 # reconstructed: a thing fills this much of its tight box, the mean of Sticker World's sprites turned by up to 15
 # degrees. Only used where nothing better than the box says how large the thing should look.

@@ -1,10 +1,9 @@
-"""Segmentation models from local Hugging Face folders, and how a phrase is matched to one of their class names.
+"""Segmentation models from local Hugging Face folders.
 
 A closed one knows the classes that it was trained for (SegFormer and other semantic models; Mask2Former and
 MaskFormer); an open one takes any phrase (CLIPSeg). Both give soft masks, differentiably in the picture.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .class_names import BACKGROUND, match_class, words_of
 from .region import LayoutError
 from .segmenter_files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
 from .segmenter_networks import (
-    BACKGROUND,
     phrase_embeddings,
     phrase_logits,
     query_logits,
@@ -28,9 +27,8 @@ from .segmenter_networks import (
     with_background,
 )
 
-__all__ = ["OpenSegmenter", "Segmenter", "SegmenterError", "match_class"]
+__all__ = ["OpenSegmenter", "Segmenter", "SegmenterError"]
 
-NEAREST = 5  # names that an error suggests
 BATCH = 16  # pictures per pass
 # Pixels of the longer side beyond which pictures are not read: networks see them at half of that or less, and every
 # class of a large photograph at its own size would fill the memory.
@@ -189,9 +187,9 @@ class OpenSegmenter(Segmenter):
         Raises:
             SegmenterError: there is nothing in it, or only the background, which is what no phrase names.
         """
-        if not _words(phrase):
+        if not words_of(phrase):
             raise SegmenterError(f'the phrase "{phrase}" names nothing. Write what to look for, such as "a dog".')
-        if _words(phrase) == [BACKGROUND]:
+        if words_of(phrase) == [BACKGROUND]:
             raise SegmenterError(f'the phrase "{phrase}" is what lies behind all things. Write what to look for.')
         return " ".join(re.split(r"[,;\s]+", phrase.lower().strip(",; \t\n")))
 
@@ -268,66 +266,3 @@ def back_to_size(grid: Tensor, height: int, width: int) -> Tensor:
 def _check_shape(images: Tensor, fits: bool, expected: str) -> None:
     if not fits:
         raise SegmenterError(f"pictures are {tuple(images.shape)}; expected {expected}")
-
-
-def match_class(phrase: str, classes: tuple[str, ...]) -> int:
-    """Find the class that a phrase names: the known name that ends last in it, so "a red apple" is "apple".
-
-    Upper and lower case do not matter and a plural s is allowed. A name of several words ("traffic light") wins over
-    a name of its last word. A class may list synonyms, separated by commas or semicolons ("door; double door").
-
-    Args:
-        phrase: what a region is called.
-        classes: the segmenter's names; one called "background" is never matched.
-
-    Returns:
-        Index into `classes`.
-
-    Raises:
-        SegmenterError: no name occurs in the phrase; the message lists the nearest names.
-    """
-    known = {}
-    for spell in (plain_name, str):  # a class's own name wins over another's without its ending
-        known |= {
-            tuple(_words(spell(name))): index
-            for index, names in reversed(list(enumerate(classes)))
-            for name in re.split("[,;]", names)
-            if _words(spell(name)) and _words(spell(name)) != [BACKGROUND]
-        }
-    longest = max(map(len, known), default=0)
-    words = _words(phrase)
-    for end in range(len(words), 0, -1):
-        for length in range(min(longest, end), 0, -1):
-            part = words[end - length : end]
-            for last in _singulars(part[-1]):
-                index = known.get((*part[:-1], last))
-                if index is not None:
-                    return index
-    nearest = _nearest_names(words, list(dict.fromkeys(" ".join(name) for name in known)))
-    raise SegmenterError(
-        f'the segmenter has no class for the phrase "{phrase}". The nearest of its {len(classes)} names: '
-        f"{', '.join(nearest)}. Name one of its classes in the phrase, or choose a segmenter that knows the thing."
-    )
-
-
-def plain_name(name: str) -> str:
-    """A class name without the endings of COCO's panoptic classes: "sky-other-merged" -> "sky"."""
-    return re.sub(r"(-other)?(-merged|-stuff)$|-other$", "", name.strip())
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.lower())
-
-
-def _singulars(word: str) -> tuple[str, ...]:
-    """The word, and what it is without a plural ending."""
-    if word.endswith("es"):
-        return word, word[:-1], word[:-2]
-    return (word, word[:-1]) if word.endswith("s") else (word,)
-
-
-def _nearest_names(words: list[str], names: list[str]) -> list[str]:
-    def likeness(name: str) -> float:
-        return max((difflib.SequenceMatcher(None, word, name).ratio() for word in words), default=0.0)
-
-    return sorted(names, key=likeness, reverse=True)[:NEAREST]

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 
-BACKGROUND = "background"  # a class of this name is never what a phrase asks for
 SMALLEST = 1e-6  # of a probability whose logarithm is taken
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from stagecraft.core.segmentation import Segmenter, SegmenterError, match_class
+from stagecraft.core.class_names import match_class
+from stagecraft.core.segmentation import Segmenter, SegmenterError
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 CLASSES = ("background", "dog", "apple", "traffic light", "light")

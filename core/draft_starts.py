@@ -14,7 +14,7 @@ from .vqgan_clip import DraftError
 
 NOISE, COLOURS, PICTURE = "random codes", "flat colours", "picture"  # as people choose them
 STARTS = (COLOURS, NOISE, PICTURE)
-GREY = 0.5  # background of the flat colours
+GREY = 0.5  # behind the flat colours, where no picture is
 
 
 def random_start(vqgan: VQGAN, height: int, width: int, seed: int) -> Tensor:
@@ -25,20 +25,31 @@ def random_start(vqgan: VQGAN, height: int, width: int, seed: int) -> Tensor:
 
 def picture_start(vqgan: VQGAN, picture: Tensor, height: int, width: int) -> Tensor:
     """The codes of a picture (1 3 h w) in 0..1 of any size: (1 c height/f width/f)."""
-    picture = picture.to(vqgan.codes.device, torch.float32)
-    if picture.shape[-2:] != (height, width):
-        picture = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
     with torch.no_grad():
-        return vqgan.encode(picture)
+        return vqgan.encode(_stretched(picture.to(vqgan.codes.device, torch.float32), height, width))
 
 
-def flat_colours(layout: Layout, height: int, width: int) -> Tensor:
-    """Every region in its colour, or one far from the others', on grey: (1 3 height width) in 0..1."""
+def flat_colours(layout: Layout, height: int, width: int, ground: Tensor | None = None) -> Tensor:
+    """Every region in its colour, or one far from the others', on grey or on a picture: (1 3 height width) in 0..1.
+
+    Args:
+        layout: what lies where.
+        height: of the draft, pixels.
+        width: of the draft, pixels.
+        ground: (1 3 h w) in 0..1 of any size, what lies behind the regions.
+    """
     regions = layout.sorted_regions()
     colours = [colour_to_rgb(region.colour) for region in regions]
     colours = [each or tuple(c / 255 for c in region_colour(i)) for i, each in enumerate(colours)]
     masks = layout.visible_masks(height, width)
-    return einsum(masks, torch.tensor([(GREY,) * 3, *colours]), "n h w, n c -> c h w")[None]
+    flat = einsum(masks, torch.tensor([(GREY,) * 3, *colours]), "n h w, n c -> c h w")[None]
+    return flat if ground is None else flat + masks[0] * (_stretched(ground, height, width) - GREY)
+
+
+def _stretched(picture: Tensor, height: int, width: int) -> Tensor:
+    if picture.shape[-2:] == (height, width):
+        return picture
+    return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
 
 
 def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Tensor:

@@ -62,7 +62,23 @@ class GraphBuilder:
         steps: int = STEPS,
         noise: Link | None = None,
     ) -> Graph:
-        """Add everything from the empty latent to the pictures; returns the finished graph.
+        """Add everything from the empty latent to the pictures; returns the finished graph."""
+        painted = self.painted(model, positive, negative, vae, seed, pictures, steps, noise)
+        self.add("PreviewImage", PICTURES, images=painted)
+        return self.graph
+
+    def painted(
+        self,
+        model: Link,
+        positive: Link,
+        negative: Link,
+        vae: Link,
+        seed: int,
+        pictures: int = 1,
+        steps: int = STEPS,
+        noise: Link | None = None,
+    ) -> Link:
+        """Add everything from the empty latent to IMAGE, which is returned.
 
         With noise of its own the run is the same but for the noise: what KSampler is made of, as single nodes.
         """
@@ -80,6 +96,4 @@ class GraphBuilder:
                 "SamplerCustomAdvanced", noise=noise, guider=[guider, 0], sampler=[euler, 0], sigmas=[sigmas, 0],
                 latent_image=[latent, 0],
             )  # fmt: skip
-        decoded = self.add("VAEDecode", samples=[sampler, 0], vae=vae)
-        self.add("PreviewImage", PICTURES, images=[decoded, 0])
-        return self.graph
+        return [self.add("VAEDecode", samples=[sampler, 0], vae=vae), 0]

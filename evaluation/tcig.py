@@ -27,13 +27,14 @@ from .tcig_graphs import DRAFT, LAYERED_STRENGTH, SPECIALISTS, TCIG, Drawing, pa
 from .tcig_models import model_measures
 from .yardsticks import Yardsticks, image_scores, result_row, to_images
 
-TCIG_NAME, DRAWING, LRDIFF, PERFECT = "tcig", "drawing", "lrdiff", "perfect"
+TCIG_NAME, LAYERED, DRAWING, LRDIFF, PERFECT = "tcig", "tcig_layered", "drawing", "lrdiff", "perfect"
 LAYOUTS = 3  # of each set, if nothing is said; a draft takes a minute
 METHODS: dict[str, TCIG | Drawing] = {
     TCIG_NAME: TCIG(),
     # The same draft, which the server still has; so its time is stage two's alone.
-    "tcig_layered": TCIG(layered=True, strength=LAYERED_STRENGTH),
+    LAYERED: TCIG(layered=True, strength=LAYERED_STRENGTH),
     "tcig_two": TCIG(segmenters=SPECIALISTS),
+    "tcig_grey": TCIG(ground=False),
     # The published loop and the same without segmentation: nothing of the layout is in their start.
     "tcig_canonical": TCIG(start=NOISE, segmenter_noise=0.0),
     "vqgan_clip": TCIG(start=NOISE, guided=False),
@@ -199,12 +200,14 @@ def _pooled(rows: Sequence[Mapping], method: str, key: str) -> float | None:
 
 
 def sweep(painter: Painter, yardsticks: Yardsticks, *, layouts: int | None, seeds: int) -> list[dict]:
-    """Stage two at every strength, from TCIG's drafts and from flat drawings, on the tuning layouts with masks.
+    """Stage two at every strength, from TCIG's drafts, alone and in layers, and from flat drawings.
+
+    On the tuning layouts with masks.
 
     Returns:
         Rows as of other sweeps; at strength 0 the pictures are the drafts.
     """
-    swept = (TCIG_NAME, DRAWING)
+    swept = (TCIG_NAME, LAYERED, DRAWING)
     painted: dict[tuple[str, float], list[Painted]] = {(name, value): [] for name in swept for value in STRENGTHS}
     for item in tqdm(masked(TUNING_SET, layouts), "strengths", unit="layout"):
         for seed in range(item.seed, item.seed + seeds):

@@ -49,6 +49,7 @@ class TCIG:
         iterations: of stage one.
         strength: of stage two; None lets the measured fit decide.
         layered: whether stage two is an img2img run with Layered Rendering, which keeps every prompt to its region.
+        ground: whether flat colours lie on the empty place, painted by the checkpoint from the background's words.
     """
 
     segmenters: tuple[str, ...] = GENERAL
@@ -58,6 +59,7 @@ class TCIG:
     iterations: int = FEW_ITERATIONS
     strength: float | None = None
     layered: bool = False
+    ground: bool = True
 
     def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
         """Build the graph: one draft, and a stage two for each strength, or only for the method's own."""
@@ -66,10 +68,14 @@ class TCIG:
         layout, segmenter = builder.layout(item.layout), _segmenters(builder, self.segmenters)
         vqgan: Link = [builder.add("StageVQGANLoader", vqgan_name=VQGAN_FOLDER.name), 0]
         clip: Link = [builder.add("StageCLIPLoader", folder=CLIP_FOLDER.name), 0]
+        behind = {}
+        if self.ground and self.start == COLOURS:
+            place, nothing = builder.encode(text, item.layout.background), builder.encode(text, NEGATIVE)
+            behind = {"image": builder.painted(model, place, nothing, vae, seed)}
         draft = builder.add(
             "StageTCIGDraft", layout=layout, vqgan=vqgan, clip=clip, segmenter=segmenter, seed=seed,
             start=self.start, segmenter_noise=self.segmenter_noise, iterations=self.iterations,
-            segmenter_weights="1.0" if self.guided else "0.0", **FIXED,
+            segmenter_weights="1.0" if self.guided else "0.0", **behind, **FIXED,
         )  # fmt: skip
         stage = _Stage([draft, 0], layout, segmenter, model, text, vae, self.layered)
         return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)

@@ -86,8 +86,9 @@ class StageTCIGDraft(io.ComfyNode):
                     "start",
                     options=list(STARTS),
                     default=COLOURS,
-                    tooltip="flat colours: regions in their colours on grey, calm and soon in place. random codes: "
-                    "every seed another, restless draft. picture: the image input, changed as far as it has to.",
+                    tooltip="flat colours: regions in their colours, on the image or on grey; calm and soon in place. "
+                    "random codes: every seed another, restless draft. picture: the image, changed as far as it has "
+                    "to.",
                 ),
                 io.Float.Input(
                     "clip_weight",
@@ -160,8 +161,9 @@ class StageTCIGDraft(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="Where start is picture: what to begin with, stretched to the draft's size. One for all "
-                    "layouts of a batch, or one for each.",
+                    tooltip="What flat colours lie on, such as the empty place painted by your checkpoint; where start "
+                    "is picture, what to begin with. Stretched to the draft's size. One for all layouts of a batch, or "
+                    "one for each.",
                 ),
             ],
             outputs=[

@@ -16,7 +16,6 @@ from ..cut_outs import NUMBER, CutOuts
 from ..draft_starts import (
     COLOURS,
     NOISE,
-    PICTURE,
     STARTS,
     flat_colours,
     outside_regions,
@@ -97,7 +96,8 @@ def draft_pictures(
         start: "random codes", "flat colours" or "picture".
         start_weight: see `draft`; random codes are nothing to hold to, so with them it does not count.
         cut_outs: number of them for each picture.
-        image: (b h w c), where a picture is the start; one for each layout, or one for all.
+        image: (b h w c), where a picture is the start, or what lies behind flat colours; one for each layout, or one
+            for all.
         settings: see `draft`.
 
     Raises:
@@ -145,14 +145,22 @@ def _starts(
     start: str, layouts: Sequence[Layout], image: Tensor | None, height: int, width: int
 ) -> list[Tensor | None]:
     """A picture (1 3 h w) to begin with for each layout, or None for random codes."""
+    if start not in STARTS:
+        raise DraftError(f'There is no start "{start}"; expected one of: {"; ".join(STARTS)}. Choose one.')
     if start == NOISE:
         return [None] * len(layouts)
+    pictures = _pictures(image, layouts)
     if start == COLOURS:
-        return [flat_colours(layout, height, width) for layout in layouts]
-    if start != PICTURE:
-        raise DraftError(f'There is no start "{start}"; expected one of: {"; ".join(STARTS)}. Choose one.')
+        return [flat_colours(layout, height, width, own) for layout, own in zip(layouts, pictures, strict=True)]
     if image is None:
         raise DraftError('The start "picture" needs an image, and none is connected. Connect one, or choose another.')
+    return pictures
+
+
+def _pictures(image: Tensor | None, layouts: Sequence[Layout]) -> list[Tensor | None]:
+    """The picture (1 3 h w) of each layout, where there is any."""
+    if image is None:
+        return [None] * len(layouts)
     if len(image) not in (1, len(layouts)):
         raise DraftError(f"There are {len(image)} images for {len(layouts)} layouts. Give as many, or one for all.")
     pixels = rearrange(normal_copy(image)[..., :3].float(), "b h w c -> b c h w")

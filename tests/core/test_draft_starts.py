@@ -21,6 +21,12 @@ def test_starts(vqgan):
     colours = flat_colours(parse_layout(LAYOUT.replace("0.75", "0.75 | colour=#ff8000"), width=64, height=64), 8, 8)
     assert colours[0, :, 3, 1].tolist() == pytest.approx([1.0, 128 / 255, 0.0], abs=1e-6)
     assert colours[0, :, 7, 7].tolist() == [0.5] * 3
+    layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
+    place = torch.linspace(0, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
+    on_place = flat_colours(layout, 16, 16, place)
+    assert torch.equal(on_place[..., :8], flat_colours(layout, 16, 16)[..., :8])
+    torch.testing.assert_close(on_place[..., 8:], place[..., 8:])
+    assert flat_colours(layout, 32, 24, place).shape == (1, 3, 32, 24)  # stretched
     assert len({tuple(colours[0, :, y, x].tolist()) for y, x in ((3, 1), (1, 6), (7, 7))}) == 3
     latent = picture_start(vqgan, colours, 32, 16)
     assert latent.shape == (1, 3, 8, 4) and torch.equal(vqgan.nearest(latent), latent)

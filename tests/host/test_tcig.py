@@ -102,9 +102,10 @@ def test_every_input_counts(models, layout):
         assert not torch.equal(run(models, layout, **changes)[0], first), changes
     open_ground = parse_layout("a dog: 0 0 0.25 0.25\na cat: 0.5 0 0.75 0.25", width=64, height=64)
     from_colours = run(models, open_ground, start=COLOURS)[0]
-    for changes in ({"segmenter_noise": 0.0}, {"start_weight": 0.0}):
+    for changes in ({"segmenter_noise": 0.0}, {"start_weight": 0.0}, {"image": image}):
         assert not torch.equal(run(models, open_ground, start=COLOURS, **changes)[0], from_colours), changes
-    assert torch.equal(run(models, layout, start_weight=9.0)[0], first)  # random codes are nothing to hold to
+    for changes in ({"start_weight": 9.0}, {"image": image}):  # random codes are nothing to hold to, and no picture
+        assert torch.equal(run(models, layout, **changes)[0], first), changes
     still = run(models, layout, patience=10, iterations=60, learning_rate=1e-9, clip_weight=0.0)
     assert "20 iterations, ended early" in still[2]
 
@@ -207,6 +208,8 @@ def test_what_shows_only_in_the_run_is_a_sentence(models, layout):
         run(models, layout, start=PICTURE, image=torch.full((1, 8, 8, 3), torch.nan))
     with pytest.raises(DraftError, match="2 images for 1 layouts"):
         run(models, layout, start=PICTURE, image=torch.zeros(2, 8, 8, 3))
+    with pytest.raises(DraftError, match="2 images for 1 layouts"):
+        run(models, layout, start=COLOURS, image=torch.zeros(2, 8, 8, 3))
     with pytest.raises(DraftError, match="size is 2"):
         run(models, layout, size=2)
     assert read_weights(" 1, 0.5 2") == [1.0, 0.5, 2.0]

@@ -15,9 +15,9 @@ from torch import Tensor
 from .layout import Layout
 from .metrics import mean_or_none
 
-# reconstructed: the paper gives no start noise level. On the tuning layouts a draft whose masks fit looks like a picture
-# from 0.2 on and only loses its places beyond; flat drawings, which fit badly, are painted over fully only from 0.5 on
-# and are lost beyond 0.6.
+# reconstructed: the paper gives no start noise level. On the tuning layouts a draft whose masks fit looks like a
+# picture from 0.2 on and only loses its places beyond; flat drawings, which fit badly, are painted over fully only from
+# 0.5 on and are lost beyond 0.6.
 LEAST_STRENGTH, MOST_STRENGTH = 0.2, 0.6
 
 

@@ -92,7 +92,7 @@ class CnC:
                         background_depth=asked.background_depth),
             **self._looks(builder, painter, fusers, asked),
         )  # fmt: skip
-        return builder.sample([composed, 0], [composed, 1], [composed, 2], vae, asked.seed, 1, steps)
+        return builder.show(builder.painted([composed, 0], [composed, 1], [composed, 2], vae, asked.seed, 1, steps))
 
     def _looks(self, builder: GraphBuilder, painter: Painter, fusers: Link, asked: Asked) -> dict[str, Link]:
         looks = {"foreground": asked.foreground_look, "background": asked.background_look}

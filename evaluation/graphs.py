@@ -51,22 +51,6 @@ class GraphBuilder:
         text = json.dumps(layout.to_dict())
         return [self.add("StageLayout", layout=text, prompt="", background="", width=CANVAS, height=CANVAS), 0]
 
-    def sample(
-        self,
-        model: Link,
-        positive: Link,
-        negative: Link,
-        vae: Link,
-        seed: int,
-        pictures: int,
-        steps: int = STEPS,
-        noise: Link | None = None,
-    ) -> Graph:
-        """Add everything from the empty latent to the pictures; returns the finished graph."""
-        painted = self.painted(model, positive, negative, vae, seed, pictures, steps, noise)
-        self.add("PreviewImage", PICTURES, images=painted)
-        return self.graph
-
     def painted(
         self,
         model: Link,
@@ -97,3 +81,8 @@ class GraphBuilder:
                 latent_image=[latent, 0],
             )  # fmt: skip
         return [self.add("VAEDecode", samples=[sampler, 0], vae=vae), 0]
+
+    def show(self, pictures: Link) -> Graph:
+        """Make an IMAGE the result; returns the finished graph."""
+        self.add("PreviewImage", PICTURES, images=pictures)
+        return self.graph

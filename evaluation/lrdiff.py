@@ -42,7 +42,7 @@ class LRDiff:
             builder, model=model, clip=clip, vae=vae, layout=builder.layout(layout),
             positive=builder.encode(clip, layout.prompt), negative=builder.encode(clip, NEGATIVE),
         )  # fmt: skip
-        return builder.sample(*rendered, vae, seed, pictures, steps)
+        return builder.show(builder.painted(*rendered, vae, seed, pictures, steps))
 
     def render(self, builder: GraphBuilder, **links: Link) -> tuple[Link, Link, Link]:
         """Add the node with these links to its inputs; gives its model, positive and negative."""

@@ -21,7 +21,7 @@ def plain_prompt(prompt: str, seed: int, pictures: int, steps: int = STEPS) -> G
     builder = GraphBuilder()
     model, clip, vae = builder.load()
     positive, negative = builder.encode(clip, prompt), builder.encode(clip, NEGATIVE)
-    return builder.sample(model, positive, negative, vae, seed, pictures, steps)
+    return builder.show(builder.painted(model, positive, negative, vae, seed, pictures, steps))
 
 
 def plain(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
@@ -51,7 +51,7 @@ def set_mask(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()
         free = _combine(builder, free, [builder.add("InvertMask", mask=shape), 0], "multiply")
         positive = _add_masked(builder, positive, builder.encode(clip, region.prompt or region.phrase), seen)
     positive = _add_masked(builder, positive, builder.encode(clip, layout.background), free)
-    return builder.sample(model, positive, builder.encode(clip, NEGATIVE), vae, seed, pictures)
+    return builder.show(builder.painted(model, positive, builder.encode(clip, NEGATIVE), vae, seed, pictures))
 
 
 def _constant_mask(builder: GraphBuilder, value: float, width: int = CANVAS, height: int = CANVAS) -> Link:
@@ -99,7 +99,7 @@ class MultiDiffusion:
             "EvaluationMultiDiffusion", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
             negative=builder.encode(clip, NEGATIVE), bootstrapped=self.bootstrapped, seed=seed,
         )  # fmt: skip
-        return builder.sample([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures)
+        return builder.show(builder.painted([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures))
 
 
 METHODS: dict[str, Method] = {

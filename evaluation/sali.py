@@ -67,7 +67,7 @@ class Sali:
             )  # fmt: skip
             model = [guidance, 0]
         positive, negative = builder.encode(clip, layout.prompt), builder.encode(clip, NEGATIVE)
-        return builder.sample(model, positive, negative, vae, seed, pictures, steps, noise)
+        return builder.show(builder.painted(model, positive, negative, vae, seed, pictures, steps, noise))
 
     def _noise(
         self, builder: GraphBuilder, model: Link, clip: Link, vae: Link, layout: Link, seed: int, pictures: int

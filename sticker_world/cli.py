@@ -1,12 +1,14 @@
 """`python stage.py train [PART ...]`: (re)trains the embedded family, or CnC's fusers on a user's own pictures."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
 import torch
 
 from ..commands.environment import current_environment
+from .diffusion import BATCH as SAMPLES_PER_STEP
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
 from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
 from .training import training_folder
@@ -52,6 +54,16 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--scenes", type=int, default=100_000 if cuda else 30_000, help="training scenes to draw")
     parser.add_argument("--steps", type=int, default=None, help="length of the schedule, for every named part")
+    parser.add_argument(
+        "--samples", type=int, default=None, help="length of diffusion's schedule in samples, instead of steps"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        choices=["shipped"],
+        default=None,
+        help="weights that diffusion goes on from: those of the shipped checkpoint (default: none, it learns anew)",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     export = parser.add_argument_group("cnc_export, t2l_export")
     export.add_argument(
@@ -97,6 +109,8 @@ def main(argv: list[str]) -> None:
         help=f"after the warm-up (default: {LEARNING_RATE}, for {TEXT2LAYER} {LAYER_LEARNING_RATE})",
     )
     options = parser.parse_args(argv)
+    if (options.samples or options.start_from) and options.parts != ["diffusion"]:
+        parser.error("--samples and --from are for diffusion alone: python stage.py train diffusion --from shipped")
     if unknown := [part for part in options.parts if part not in PARTS and part not in GROUPS]:
         parser.error(f"unknown part '{unknown[0]}'; the parts are {', '.join(PARTS)}")
     torch.set_num_threads(options.threads)
@@ -110,10 +124,14 @@ def main(argv: list[str]) -> None:
     steps = dict(GPU_STEPS if cuda else CPU_STEPS)
     if options.steps is not None:
         steps = dict.fromkeys(steps, options.steps)
+    if options.samples is not None:
+        steps["diffusion"] = math.ceil(options.samples / SAMPLES_PER_STEP)
     folder = options.folder or training_folder()
     bits = None if options.bits == 16 else options.bits
     packed = {} if options.bits is None else {"bits": bits, "layer_bits": bits}
-    shop = Workshop(folder, options.scenes, steps, tuple(options.fusers), **packed)
+    shop = Workshop(
+        folder, options.scenes, steps, tuple(options.fusers), from_shipped=options.start_from == "shipped", **packed
+    )
     named = [each for part in options.parts for each in GROUPS.get(part, (part,))]
     for part in named or [part for part in PARTS if part not in BASELINES]:
         PARTS[part](shop)

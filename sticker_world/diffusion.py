@@ -28,6 +28,8 @@ BATCH = 16
 DROPPED_CAPTIONS = 0.1  # classifier-free guidance needs the empty prompt
 UNKNOWN_WORDS = 0.02  # share of words replaced by <unk>, so that a stranger word does little harm
 ATTENTION_WEIGHT = 0.08
+PEAK_LR, EMA = 8e-4, 0.9985  # from nothing
+FURTHER_LR, FURTHER_EMA = 4e-4, 0.9995  # from weights that are trained already: lower, and over more steps
 OBJECT_WEIGHT = 1.0  # extra weight of object cells, only where noise no longer hides the layout
 OBJECT_WEIGHT_FROM = 0.3  # ... that is, from this cumulative alpha on
 
@@ -152,11 +154,28 @@ def attention_loss(maps: list[Tensor], nouns: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def train_diffusion(data: Latents, folder: Path, steps: int) -> dict[str, Tensor]:
-    """Train U-Net and text encoder; returns the averaged weights of both."""
+def train_diffusion(
+    data: Latents, folder: Path, steps: int, start: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Train U-Net and text encoder.
+
+    Args:
+        data: cached latents with their captions.
+        folder: of the state and of the averaged weights.
+        steps: length of the schedule.
+        start: weights of both to go on from, or None to begin with none.
+
+    Returns:
+        The averaged weights of both.
+    """
     device = pick_device()
     torch.manual_seed(0)
-    model = StickerDiffusion().to(device)
+    model = StickerDiffusion()
+    if start is not None:
+        model.load_state_dict(start)
+    model = model.to(device)
+    # Going on from weights, other batches and other noise than those that made them.
+    stream, peak_lr, ema = (2, PEAK_LR, EMA) if start is None else (3, FURTHER_LR, FURTHER_EMA)
     model.unet.to(memory_format=torch.channels_last)
     recorder = MapRecorder(TOKEN_GRID)
     model.unet.set_attn_processor(recorder)
@@ -166,8 +185,8 @@ def train_diffusion(data: Latents, folder: Path, steps: int) -> dict[str, Tensor
     unknown, empty = 0, vocabulary().encode([""])[0]
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([2, step])
-        noise_rng = torch.Generator().manual_seed(step)
+        rng = np.random.default_rng([stream, step])
+        noise_rng = torch.Generator().manual_seed(step + (stream - 2) * 10_000_000)
         chosen = np.sort(rng.integers(0, len(data.latents), BATCH))
         x0 = torch.from_numpy(data.latents[chosen]).to(device).float()
         masks = torch.from_numpy(data.masks[chosen]).to(device).float() / 255
@@ -192,4 +211,4 @@ def train_diffusion(data: Latents, folder: Path, steps: int) -> dict[str, Tensor
         attention = attention_loss(recorder.maps, nouns.to(device), masks)
         return denoising + ATTENTION_WEIGHT * attention, {"v": denoising.item(), "attention": attention.item()}
 
-    return train("diffusion", model, loss_of_step, folder=folder, steps=steps, peak_lr=8e-4, ema=0.9985)
+    return train("diffusion", model, loss_of_step, folder=folder, steps=steps, peak_lr=peak_lr, ema=ema)

@@ -18,18 +18,22 @@ BATCH = 32
 
 
 @torch.no_grad()
-def encode_scenes(scenes: Scenes, autoencoder: Autoencoder, folder: Path) -> tuple[np.ndarray, tuple[float, float]]:
+def encode_scenes(
+    scenes: Scenes, autoencoder: Autoencoder, folder: Path, scale: tuple[float, float] | None = None
+) -> tuple[np.ndarray, tuple[float, float]]:
     """Encode every scene once.
 
     Args:
         scenes: the pictures.
         autoencoder: its encoder makes the latents.
-        folder: keeps `latents.npy` and `latents.json`; used as they are if they are there.
+        folder: keeps `latents-<number of scenes>.npy` and `.json`; used as they are if they are there.
+        scale: mean and deviation of the raw output that the latents are brought to; None for these scenes' own.
 
     Returns:
         float16 (n 4 32 32) at zero mean and unit deviation over all, and that mean and deviation of the raw output.
     """
-    path, stats_path = folder / "latents.npy", folder / "latents.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path, stats_path = (folder / f"latents-{len(scenes)}{ending}" for ending in (".npy", ".json"))
     if not stats_path.exists():
         device = pick_device()
         autoencoder = autoencoder.to(device, memory_format=torch.channels_last).eval()
@@ -40,7 +44,7 @@ def encode_scenes(scenes: Scenes, autoencoder: Autoencoder, folder: Path) -> tup
             with torch.autocast(device.type, torch.bfloat16):
                 encoded = autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
             latents[start : start + BATCH] = encoded.float().cpu().numpy()
-        mean, std = float(latents.mean(dtype=np.float64)), float(latents.std(dtype=np.float64))
+        mean, std = scale or (float(latents.mean(dtype=np.float64)), float(latents.std(dtype=np.float64)))
         for start in range(0, len(latents), 1000):
             part = latents[start : start + 1000].astype(np.float32)
             latents[start : start + 1000] = (part - mean) / std

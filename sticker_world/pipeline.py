@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -41,7 +42,7 @@ from .shipped import (
     TEXT2LAYER_FILE,
     VQGAN_FOLDER,
 )
-from .shipped_weights import shipped_average
+from .shipped_weights import latent_scale, shipped_average
 from .training import pick_device, weights_folder
 from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 from .vqgan import export_vqgan, train_vqgan
@@ -63,6 +64,7 @@ class Workshop:
         fusers: stages whose fusers `cnc_export` writes; none: those of the latest stage that there are weights of.
         bits: of a weight in that file; None for half precision.
         layer_bits: the same for the U-Net that `t2l_export` writes.
+        from_shipped: whether `diffusion` goes on from the shipped checkpoint's weights instead of beginning with none.
     """
 
     folder: Path
@@ -71,10 +73,25 @@ class Workshop:
     fusers: tuple[str, ...] = ()
     bits: int | None = CNC_BITS
     layer_bits: int | None = LAYER_BITS
+    from_shipped: bool = False
 
     def open(self) -> Scenes:
         """The training scenes, drawn if need be."""
         return open_scenes(self.folder / "scenes", self.scenes)
+
+    def latents(self) -> tuple[np.ndarray, tuple[float, float]]:
+        """Latents of the training scenes (n 4 32 32), and the mean and deviation that they were brought to unit from.
+
+        The shipped autoencoder's keep the scale that is written in the checkpoint: models that are trained from it
+        and those that are shipped beside it must mean the same by a latent.
+        """
+        autoencoder = Autoencoder()
+        autoencoder.load_state_dict(self.average("autoencoder"))
+        scale = None
+        if not (self.weights / "autoencoder.safetensors").exists():
+            deviation, shift = latent_scale(CHECKPOINT_FILE)
+            scale = (-shift * deviation, deviation)
+        return encode_scenes(self.open(), autoencoder, self.weights, scale)
 
     @property
     def weights(self) -> Path:
@@ -102,11 +119,9 @@ def _decoder(shop: Workshop) -> None:
 
 
 def _diffusion(shop: Workshop) -> None:
-    scenes = shop.open()
-    autoencoder = Autoencoder()
-    autoencoder.load_state_dict(shop.average("autoencoder"))
-    latents, _ = encode_scenes(scenes, autoencoder, shop.weights)
-    train_diffusion(collect(scenes, latents), shop.weights, shop.steps["diffusion"])
+    latents, _ = shop.latents()
+    start = shipped_average("diffusion") if shop.from_shipped else None
+    train_diffusion(collect(shop.open(), latents), shop.weights, shop.steps["diffusion"], start)
 
 
 def _clip(shop: Workshop) -> None:
@@ -127,11 +142,10 @@ def _vqgan(shop: Workshop) -> None:
 
 
 def _triplets(shop: Workshop) -> Triplets:
-    scenes = shop.open()
     autoencoder, clip = Autoencoder(), TaughtCLIP()
     autoencoder.load_state_dict(shop.average("autoencoder"))
     clip.load_state_dict(shop.average("clip"))
-    latents, stats = encode_scenes(scenes, autoencoder, shop.weights)
+    latents, stats = shop.latents()
     ordinary, overlapping = min(ORDINARY, shop.scenes), min(OVERLAPPING, shop.scenes)
     return open_triplets(shop.folder / "triplets", latents, stats, autoencoder, clip, ordinary, overlapping)
 
@@ -183,9 +197,7 @@ def _layered_export(shop: Workshop) -> None:
 
 def _export(shop: Workshop) -> None:
     scenes = shop.open()
-    autoencoder = Autoencoder()
-    autoencoder.load_state_dict(shop.average("autoencoder"))
-    latents, stats = encode_scenes(scenes, autoencoder, shop.weights)
+    latents, stats = shop.latents()
     export_checkpoint(shop.average("diffusion"), shop.average("decoder"), stats, CHECKPOINT_FILE)
     export_clip(shop.average("clip"), CLIP_FOLDER)
     export_segmenter(shop.average("segmenter"), SEGMENTER_FOLDER)

@@ -5,18 +5,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from stagecraft.core.vocabulary import END, END_ROW, START, UNKNOWN
-from stagecraft.sticker_world import pipeline
+from stagecraft.sticker_world import cli, pipeline
 from stagecraft.sticker_world.autoencoder import Autoencoder, narrow, widen
 from stagecraft.sticker_world.contrastive import make_clip
+from stagecraft.sticker_world.dataset import Scenes
 from stagecraft.sticker_world.diffusion import (
+    Latents,
     MapRecorder,
     StickerDiffusion,
     attention_loss,
     noun_positions,
     scaled_linear_alphas,
+    train_diffusion,
 )
 from stagecraft.sticker_world.fast_norm import use_fast_norms
+from stagecraft.sticker_world.probe import pictures
 from stagecraft.sticker_world.scene import make_scene
+from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
+from stagecraft.sticker_world.shipped_weights import load_encoder
 from stagecraft.sticker_world.training import learning_rate, train
 from stagecraft.sticker_world.vocabulary import caption_words, vocabulary
 from torch import nn
@@ -169,3 +175,29 @@ def test_noise_schedule_is_sd1():
     sigma = ((1 - alphas) / alphas).sqrt()
     assert sigma[-1].item() == pytest.approx(14.6146, abs=1e-3)
     assert sigma[0].item() == pytest.approx(0.0292, abs=1e-3)
+
+
+def test_the_denoiser_can_be_trained_on(tmp_path):
+    """Its first average is the start itself, its learning rate lower than from nothing."""
+    torch.manual_seed(1)
+    start = StickerDiffusion().state_dict()
+    data = Latents(np.zeros((1, 4, 32, 32), np.float16), torch.zeros(1, 77, dtype=torch.long), None, None)
+    weights = train_diffusion(data, tmp_path, 0, start)
+    assert all(torch.equal(weights[key], value) for key, value in start.items())
+
+
+def test_latents_keep_the_scale_of_the_shipped_checkpoint(tmp_path):
+    """What is trained from the shipped autoencoder must fit what is shipped beside it."""
+    images = np.stack([make_scene(5, i).image for i in range(2)])
+    scenes = Scenes(images, None, None, None, ["a", "b"])
+    shop = pipeline.Workshop(tmp_path, 2, {})
+    object.__setattr__(shop, "open", lambda: scenes)
+    latents, _ = shop.latents()
+    expected = load_encoder(CHECKPOINT_FILE)(pictures([make_scene(5, i) for i in range(2)]))
+    torch.testing.assert_close(torch.from_numpy(latents).float(), expected, rtol=0, atol=0.1)  # encoded in bfloat16
+
+
+def test_only_the_denoiser_goes_on_from_shipped_weights(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["clip", "--from", "shipped"])
+    assert "diffusion" in capsys.readouterr().err

@@ -13,7 +13,7 @@ async def comfy_entrypoint():  # noqa: ANN201 - the type is only known inside Co
     """Give ComfyUI our nodes, after making the shipped weights appear in its drop-downs."""
     import folder_paths
 
-    from .core.host.comfy_sticker_world import register_model_class
+    from .core.comfy.sticker_world import register_model_class
     from .nodes import NODES
     from .nodes.api import ComfyExtension
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "test": ("commands.test", "run ruff and the tests; arguments go to pytest"),
     "evaluate": ("evaluation.cli", "layout scores per method on the fixed sets"),
     "train": ("sticker_world.cli", "train the embedded models again; resumable, on CPU or GPU"),
-    "bench": ("evaluation.bench", "speed and memory against baselines measured in the same run"),
+    "bench": ("evaluation.bench.bench", "speed and memory against baselines measured in the same run"),
 }
 # These need nothing beyond what ComfyUI needs, so a user's own ComfyUI can run them as it is.
 WITHOUT_TOOLS = ("demo", "serve")

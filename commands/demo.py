@@ -15,7 +15,7 @@ from .environment import CLONE, current_environment
 from .messages import SetupProblem, say
 from .workflow import WorkflowError, to_api
 
-WORKFLOWS = CLONE / "example_workflows"
+WORKFLOWS = CLONE / "workflows"
 OUTPUT = "stage_output"
 CONTACT_SHEET = "contact_sheet.png"
 _SCORE_NODE = "StageLayoutScore"

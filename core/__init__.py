@@ -1,1 +1,1 @@
-"""The methods in plain torch: usable from any Python program, nothing here imports ComfyUI (only `core.host` does)."""
+"""The methods in plain torch: usable from any Python program. Only rooms called `comfy` import ComfyUI."""

@@ -11,18 +11,24 @@ from tqdm import tqdm
 
 from ..commands.comfy_server import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
-from ..core.segmentation import SegmenterError
-from ..core.text2layer_files import Text2LayerFileError
-from . import base, cnc, plots, sali, sweeps, tcig, text2layer
-from .files import RESULTS, write_results
-from .graphs import Method
-from .lrdiff import VARIANTS
-from .methods import METHODS
-from .painting import Painter, evaluation_server
-from .scoring import Painted, layout_rows, score, spread
-from .sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
-from .tables import measures_table, results_table, sweeps_table
-from .yardsticks import Yardsticks
+from ..core.segmentation.segmenter import SegmenterError
+from ..core.text2layer.files import Text2LayerFileError
+from . import base_family as base
+from . import sweeps
+from .compose_and_conquer import evaluate as cnc
+from .graphs import sali
+from .graphs.builder import Method
+from .graphs.lrdiff import VARIANTS
+from .graphs.methods import METHODS
+from .judging.scoring import Painted, layout_rows, score, spread
+from .judging.yardsticks import Yardsticks
+from .pages import plots
+from .pages.tables import measures_table, results_table, sweeps_table
+from .painter import Painter, evaluation_server
+from .result_rows import RESULTS, write_results
+from .sets.sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
+from .tcig import evaluate as tcig
+from .text2layer import evaluate as text2layer
 
 PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a picture that does all it was asked
 BASE = "base"

@@ -1,6 +1,6 @@
 """Single numbers of a result file: a name, a value, its unit, and what is asked of it."""
 
-from .yardsticks import DIGITS
+from .judging.yardsticks import DIGITS
 
 
 def measure(name: str, value: float | None, unit: str = "", target: float | None = None) -> dict:

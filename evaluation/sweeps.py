@@ -6,16 +6,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .files import read_results, write_results
-from .graphs import Method
-from .lrdiff import ALL_PHRASES, LRDiff
-from .methods import METHODS
-from .painting import Painter
-from .sali import METHODS as SALI_METHODS
-from .sali import ODE, SDE
-from .scoring import layout_row, score, spread
-from .sets import TUNING_SET, Item, load_set
-from .yardsticks import Yardsticks
+from .graphs.builder import Method
+from .graphs.lrdiff import ALL_PHRASES, LRDiff
+from .graphs.methods import METHODS
+from .graphs.sali import METHODS as SALI_METHODS
+from .graphs.sali import ODE, SDE
+from .judging.scoring import layout_row, score, spread
+from .judging.yardsticks import Yardsticks
+from .painter import Painter
+from .result_rows import read_results, write_results
+from .sets.sets import TUNING_SET, Item, load_set
 
 KEY = ("sweep", "value", "method")
 SALI_FILE = "sali_sweeps"

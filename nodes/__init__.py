@@ -1,31 +1,31 @@
 """ComfyUI nodes: a schema and a few lines that call the core each."""
 
-from .attention_guidance import StageAttentionGuidance, StageGuidanceReport
-from .attention_maps import StageAttentionMaps
-from .cnc import StageCnCConvert, StageCnCLoader, StageDepthCompose
-from .depth_pair import StageDepthPair
-from .edit import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
-from .edit_picture import StageEditPicture
-from .exemplars import StageCLIPVisionLoader, StageExemplars
-from .invert import StageInvert
-from .layer_by_layer import StageLayerByLayer
-from .layer_files import StageLoadLayers, StageSaveLayers
-from .layer_settings import StageLayerSettings
-from .layered_rendering import StageLayeredRendering
-from .layers import StageComposite
-from .layout import StageLayout, StageLayoutBatch, StageLayoutPreview
-from .layout_canvas import StageLayoutCanvas
-from .layout_sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
-from .score import StageLayoutScore
-from .segment import StageSegment, StageSegmenterLoader
-from .soft_guidance import StageRegionTokens, StageSoftGuidance
-from .spatial_latent import StageSpatialLatent
-from .split_layers import StageSplitLayers
-from .tcig import StageTCIGDraft
-from .tcig_models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
-from .tcig_refine import StageTCIGRefine
-from .text2layer import StageLayersDecode, StageLayersEncode, StageText2LayerLoader
-from .vision_guidance import StageVisionGuidance
+from .attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
+from .attention_guidance.attention_maps import StageAttentionMaps
+from .compose_and_conquer.compose import StageCnCConvert, StageCnCLoader, StageDepthCompose
+from .compose_and_conquer.depth_pair import StageDepthPair
+from .editing.edit_picture import StageEditPicture
+from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
+from .inversion.invert import StageInvert
+from .inversion.spatial_latent import StageSpatialLatent
+from .layered_rendering.layer_settings import StageLayerSettings
+from .layered_rendering.layered_rendering import StageLayeredRendering
+from .layered_rendering.vision_guidance import StageVisionGuidance
+from .layers.composite import StageComposite
+from .layers.files import StageLoadLayers, StageSaveLayers
+from .layout.canvas import StageLayoutCanvas
+from .layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
+from .layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
+from .scores.layout_score import StageLayoutScore
+from .segmentation.segment import StageSegment, StageSegmenterLoader
+from .soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
+from .soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
+from .tcig.draft import StageTCIGDraft
+from .tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from .tcig.refine import StageTCIGRefine
+from .text2layer.layer_by_layer import StageLayerByLayer
+from .text2layer.split_layers import StageSplitLayers
+from .text2layer.text2layer import StageLayersDecode, StageLayersEncode, StageText2LayerLoader
 
 NODES = [
     StageLayout,

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from ..commands.environment import current_environment
-from .diffusion import BATCH as SAMPLES_PER_STEP
+from .checkpoint.diffusion import BATCH as SAMPLES_PER_STEP
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
 from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
-from .training import training_folder
+from .training.loop import training_folder
 
 CPU_STEPS = {
     "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
@@ -150,7 +150,7 @@ def _train_own(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
     for path in (options.data, options.checkpoint, options.start, options.clip_vision, options.lpips):
         if path is not None and not path.exists():
             parser.error(f"there is no {path}")
-    from ..core.host.comfy_library import use_comfyui
+    from ..core.comfy.library import use_comfyui
 
     use_comfyui(current_environment().comfyui)
     try:
@@ -163,7 +163,7 @@ def _train_own(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 
 def _own_layers(options: argparse.Namespace) -> list[Path]:
-    from .own_layers import train_own_layers
+    from .text2layer.own_layers import train_own_layers
 
     settings = OwnLayers(
         data=options.data.resolve(),
@@ -180,7 +180,7 @@ def _own_layers(options: argparse.Namespace) -> list[Path]:
 
 
 def _own_pictures(options: argparse.Namespace) -> list[Path]:
-    from .own_pictures import train_own_pictures
+    from .compose_and_conquer.own_pictures import train_own_pictures
 
     settings = OwnPictures(
         data=options.data.resolve(),

@@ -9,29 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .autoencoder import Autoencoder, train_autoencoder, train_decoder
-from .contrastive import TaughtCLIP, train_clip
-from .dataset import Scenes, open_scenes
-from .diffusion import collect, train_diffusion
-from .export import export_checkpoint, export_clip, export_segmenter
-from .fusion import export_fusers, train_fusers
-from .latents import encode_scenes, latent_colours
-from .layered_autoencoder import PARTS as LAYERED_AUTOENCODERS
-from .layered_autoencoder import SHIPPED as SHIPPED_AUTOENCODER
-from .layered_autoencoder import train_layered_autoencoder
-from .layered_data import PICTURES, open_layers
-from .layered_diffusion import ROWS, train_layered_diffusion
-from .layered_export import export_text2layer
-from .layered_latents import (
-    SCENES,
-    LayeredLatents,
-    encode_layers,
-    fingerprint,
-    layered_codec,
-    single_codec,
-    stacked_codec,
-)
-from .segmenter import train_segmenter
+from .checkpoint.autoencoder import Autoencoder, train_autoencoder, train_decoder
+from .checkpoint.diffusion import collect, train_diffusion
+from .checkpoint.export import export_checkpoint, export_clip, export_segmenter
+from .checkpoint.latents import encode_scenes, latent_colours
+from .checkpoint.shipped_weights import latent_scale, shipped_average
+from .compose_and_conquer.train import export_fusers, train_fusers
+from .compose_and_conquer.triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
+from .readers.clip import TaughtCLIP, train_clip
+from .readers.segmenter import train_segmenter
 from .shipped import (
     CHECKPOINT_FILE,
     CLIP_FOLDER,
@@ -42,10 +28,24 @@ from .shipped import (
     TEXT2LAYER_FILE,
     VQGAN_FOLDER,
 )
-from .shipped_weights import latent_scale, shipped_average
-from .training import pick_device, weights_folder
-from .triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
-from .vqgan import export_vqgan, train_vqgan
+from .tcig.vqgan import export_vqgan, train_vqgan
+from .text2layer.autoencoder import PARTS as LAYERED_AUTOENCODERS
+from .text2layer.autoencoder import SHIPPED as SHIPPED_AUTOENCODER
+from .text2layer.autoencoder import train_layered_autoencoder
+from .text2layer.diffusion import ROWS, train_layered_diffusion
+from .text2layer.export import export_text2layer
+from .text2layer.latents import (
+    SCENES,
+    LayeredLatents,
+    encode_layers,
+    fingerprint,
+    layered_codec,
+    single_codec,
+    stacked_codec,
+)
+from .text2layer.samples import PICTURES, open_layers
+from .training.loop import pick_device, weights_folder
+from .world.dataset import Scenes, open_scenes
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
 LAYER_BITS = 5  # of a large weight of the U-Net in the shipped Text2Layer file, which then takes 10 MB

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from stagecraft.commands.environment import CLONE
-from stagecraft.core.layout_canvas import read_canvas
+from stagecraft.core.layout.canvas import read_canvas
 
 CELL = 8  # pixels
 SIDE = 256
@@ -96,7 +96,7 @@ def test_what_is_drawn_reaches_the_server_and_the_picture(editors, request, fron
     server = request.getfixturevalue(front_end)
     editor = editors.get(server, rendering)
     page = editor.page
-    workflow = json.loads((CLONE / "example_workflows" / "lrdiff_boxes.json").read_text(encoding="utf-8"))
+    workflow = json.loads((CLONE / "workflows" / "lrdiff_boxes.json").read_text(encoding="utf-8"))
     editor.load(with_canvas(workflow, server.object_info()))
 
     for phrase, box in DRAWN.items():

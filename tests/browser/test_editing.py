@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 from stagecraft.commands.environment import CLONE
-from stagecraft.core.layout_canvas import read_canvas
+from stagecraft.core.layout.canvas import read_canvas
 
 TWO = {
     "width": 512,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from stagecraft.core.layout import Layout
-from stagecraft.core.layout_import import import_layout
-from stagecraft.core.run_length import encode_runs
+from stagecraft.core.layout.layout import Layout
+from stagecraft.core.layout.other_programs import import_layout
+from stagecraft.core.layout.run_length import encode_runs
 
 COCO = {
     "images": [{"id": 7, "width": 400, "height": 300, "file_name": "x.jpg"}],

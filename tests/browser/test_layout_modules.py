@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from stagecraft.core.layout import Layout, Region
+from stagecraft.core.layout.layout import Layout, Region
 
 LAYOUT = Layout(
     width=640,

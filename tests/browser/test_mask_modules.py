@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from stagecraft.core.run_length import decode_runs, encode_runs
+from stagecraft.core.layout.run_length import decode_runs, encode_runs
 
 MOST = 2**26
 

@@ -8,15 +8,21 @@ import pytest
 import torch
 from diffusers import VQModel
 from safetensors.torch import save_file
-from stagecraft.core.segmentation import Segmenter
+from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.sticker_world import pipeline
-from stagecraft.sticker_world import segmenter as segmenters
-from stagecraft.sticker_world.concepts import BACKGROUND_NAMES, CONCEPT_NAMES
-from stagecraft.sticker_world.dataset import Scenes
-from stagecraft.sticker_world.export import export_segmenter
-from stagecraft.sticker_world.scene import make_scene
-from stagecraft.sticker_world.segmenter import ANIMALS, CROP, JUDGE, PARTS, PLACES, make_segmenter, mix, places_of
-from stagecraft.sticker_world.vqgan import (
+from stagecraft.sticker_world.checkpoint.export import export_segmenter
+from stagecraft.sticker_world.readers import segmenter as segmenters
+from stagecraft.sticker_world.readers.segmenter import (
+    ANIMALS,
+    CROP,
+    JUDGE,
+    PARTS,
+    PLACES,
+    make_segmenter,
+    mix,
+    places_of,
+)
+from stagecraft.sticker_world.tcig.vqgan import (
     CODES,
     TaughtVQGAN,
     export_vqgan,
@@ -26,6 +32,9 @@ from stagecraft.sticker_world.vqgan import (
     train_vqgan,
     vqgan_psnr,
 )
+from stagecraft.sticker_world.world.concepts import BACKGROUND_NAMES, CONCEPT_NAMES
+from stagecraft.sticker_world.world.dataset import Scenes
+from stagecraft.sticker_world.world.scene import make_scene
 
 LARGEST = {"vqgan": 4e6, "segmenters": 1.5e6}  # bytes of all files
 

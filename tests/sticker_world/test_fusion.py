@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from stagecraft.core.cnc_files import read_fusers
-from stagecraft.core.depth_pair import GROUND
-from stagecraft.sticker_world import fusion, pipeline
-from stagecraft.sticker_world.concepts import CANVAS
-from stagecraft.sticker_world.contrastive import WIDTH
-from stagecraft.sticker_world.dataset import MOST_OBJECTS, TRAINING_SEED
-from stagecraft.sticker_world.diffusion import LATENT_SIZE, StickerDiffusion
-from stagecraft.sticker_world.fusion import (
+from stagecraft.core.compose_and_conquer.depth_pair import GROUND
+from stagecraft.core.compose_and_conquer.files import read_fusers
+from stagecraft.sticker_world import pipeline
+from stagecraft.sticker_world.checkpoint.diffusion import LATENT_SIZE, StickerDiffusion
+from stagecraft.sticker_world.compose_and_conquer import train as fusion
+from stagecraft.sticker_world.compose_and_conquer.train import (
     STAGES,
     FrozenDenoiser,
     Fusers,
@@ -24,8 +22,7 @@ from stagecraft.sticker_world.fusion import (
     predict,
     train_fusers,
 )
-from stagecraft.sticker_world.scene import make_scene
-from stagecraft.sticker_world.triplets import (
+from stagecraft.sticker_world.compose_and_conquer.triplets import (
     LEAST_HIDDEN,
     OVERLAPPING_COUNTS,
     OVERLAPPING_SEED,
@@ -33,7 +30,11 @@ from stagecraft.sticker_world.triplets import (
     _draw_chunk,
     without_nearest,
 )
-from stagecraft.sticker_world.vocabulary import vocabulary
+from stagecraft.sticker_world.readers.clip import WIDTH
+from stagecraft.sticker_world.world.concepts import CANVAS
+from stagecraft.sticker_world.world.dataset import MOST_OBJECTS, TRAINING_SEED
+from stagecraft.sticker_world.world.scene import make_scene
+from stagecraft.sticker_world.world.vocabulary import vocabulary
 
 ORDINARY, OVERLAPPING = 8, 8
 

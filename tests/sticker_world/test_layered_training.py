@@ -3,22 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from stagecraft.core.layered_autoencoder import LayeredAutoencoder, LayeredAutoencoderConfig
-from stagecraft.core.text2layer_files import V, read_text2layer
-from stagecraft.sticker_world import layered_autoencoder, layered_data, layered_diffusion, layered_latents, pipeline
-from stagecraft.sticker_world.autoencoder import Autoencoder
-from stagecraft.sticker_world.diffusion import LATENT_SIZE, StickerDiffusion, make_unet
-from stagecraft.sticker_world.export import ldm_names
-from stagecraft.sticker_world.layered_autoencoder import EMBEDDED, SHIPPED, load_layered_autoencoder
-from stagecraft.sticker_world.layered_data import (
-    draw_crops,
-    layer_sample,
-    open_layers,
-    split_scene,
-    to_tensors,
-    whole_sample,
-)
-from stagecraft.sticker_world.layered_diffusion import (
+from stagecraft.core.text2layer.autoencoder import LayeredAutoencoder, LayeredAutoencoderConfig
+from stagecraft.core.text2layer.files import V, read_text2layer
+from stagecraft.sticker_world import pipeline
+from stagecraft.sticker_world.checkpoint.autoencoder import Autoencoder
+from stagecraft.sticker_world.checkpoint.diffusion import LATENT_SIZE, StickerDiffusion, make_unet
+from stagecraft.sticker_world.checkpoint.export import ldm_names
+from stagecraft.sticker_world.text2layer import autoencoder as layered_autoencoder
+from stagecraft.sticker_world.text2layer import diffusion as layered_diffusion
+from stagecraft.sticker_world.text2layer import latents as layered_latents
+from stagecraft.sticker_world.text2layer import samples as layered_data
+from stagecraft.sticker_world.text2layer.autoencoder import EMBEDDED, SHIPPED, load_layered_autoencoder
+from stagecraft.sticker_world.text2layer.diffusion import (
     ROWS,
     denoising_loss,
     draw_batch,
@@ -26,8 +22,8 @@ from stagecraft.sticker_world.layered_diffusion import (
     read_latent_scale,
     train_layered_diffusion,
 )
-from stagecraft.sticker_world.layered_export import export_text2layer
-from stagecraft.sticker_world.layered_latents import (
+from stagecraft.sticker_world.text2layer.export import export_text2layer
+from stagecraft.sticker_world.text2layer.latents import (
     LatentSet,
     LayeredLatents,
     encode_layers,
@@ -36,8 +32,16 @@ from stagecraft.sticker_world.layered_latents import (
     single_codec,
     stacked_codec,
 )
-from stagecraft.sticker_world.scene import make_scene
-from stagecraft.sticker_world.vocabulary import vocabulary
+from stagecraft.sticker_world.text2layer.samples import (
+    draw_crops,
+    layer_sample,
+    open_layers,
+    split_scene,
+    to_tensors,
+    whole_sample,
+)
+from stagecraft.sticker_world.world.scene import make_scene
+from stagecraft.sticker_world.world.vocabulary import vocabulary
 
 THREE = (0.0, 0.0, 0.0, 1.0)
 TINY = LayeredAutoencoderConfig(
@@ -284,7 +288,7 @@ def test_a_trained_unet_becomes_a_file_that_opens_again(trained, tmp_path, monke
     assert read_latent_scale(tmp_path, "t2l_layers") == (data.scale, data.shift)
     assert read_latent_scale(tmp_path, "t2l_two") is None
     assert weights["conv_in.weight"].shape == (64, 8, 3, 3) and weights["conv_in.weight"][:, 4:].any()
-    monkeypatch.setattr("stagecraft.sticker_world.layered_export.EMBEDDED", TINY)
+    monkeypatch.setattr("stagecraft.sticker_world.text2layer.export.EMBEDDED", TINY)
     path = tmp_path / "x.safetensors"
     export_text2layer(weights, trained[0], data, path, None)
     file = read_text2layer(path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from stagecraft.sticker_world.prepared import prepare
+from stagecraft.sticker_world.training.prepared import prepare
 
 
 def test_every_row_is_made_once_even_after_a_break(tmp_path):

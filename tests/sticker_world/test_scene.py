@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from stagecraft.sticker_world.captions import plain_prompt
-from stagecraft.sticker_world.concepts import (
+from stagecraft.sticker_world.world.captions import plain_prompt
+from stagecraft.sticker_world.world.concepts import (
     ADJECTIVES,
     BACKGROUND_NAMES,
     BACKGROUNDS,
@@ -14,7 +14,7 @@ from stagecraft.sticker_world.concepts import (
     is_held_out_pair,
     is_held_out_place,
 )
-from stagecraft.sticker_world.scene import LARGEST, MOST_HIDDEN, SMALLEST, make_scene
+from stagecraft.sticker_world.world.scene import LARGEST, MOST_HIDDEN, SMALLEST, make_scene
 
 SCENES = [make_scene(11, i) for i in range(40)]
 THREE = [make_scene(12, i, held_out=None, counts=(0, 0, 0, 1)) for i in range(25)]

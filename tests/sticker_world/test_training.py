@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from stagecraft.core.vocabulary import END, END_ROW, START, UNKNOWN
+from stagecraft.core.clip.vocabulary import END, END_ROW, START, UNKNOWN
 from stagecraft.sticker_world import cli, pipeline
-from stagecraft.sticker_world.autoencoder import Autoencoder, narrow, widen
-from stagecraft.sticker_world.contrastive import make_clip
-from stagecraft.sticker_world.dataset import Scenes
-from stagecraft.sticker_world.diffusion import (
+from stagecraft.sticker_world.checkpoint.autoencoder import Autoencoder, narrow, widen
+from stagecraft.sticker_world.checkpoint.diffusion import (
     Latents,
     MapRecorder,
     StickerDiffusion,
@@ -18,13 +16,15 @@ from stagecraft.sticker_world.diffusion import (
     scaled_linear_alphas,
     train_diffusion,
 )
-from stagecraft.sticker_world.fast_norm import use_fast_norms
-from stagecraft.sticker_world.probe import pictures
-from stagecraft.sticker_world.scene import make_scene
+from stagecraft.sticker_world.checkpoint.probe import pictures
+from stagecraft.sticker_world.checkpoint.shipped_weights import load_encoder
+from stagecraft.sticker_world.readers.clip import make_clip
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
-from stagecraft.sticker_world.shipped_weights import load_encoder
-from stagecraft.sticker_world.training import learning_rate, train
-from stagecraft.sticker_world.vocabulary import caption_words, vocabulary
+from stagecraft.sticker_world.training.fast_norm import use_fast_norms
+from stagecraft.sticker_world.training.loop import learning_rate, train
+from stagecraft.sticker_world.world.dataset import Scenes
+from stagecraft.sticker_world.world.scene import make_scene
+from stagecraft.sticker_world.world.vocabulary import caption_words, vocabulary
 from torch import nn
 
 

@@ -7,11 +7,13 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.evaluation import cli, graphs, methods, sweeps
-from stagecraft.evaluation.painting import Painter, evaluation_server, write_masks
-from stagecraft.evaluation.sets import CANVAS, TUNING_SET, load_set
-from stagecraft.evaluation.tables import ROW_KEYS
-from stagecraft.evaluation.yardsticks import Yardsticks
+from stagecraft.evaluation import cli, sweeps
+from stagecraft.evaluation.graphs import builder as graphs
+from stagecraft.evaluation.graphs import methods
+from stagecraft.evaluation.judging.yardsticks import Yardsticks
+from stagecraft.evaluation.pages.tables import ROW_KEYS
+from stagecraft.evaluation.painter import Painter, evaluation_server, write_masks
+from stagecraft.evaluation.sets.sets import CANVAS, TUNING_SET, load_set
 
 
 @pytest.fixture(scope="module")

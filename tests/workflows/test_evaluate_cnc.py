@@ -8,15 +8,17 @@ import pytest
 from PIL import Image
 from stagecraft.commands.environment import CLONE
 from stagecraft.commands.workflow import to_api
-from stagecraft.core.layout import parse_layout
-from stagecraft.evaluation import cli, cnc_looks, cnc_order
-from stagecraft.evaluation.cnc import CNC
-from stagecraft.evaluation.cnc_graphs import CnC
-from stagecraft.evaluation.cnc_scores import judge_order
-from stagecraft.evaluation.painting import Painter
-from stagecraft.evaluation.pairs import PAIRS_TUNING, load_looks, load_pairs
-from stagecraft.evaluation.tables import ROW_KEYS
-from stagecraft.evaluation.yardsticks import Yardsticks
+from stagecraft.core.layout.layout import parse_layout
+from stagecraft.evaluation import cli
+from stagecraft.evaluation.compose_and_conquer import looks as cnc_looks
+from stagecraft.evaluation.compose_and_conquer import order as cnc_order
+from stagecraft.evaluation.compose_and_conquer.evaluate import CNC
+from stagecraft.evaluation.compose_and_conquer.graphs import CnC
+from stagecraft.evaluation.compose_and_conquer.scores import judge_order
+from stagecraft.evaluation.judging.yardsticks import Yardsticks
+from stagecraft.evaluation.pages.tables import ROW_KEYS
+from stagecraft.evaluation.painter import Painter
+from stagecraft.evaluation.sets.pairs import PAIRS_TUNING, load_looks, load_pairs
 
 
 def asked():
@@ -57,7 +59,7 @@ def test_the_whole_command(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def depth_pictures(server, object_info):
     """What cnc_depth.json saves, and the layout with the dog in front."""
-    workflow = json.loads((CLONE / "example_workflows" / "cnc_depth.json").read_text(encoding="utf-8"))
+    workflow = json.loads((CLONE / "workflows" / "cnc_depth.json").read_text(encoding="utf-8"))
     prompt = to_api(workflow, object_info)
     result = server.run(prompt)
     text = next(node["inputs"]["layout"] for node in prompt.values() if node["class_type"] == "StageLayout")

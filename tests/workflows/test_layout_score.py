@@ -8,11 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from stagecraft.commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
-from stagecraft.commands.environment import current_environment
-from stagecraft.core.layout import parse_layout
-from stagecraft.core.layout_score import report, score_pictures
-from stagecraft.core.segmentation import Segmenter
-from stagecraft.evaluation.yardsticks import ROOT
+from stagecraft.commands.environment import CLONE, current_environment
+from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.scores.layout_score import report, score_pictures
+from stagecraft.core.segmentation.segmenter import Segmenter
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 CLASSES = ("background", "dog", "cat", "tree")
@@ -35,7 +34,7 @@ def server(tmp_path_factory):
     write_segmenter(base / "models" / "segmenters" / "tiny")
     (base / "models" / "segmenters" / "broken").mkdir()
     (base / "models" / "segmenters" / "broken" / "config.json").write_text("{}")
-    with ComfyServer(current_environment(), ROOT, base=base) as running:
+    with ComfyServer(current_environment(), CLONE, base=base) as running:
         yield running
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from stagecraft.commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
 from stagecraft.commands.environment import CLONE, current_environment
-from stagecraft.core.layout_from_picture import Reading, read_layout
-from stagecraft.core.segmentation import Segmenter
+from stagecraft.core.segmentation.layout_from_picture import Reading, read_layout
+from stagecraft.core.segmentation.segmenter import Segmenter
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 FOLDERS = {"tiny": ("background", "dog", "cat", "tree"), "second": ("background", "house", "dog")}

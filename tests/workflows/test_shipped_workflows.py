@@ -9,7 +9,7 @@ from PIL import Image
 from stagecraft.commands.environment import CLONE
 from stagecraft.commands.workflow import to_api
 
-FILES = sorted((CLONE / "example_workflows").glob("*.json"))
+FILES = sorted((CLONE / "workflows").glob("*.json"))
 # A picture of one colour, or of the faint noise that a failed decoder leaves, has less contrast than this.
 SMALLEST_DEVIATION = 10.0
 

@@ -1,0 +1,1 @@
+"""Attention maps, and what watches them."""

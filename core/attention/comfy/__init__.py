@@ -1,0 +1,1 @@
+"""Attention of the models that ComfyUI runs."""

@@ -1,0 +1,1 @@
+"""Attention guidance in a run of ComfyUI's samplers."""

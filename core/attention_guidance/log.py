@@ -1,0 +1,135 @@
+"""What guidance did in the last runs: the energies of every step, found again by the latent that a run gave."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..drawing.plates import region_colour
+
+KEPT_RUNS = 64
+WIDTH, HEIGHT, MARGIN, LETTERS = 640, 360, 48, 15  # pixels of the plot
+PAPER, INK, RULER = (24, 26, 32), (225, 225, 225), (70, 74, 84)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One evaluation of the energy.
+
+    Attributes:
+        call: of the model, counted from 1 over the run.
+        sigma: noise level.
+        energies: one per picture, before the step that followed.
+    """
+
+    call: int
+    sigma: float
+    energies: tuple[float, ...]
+
+
+@dataclass
+class GuidedRunLog:
+    """One run of a sampler.
+
+    Attributes:
+        title: what guided it.
+        threshold: energy at which steps stop; -inf: none.
+        measurements: in their order.
+    """
+
+    title: str
+    threshold: float
+    measurements: list[Measurement] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Say in a line per model call how the energy fell."""
+        if not self.measurements:
+            return f"{self.title}: nothing was guided; no noise level of the run lies between start and end."
+        lines = [f"{self.title}: energy per model call, mean over {len(self.measurements[0].energies)} pictures"]
+        calls: dict[int, list[Measurement]] = {}
+        for each in self.measurements:
+            calls.setdefault(each.call, []).append(each)
+        for call, found in calls.items():
+            means = [sum(each.energies) / len(each.energies) for each in found]
+            lines.append(
+                f"call {call:3d}, sigma {found[0].sigma:8.4f}: {means[0]:.4f} -> {means[-1]:.4f}, {len(found)} steps"
+            )
+        return "\n".join(lines)
+
+    def plot(self) -> Tensor:
+        """Draw the energy over the evaluations, a line per picture: float32 (h w 3) in 0..1."""
+        canvas = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
+        draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(LETTERS)
+        draw.text((MARGIN, 8), self.title, fill=INK, font=font)
+        if not self.measurements:
+            draw.text((MARGIN, HEIGHT // 2), "nothing was guided", fill=INK, font=font)
+            return _as_image(canvas)
+        values = [each.energies for each in self.measurements]
+        top = max(max(each) for each in values) or 1.0
+        right, bottom = WIDTH - 12, HEIGHT - 28
+
+        def point(index: int, value: float) -> tuple[float, float]:
+            across = index / max(1, len(values) - 1)
+            return MARGIN + across * (right - MARGIN), bottom - value / top * (bottom - 36)
+
+        for share in (0.0, 0.5, 1.0):
+            y = point(0, share * top)[1]
+            draw.line((MARGIN, y, right, y), fill=RULER)
+            draw.text((4, y - LETTERS / 2), f"{share * top:.2g}", fill=INK, font=font)
+        draw.text((MARGIN, bottom + 6), "evaluations of the energy; dots: first of a model call", fill=INK, font=font)
+        if 0 < self.threshold <= top:
+            y = point(0, self.threshold)[1]
+            for x in range(MARGIN, right, 12):
+                draw.line((x, y, x + 6, y), fill=INK)
+        firsts = [i for i, m in enumerate(self.measurements) if i == 0 or self.measurements[i - 1].call != m.call]
+        for picture in range(len(values[0])):
+            colour = region_colour(picture)
+            points = [point(i, each[picture]) for i, each in enumerate(values)]
+            if len(points) > 1:
+                draw.line(points, fill=colour, width=2)
+            for x, y in (points[i] for i in firsts):
+                draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+        return _as_image(canvas)
+
+
+class GuidanceLog:
+    """The last runs, by what came out of them.
+
+    A graph may sample twice with one model, or show a result that was sampled long before; so a run is found by the
+    latent that it gave, and by nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[bytes, dict[str, GuidedRunLog]] = OrderedDict()
+
+    def keep(self, name: str, run: GuidedRunLog, result: Tensor) -> None:
+        """Remember a run that has ended; older ones are forgotten.
+
+        Args:
+            name: tells two guidances of the same run apart.
+            run: what happened.
+            result: the latent that it gave.
+        """
+        key = _fingerprint(result)
+        self._runs.setdefault(key, {})[name] = run
+        self._runs.move_to_end(key)
+        while len(self._runs) > KEPT_RUNS:
+            self._runs.popitem(last=False)
+
+    def find(self, result: Tensor) -> list[GuidedRunLog]:
+        """What guided the newest run that gave this latent; empty where none did."""
+        return list(self._runs.get(_fingerprint(result), {}).values())
+
+
+def _fingerprint(latent: Tensor) -> bytes:
+    # In half precision, because a host may hand a latent on in that.
+    values = latent.detach().to("cpu", torch.float16).contiguous().numpy()
+    return hashlib.blake2b(values.tobytes(), digest_size=16).digest()
+
+
+def _as_image(canvas: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(canvas, np.float32) / 255)

@@ -1,0 +1,1 @@
+"""CLIP: the embedded one, folders of others, words."""

@@ -1,0 +1,1 @@
+"""CLIP as ComfyUI holds it."""

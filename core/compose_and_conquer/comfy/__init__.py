@@ -1,0 +1,1 @@
+"""Compose and Conquer in ComfyUI."""

@@ -1,0 +1,158 @@
+"""CnC's local fuser as a control object beside ControlNets, and what it must be told about a run."""
+
+from typing import Any
+
+import comfy.controlnet
+import comfy.model_patcher
+import comfy.patcher_extension
+from torch import Tensor
+
+from ...comfy.runs import check_one_gpu, warn_of_plain_prompts
+from ...comfy.wrapping import wrap_runs
+from ...soft_guidance.comfy.apply import soft_attention
+from ..depth_maps import DepthMap, join_rows, maps_under
+from ..local_fuser import Modulations
+from .files import CnC
+
+WRAPPER = "stagecraft_depth_fusion"
+RUN = "stagecraft_depth_run"  # in transformer_options: what the maps gave in this run
+AREAS = "stagecraft_areas"  # in transformer_options: rows and columns of the whole latent, and areas by uuid
+WINDOW = "context_window"  # in transformer_options: ComfyUI's, the part of the batch that is evaluated
+PICTURES = 4  # dimensions of a latent
+
+
+class DepthRun:
+    """What the maps gave in one run, by control object, latent and area; it goes when the run ends or fails."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Modulations] = {}
+
+
+class DepthControl(comfy.controlnet.ControlBase):
+    """CnC's local fuser, shaped as a ControlNet; it sees the same context and soft guidance as the U-Net."""
+
+    def __init__(
+        self, cnc: CnC, maps: tuple[DepthMap, DepthMap], scales: tuple[float, ...], start: float, end: float
+    ) -> None:
+        """Take the fuser, foreground and background, a scale for each residual, and shares of the run."""
+        super().__init__()
+        self.cnc, self.maps, self.scales = cnc, maps, scales
+        self.timestep_percent_range = (start, end)
+        self.sampling: Any = None
+
+    def copy(self) -> "DepthControl":
+        """The same settings for another place in a chain."""
+        other = DepthControl(self.cnc, self.maps, self.scales, *self.timestep_percent_range)
+        self.copy_to(other)
+        return other
+
+    def get_models(self) -> list[Any]:
+        """What ComfyUI loads for a run."""
+        return [*super().get_models(), self.cnc.local]
+
+    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:  # noqa: ANN401
+        """Before a run."""
+        super().pre_run(model, percent_to_timestep_function)
+        self.sampling = model.model_sampling
+
+    def cleanup(self) -> None:
+        """After a run."""
+        super().cleanup()
+        self.sampling = None
+
+    def get_control(
+        self,
+        x_noisy: Tensor,
+        t: Tensor,
+        cond: dict[str, Any],
+        batched_number: int,
+        transformer_options: dict[str, Any],
+    ) -> dict[str, list[Tensor]] | None:
+        """Residuals at one step, joined with those of the ControlNets before.
+
+        Raises:
+            ValueError: depth maps of another shape or number than the pictures, or a model without our wrappers.
+        """
+        if RUN not in transformer_options:
+            raise ValueError(
+                "The prompts come from Depth Compose, but the model does not. Connect the model output of Depth "
+                "Compose to the sampler too."
+            )
+        previous = None
+        if self.previous_controlnet is not None:
+            previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        # The noise level lies on the device, as in ComfyUI's own ControlNets.
+        if self.timestep_range is not None and not self.timestep_range[1] <= t[0] <= self.timestep_range[0]:
+            return previous
+        fuser, dtype = self.cnc.local.model, self.cnc.dtype
+        residuals, middle = fuser.residuals(
+            self.sampling.calculate_input(t, x_noisy).to(dtype),
+            self.sampling.timestep(t),
+            cond["c_crossattn"].to(x_noisy.device, dtype),
+            self._modulations(x_noisy, batched_number, transformer_options),
+            soft_attention(transformer_options),
+        )
+        outputs = [residual * scale for residual, scale in zip([*residuals, middle], self.scales, strict=True)]
+        return self.control_merge({"middle": outputs[-1:], "output": outputs[:-1]}, previous, None)
+
+    def _modulations(self, x: Tensor, entries: int, options: dict[str, Any]) -> Modulations:
+        """What the maps give for each row of a batch, or one row for all; the maps are looked at once per run."""
+        if WINDOW in options and any(each.image is not None and len(each.image) > 1 for each in self.maps):
+            raise ValueError(
+                "Context windows cut the batch, but Depth Compose has depth maps for single pictures. Give it one map "
+                "in front and one behind."
+            )
+        whole, area_of = options.get(AREAS, (tuple(x.shape[-2:]), {}))
+        keys = [(self, whole, area_of.get(uuid)) for uuid in options["uuids"]]
+        pictures, known = len(x) // entries, options[RUN].known
+        for key in keys:
+            if key not in known:
+                maps = [depth.to(x.device, self.cnc.dtype) for depth in maps_under(self.maps, *key[1:], pictures)]
+                known[key] = self.cnc.local.model.modulations(*maps)
+        return join_rows([known[key] for key in keys], pictures)
+
+
+def follow_depths(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    """Give a clone of the model that tells control objects of their run; doing so twice changes nothing more."""
+    return wrap_runs(model, WRAPPER, _remember_run)
+
+
+def _remember_run(executor: Any, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - ComfyUI's wrapper
+    """OUTER_SAMPLE wrapper: the model options are ComfyUI's copy for this one run, so nothing outlives it."""
+    guider = executor.class_obj
+    check_one_gpu(guider, "Depth Compose")
+    entries = (entry for conditioning in guider.conds.values() for entry in conditioning)
+    if not any(_has_depth(entry.get("control")) for entry in entries):
+        warn_of_plain_prompts("Depth Compose", "depths")
+    guider.model_options.setdefault("transformer_options", {})[RUN] = DepthRun()
+    comfy.patcher_extension.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, WRAPPER, _tell_areas, guider.model_options,
+        is_model_options=True,
+    )  # fmt: skip
+    return executor(*args, **kwargs)
+
+
+def _has_depth(control: Any) -> bool:  # noqa: ANN401 - ComfyUI's chain of control objects
+    while control is not None:
+        if isinstance(control, DepthControl):
+            return True
+        control = control.previous_controlnet
+    return False
+
+
+def _tell_areas(
+    executor: Any,  # noqa: ANN401
+    model: Any,  # noqa: ANN401
+    conds: list[list[dict[str, Any]] | None],
+    x: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any],
+) -> list[Tensor]:
+    """CALC_COND_BATCH wrapper: a control object is only given the cut-out latent of an entry with an area."""
+    entries = [entry for conditioning in conds for entry in conditioning or [] if entry.get("area") is not None]
+    if not entries or x.ndim != PICTURES:
+        return executor(model, conds, x, timestep, model_options)
+    options = comfy.model_patcher.create_model_options_clone(model_options)
+    areas = {entry["uuid"]: tuple(entry["area"]) for entry in entries}
+    options.setdefault("transformer_options", {})[AREAS] = (tuple(x.shape[-2:]), areas)
+    return executor(model, conds, x, timestep, options)

@@ -1,0 +1,141 @@
+"""CnC's files in ComfyUI: where they lie, and a loaded one as the graph hands it on."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy.ldm.modules import attention as backends
+from torch import Tensor
+
+from ...weights.pickled import PICKLED
+from ..config import FuserConfig
+from ..files import SAFE, CnCFileError, Weights, convert, read_fusers
+from ..global_fuser import GlobalFuser
+from ..local_fuser import LocalFuser
+
+CNC = "cnc"  # the kind of model folder; the front door adds the embedded one to it
+EMBEDDED = "sticker_world_cnc.safetensors"
+LAYERS = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
+
+folder_paths.add_model_folder_path(CNC, str(Path(folder_paths.models_dir) / CNC))
+
+
+@dataclass(frozen=True, eq=False)
+class CnC:
+    """The fusers of a file.
+
+    Attributes:
+        name: of the file.
+        local: ComfyUI's ModelPatcher around a `LocalFuser`, which may lie on any device, or None.
+        dtype: in which the local fuser computes.
+        config: its shapes, or None.
+        global_fuser: float32 on the CPU, or None.
+    """
+
+    name: str
+    local: Any
+    dtype: torch.dtype
+    config: FuserConfig | None
+    global_fuser: GlobalFuser | None
+
+
+def cnc_names() -> list[str]:
+    """Names of all files that Load CnC may open, for a drop-down."""
+    return _names(SAFE)
+
+
+def checkpoint_names() -> list[str]:
+    """Names of all files that Convert CnC Checkpoint may read, for a drop-down."""
+    return _names(PICKLED)
+
+
+def _names(suffixes: tuple[str, ...]) -> list[str]:
+    return [name for name in folder_paths.get_filename_list(CNC) if name.lower().endswith(suffixes)]
+
+
+def require_file(name: str) -> Path:
+    """Find a file of the drop-down.
+
+    Raises:
+        CnCFileError: there is none of this name any more.
+    """
+    path = folder_paths.get_full_path(CNC, name)
+    if path is None:
+        raise CnCFileError(
+            f'there is no CnC file "{name}"; found: {", ".join(_names(SAFE + PICKLED)) or "none"}. Put it into '
+            f"models/{CNC} and choose it again."
+        )
+    return Path(path)
+
+
+def load_cnc(name: str) -> CnC:
+    """Open a file of the drop-down.
+
+    Raises:
+        CnCFileError: it is gone, damaged, pickled, or holds something else.
+    """
+    fusers = read_fusers(require_file(name))
+    local, dtype, global_fuser = None, torch.float32, None
+    if fusers.local is not None:
+        local, dtype = _local_patcher(fusers.local, fusers.config)
+    if fusers.global_ is not None:
+        global_fuser = GlobalFuser(fusers.tokens).eval().requires_grad_(False)
+        global_fuser.load_state_dict(fusers.global_)
+    return CnC(name, local, dtype, fusers.config, global_fuser)
+
+
+def file_version(name: str) -> int:
+    """Time of a file's last change, which tells whether one that is loaded has been replaced; 0 if it is gone."""
+    path = folder_paths.get_full_path(CNC, name)
+    return 0 if path is None else Path(path).stat().st_mtime_ns
+
+
+def converted_file(name: str) -> Path:
+    """Where the conversion of a pickled file of the drop-down goes."""
+    return Path(folder_paths.models_dir) / CNC / f"{Path(name).stem}.safetensors"
+
+
+def convert_checkpoint(name: str) -> tuple[Path, str]:
+    """Write the fusers of a pickled file of the drop-down beside ComfyUI's other CnC files.
+
+    Returns:
+        The new file, and a sentence about what is in it.
+
+    Raises:
+        CnCFileError: the file is gone, damaged, wants to run something, or holds something else.
+    """
+    source = require_file(name)
+    target = converted_file(name)
+    fusers = convert(source, target)
+    parts = {"local fuser (depth)": fusers.local, "global fuser (looks)": fusers.global_}
+    millions = sum(weight.numel() for part in parts.values() for weight in (part or {}).values()) / 1e6
+    found = " and ".join(what for what, part in parts.items() if part is not None)
+    return target, f"Wrote {target.name} into models/{CNC}: {found}, {millions:.1f} M weights in half precision."
+
+
+def _local_patcher(weights: Weights, config: FuserConfig) -> tuple[Any, torch.dtype]:
+    """As ComfyUI loads a ControlNet: in the precision that the device likes, and loaded and offloaded with others."""
+    management = comfy.model_management
+    device = management.get_torch_device()
+    count = sum(weight.numel() for weight in weights.values())
+    dtype = management.unet_dtype(device, count, weight_dtype=comfy.utils.weight_dtype(weights))
+    cast = management.unet_manual_cast(dtype, device)
+    operations = comfy.ops.pick_operations(dtype, cast, disable_fast_fp8=True)
+    typed = SimpleNamespace(**{name: partial(getattr(operations, name), dtype=dtype) for name in LAYERS})
+    fuser = LocalFuser(config, typed, _attention).eval().requires_grad_(False)
+    fuser.load_state_dict(weights)
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(fuser, load_device=device, offload_device=management.unet_offload_device()), cast or dtype
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, grid: tuple[int, int]) -> Tensor:
+    """Whichever attention ComfyUI was started with."""
+    return backends.optimized_attention(q, k, v, heads)

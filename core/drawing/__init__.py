@@ -1,0 +1,1 @@
+"""Pictures that the pack draws itself: plates and plots."""

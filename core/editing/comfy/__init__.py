@@ -1,0 +1,1 @@
+"""Edits in a run of ComfyUI's samplers."""

@@ -1,0 +1,137 @@
+"""Edits of a given picture inside any ComfyUI sampler (LRDiff, arXiv 2311.18435; its editing as reconstructed).
+
+The sampler gets the picture's latent and works as always. Around its run the picture is inverted over the run's own
+noise levels, the part that may change starts from fresh or inverted noise, and at every model call the rest is put on
+the inverted trajectory and its prediction replaced by the picture. What is painted is layered rendering.
+
+Everything that a run needs travels on the conditioning; the model carries one function without state.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from ...comfy.captions import embed_captions
+from ...layered_rendering.comfy.render import NARROWING, render_in_layers
+from ...layered_rendering.comfy.settings import Conditioning
+from ...layered_rendering.vision_guidance import VisionGuidance
+from ...layout.layout import Layout
+from ...layout.masks import resample_by_area
+from ..edits import Edit, EditError, EditPlan, plan_edits
+from .run import FREE, KEEP, KEEPS_NOISE, REFINEMENTS, SOURCE, follow_edits
+
+# reconstructed: what a thing's layer is told. Within its region the picture goes on around it, so it should know of it.
+LAYER_PROMPT = "{phrase} {background}"
+# reconstructed: no source says how wide an edit's edge is; two latent cells of the usual autoencoders cross it softly.
+DEFAULT_EDGE = 16
+# One implicit step costs what an explicit one does and brings the picture back far more exactly (see `invert`).
+DEFAULT_REFINEMENTS = 1
+
+
+def edit_picture(
+    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
+    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
+    picture: Tensor,
+    edits: Sequence[Edit],
+    positive: Conditioning,
+    negative: Conditioning,
+    *,
+    t0: float,
+    strength: float,
+    background: str = "",
+    source_prompt: str = "",
+    edge: int = DEFAULT_EDGE,
+    refinements: int = DEFAULT_REFINEMENTS,
+    guidance: VisionGuidance | None = None,
+) -> tuple[Any, Conditioning, Conditioning, Tensor, Tensor]:
+    """Prepare a model, its prompts and a latent so that any sampler paints the edits and leaves the rest as it is.
+
+    Until t0 the things to be painted are rendered in layers with vision guidance, and the gaps that others leave with
+    the background's prompt; from t0 on the given prompts rule.
+
+    Args:
+        model: to sample with.
+        clip: encodes the things' names, the background and the source prompt.
+        vae: encodes the picture and the things' colours.
+        picture: (b h w 3) in 0..1; all of a batch are edited alike.
+        edits: in order; without any, and with none that does anything, model and prompts come back as they are.
+        positive: prompt of the finished picture.
+        negative: negative prompt.
+        t0: share of the run in layers.
+        strength: of vision guidance.
+        background: what lies behind things, for the layer that fills gaps.
+        source_prompt: prompt of the given picture, for its inversion.
+        edge: pixels over which an edit fades into the picture.
+        refinements: of the inversion, see `invert`.
+        guidance: where vision guidance comes from; None takes the regions' colours.
+
+    Returns:
+        Model, positive, negative, the picture's latent with moved things at their new places, and where the result
+        may differ from it: (1 h w), 1 inside, soft edges.
+
+    Raises:
+        EditError: edits that do not fit the picture.
+        ValueError: prompts that are edited or layered already.
+    """
+    plan = _cropped(plan_edits(picture[..., :3], edits, edge), vae.vae_encode_crop_pixels)
+    latent = vae.encode(plan.picture)
+    if not plan.free.any():
+        return model, positive, negative, latent, plan.free[None]
+    if any(SOURCE in options for _, options in positive):
+        raise EditError(
+            "The positive prompt comes from another Edit Picture. Chain the edits (before) and use one Edit Picture."
+        )
+    if any(key in options for _, options in [*positive, *negative] for key in NARROWING):
+        raise EditError(
+            "A prompt already has a place on the canvas, so it cannot be edited with. Connect the prompt's own "
+            "CONDITIONING, before any mask, area or layered rendering."
+        )
+    height, width = plan.free.shape
+    model = follow_edits(model)  # before the layers, so that its checks speak first
+    if plan.regions:
+        layout = Layout(width, height, prompt="", background=background, regions=plan.regions)
+        # Where something goes away, neither it nor anything else that is painted shall appear.
+        unwanted = dict.fromkeys([*plan.gone, *(region.phrase for region in plan.regions)]) if plan.gone else ()
+        model, positive, negative = render_in_layers(
+            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, guidance=guidance,
+            layer_prompt=LAYER_PROMPT, background_negative=", ".join(unwanted),
+        )  # fmt: skip
+    elif t0 > 0:
+        positive = _early_then(embed_captions(clip, [background]), positive, t0)
+        if plan.gone:
+            negative = _early_then(embed_captions(clip, [", ".join(plan.gone)]), negative, t0)
+    source = [
+        [text, {**options, SOURCE: 1, "start_percent": 1.0}] for text, options in embed_captions(clip, [source_prompt])
+    ]
+    source[0][1].update(
+        {FREE: plan.free, KEEP: plan.keep, KEEPS_NOISE: int(plan.keeps_noise), REFINEMENTS: refinements}
+    )
+    return model, positive + source, negative, latent, plan.free[None]
+
+
+def _cropped(plan: EditPlan, crop: Callable[[Tensor], Tensor]) -> EditPlan:
+    """Crop a plan to whole latent cells as the VAE does it: (b h w c) -> (b h' w' c)."""
+    height, width = plan.free.shape
+    picture = crop(plan.picture)
+    if picture.shape[1:3] == (height, width):
+        return plan
+
+    def crop_mask(mask: Tensor) -> Tensor:
+        return crop(resample_by_area(mask, height, width)[None, ..., None])[0, ..., 0]
+
+    masks = [region.mask_on(height, width) for region in plan.regions]
+    regions = [
+        replace(region, mask=crop_mask(mask), box=None) for region, mask in zip(plan.regions, masks, strict=True)
+    ]
+    return replace(plan, picture=picture, free=crop_mask(plan.free), keep=crop_mask(plan.keep), regions=tuple(regions))
+
+
+def _early_then(early: Conditioning, late: Conditioning, t0: float) -> Conditioning:
+    """One prompt until t0 and another from there on; a step that lies exactly there gets the mean of both."""
+    first = [[text, {**options, "end_percent": t0}] for text, options in early]
+    return first + [
+        [text, {**options, "start_percent": max(t0, options.get("start_percent", 0.0))}] for text, options in late
+    ]

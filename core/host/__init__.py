@@ -1,1 +1,0 @@
-"""The only rooms that may import a host program such as ComfyUI."""

@@ -1,0 +1,1 @@
+"""Inversion with ComfyUI's models and samplers."""

@@ -1,0 +1,120 @@
+"""Cuts things out of pictures: with a segmenter, or with a checkpoint's own attention to a phrase."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...attention.comfy.recording import has_cross_attention, read_phrase_attention
+from ...clip.comfy.words import phrase_positions
+from ...comfy.captions import embed_captions
+from ...layout.region import Region
+from ...segmentation.segmenter import Segmenter, SegmenterError
+from ..reference_picture import thing_in
+from .invert import plain_guider
+
+# reconstructed: what is smaller than this share of its picture is a speck, not the thing.
+SMALLEST_SHARE = 0.02
+# reconstructed: at which share of a run attention is read for a cut-out; half-way, things have outlines.
+READ_AT = 0.5
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What draws the things: ComfyUI's MODEL, CLIP and VAE of one checkpoint."""
+
+    model: Any
+    clip: Any
+    vae: Any
+
+
+def check_cut_outs(model: Any, segmenter: Segmenter | None, regions: Sequence[Region]) -> None:  # noqa: ANN401
+    """Refuse things that cannot be cut out of their pictures, before anything is drawn.
+
+    Args:
+        model: ComfyUI's ModelPatcher.
+        segmenter: that shall cut them out; None for the model's own attention.
+        regions: whose things are not cut out already.
+
+    Raises:
+        ValueError: a model without cross-attention.
+        SegmenterError: a phrase that the segmenter does not know.
+    """
+    for region in regions:
+        if segmenter is None and not has_cross_attention(model):
+            raise ValueError(
+                'cut_out is "attention map", which is read from the cross-attention of a U-Net (SD 1.x, SD 2.x, SDXL); '
+                f"this model is {type(model.get_model_object('diffusion_model')).__name__}. Let cut_out be a segmenter "
+                f'that knows "{region.phrase}", or {own_cut_out(region)}.'
+            )
+        try:
+            if segmenter is not None:
+                segmenter.name_of(region.phrase)
+        except SegmenterError as error:
+            raise SegmenterError(
+                f'There is no cut-out picture of "{region.phrase}", and {error} Or {own_cut_out(region)}, or let '
+                "cut_out be the attention map."
+            ) from None
+
+
+def own_cut_out(region: Region) -> str:
+    """Say how a user can cut out a region's thing without a segmenter."""
+    return "make its reference picture transparent around it" if region.reference else "connect images and masks"
+
+
+def cut_out(
+    checkpoint: Checkpoint, segmenter: Segmenter | None, region: Region, picture: Tensor
+) -> tuple[Tensor | None, float]:
+    """Find a region's thing in its picture.
+
+    Args:
+        checkpoint: whose attention is read where there is no segmenter.
+        segmenter: None takes the checkpoint's own attention to the phrase.
+        region: whose phrase.
+        picture: (h w 3 or 4) in 0..1.
+
+    Returns:
+        Its mask, (h w), or None where it is not there; and how sure that is, 0..1.
+    """
+    picture = picture[..., :3]
+    if segmenter is None:
+        seen = _attention_to(checkpoint, region.phrase, picture)
+        grid = torch.nn.functional.interpolate(seen[None, None], picture.shape[:2], mode="bilinear")[0, 0]
+        return thing_in(grid), 1.0
+    segmenter = segmenter.for_phrases([region.phrase])
+    probabilities = segmenter.probabilities(picture[None])[0]
+    likelihood = probabilities[segmenter.class_of(region.phrase)]
+    # Where the thing is nowhere the likeliest class, its map has an outline of its own only by chance.
+    if not (probabilities.argmax(0) == segmenter.class_of(region.phrase)).any():
+        return None, 0.0
+    mask = thing_in(likelihood)
+    return mask, float(likelihood[mask > 0].mean()) if mask.mean() >= SMALLEST_SHARE else 0.0
+
+
+def _attention_to(checkpoint: Checkpoint, phrase: str, picture: Tensor) -> Tensor:
+    """Where a model looks for a phrase in a picture that is noised half-way, (h w) in latent cells."""
+    model, clip, vae = checkpoint.model, checkpoint.clip, checkpoint.vae
+    latent = vae.encode(picture[None])
+    words = torch.tensor(phrase_positions(clip, phrase, phrase))
+    found: list[Tensor] = []
+
+    def read(denoise: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], **_: object) -> Tensor:  # noqa: ANN401
+        guider = denoise.inner_model
+        entries = guider.conds["positive"]
+        maps = read_phrase_attention(
+            guider.inner_model, entries, {entry["uuid"]: [words] for entry in entries}, x, sigmas[:1],
+            extra_args["model_options"],
+        )  # fmt: skip
+        found.extend(maps.values())
+        return x
+
+    sigma = model.get_model_object("model_sampling").percent_to_sigma(READ_AT)
+    guider = plain_guider(model, embed_captions(clip, [phrase]))
+    sampler = comfy.samplers.KSAMPLER(read)
+    noise = comfy.sample.prepare_noise(latent, 0)
+    guider.sample(noise, latent, sampler, torch.tensor([float(sigma), 0.0]), disable_pbar=True, seed=0)
+    return found[0][0].float().cpu()

@@ -1,0 +1,295 @@
+"""The end of an inversion as the start of a run: as ComfyUI's LATENT, as its NOISE, and on its MODEL.
+
+ComfyUI starts a run from `noise_scaling(sigma, noise, latent)`. For eps and v models that is latent + sqrt(1 + sigma^2)
+noise at the model's highest level and latent + sigma noise below it, so a state is a LATENT without noise. For flow
+models it is (1 - sigma) latent + sigma noise, and nothing of a LATENT is left at their highest level, sigma = 1: there
+the MODEL hands the state over. As NOISE a state works everywhere, whatever latent is sampled with it.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..inversion import renormalised, rising_sigmas
+from .invert import EULER, invert_latent, plain_guider, require_deterministic
+
+SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
+WRAPPER = "stagecraft_inverted_start"
+# reconstructed: how far the level of a LATENT may be from the one that a run starts at. A sampler that expects a
+# hundredth more noise than there is paints a picture that nobody can tell from the right one.
+LEVEL_TOLERANCE = 0.01
+# reconstructed: how many times the model's lowest level a schedule may end at. The first step of an inversion goes from
+# the picture to there at once; farther up, it would follow one guess of the model instead of its curve.
+HIGHEST_END = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedStart:
+    """Where an inversion ended.
+
+    Attributes:
+        state: (b c h w) or (b c t h w), in the model's own scale.
+        sigma: (), its noise level.
+        sampling: the model's `model_sampling`.
+        latent_format: the model's.
+    """
+
+    state: Tensor
+    sigma: Tensor
+    sampling: Any
+    latent_format: Any
+
+    @classmethod
+    def of(cls, model: Any, state: Tensor, sigma: Tensor) -> "InvertedStart":  # noqa: ANN401 - ComfyUI's ModelPatcher
+        """Take what is needed of the model."""
+        sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
+        return cls(state.detach().float().cpu(), sigma.detach().float().cpu(), sampling, latent_format)
+
+    def latent(self) -> Tensor:
+        """What a sampler has to be given as latent, without noise: shaped as the state."""
+        share = self.latent_share()
+        return self.latent_format.process_out(self.state / share if share > 0 else self.state)
+
+    def noise(self, latent: Tensor, rows: list[int] | None = None) -> Tensor:
+        """What a sampler has to be given as noise to start exactly here.
+
+        Args:
+            latent: (b' c h w) that is sampled with it, empty or not; has more or fewer rows than the state where
+                states repeat.
+            rows: of the state, one for each of the latent's; None repeats them in turn.
+
+        Raises:
+            ValueError: a latent of another shape.
+        """
+        state = self._rows(latent, rows)
+        latent = latent.to(state)
+        if latent.any():  # as ComfyUI has it: an empty latent is not shifted
+            latent = self._mixed(torch.zeros_like(state), self.latent_format.process_in(latent))
+        return (state - latent) / self.deviation()
+
+    def deviation(self) -> Tensor:
+        """Deviation that pure noise has at this level, ()."""
+        return self._mixed(torch.ones(()), torch.zeros(()))
+
+    def _rows(self, latent: Tensor, rows: list[int] | None) -> Tensor:
+        if latent.shape[1:] != self.state.shape[1:]:
+            found, expected = ("x".join(map(str, x.shape[1:])) for x in (latent, self.state))
+            raise ValueError(
+                f"The latent of the run is {found} (channels, then cells), but the inversion is {expected}. Give the "
+                "empty latent the size of the picture that was inverted."
+            )
+        return self.state[[row % len(self.state) for row in (rows or range(len(latent)))]]
+
+    def _mixed(self, noise: Tensor, latent: Tensor) -> Tensor:
+        highest = float(self.sampling.sigma_max)
+        at_most = math.isclose(highest, float(self.sigma), rel_tol=1e-5) or float(self.sigma) > highest
+        sampling = self.sampling
+        return sampling.noise_scaling(self.sigma.to(noise), noise, latent, at_most)
+
+    def latent_share(self) -> float:
+        """Share of a LATENT that is left in a state at this level; 0 for pure noise of a flow model."""
+        return float(self._mixed(torch.zeros(()), torch.ones(())))
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedNoise:
+    """ComfyUI's NOISE: starts a run of SamplerCustomAdvanced where an inversion ended.
+
+    Attributes:
+        start: where that is.
+        seed: of a sampler that adds noise on its way, if one follows.
+    """
+
+    start: InvertedStart
+    seed: int = 0
+
+    def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
+        """Give the noise for a LATENT, empty or not; a part of a batch gets its own rows."""
+        return self.start.noise(input_latent["samples"], input_latent.get("batch_index"))
+
+
+def falling_levels(model: Any, scheduler: str, steps: int) -> Tensor:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    """Noise levels of a scheduler as a sampler gets them, (steps + 1), falling.
+
+    Raises:
+        ValueError: more steps than the model has noise levels.
+    """
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    if len(sigmas) < 2 or not bool((sigmas.diff() < 0).all()):
+        raise ValueError(
+            f'The scheduler "{scheduler}" has no {steps} different noise levels for this model. Lower steps.'
+        )
+    return sigmas
+
+
+def invert_to_start(
+    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    positive: list[list[Any]],
+    latent: Tensor,
+    sigmas: Tensor,
+    *,
+    method: str = EULER,
+    refinements: int = 0,
+    negative: list[list[Any]] | None = None,
+    cfg: float = 1.0,
+    forward_noise_first_k: int = 0,
+    renormalise: bool = False,
+    seed: int = 0,
+    callback: Any = None,  # noqa: ANN401 - ComfyUI's
+    disable_pbar: bool = False,
+) -> InvertedStart:
+    """Invert latents to the first level of a sampler's schedule.
+
+    Args:
+        model: the model that shall paint the picture again.
+        positive: prompt of the picture.
+        latent: (b c h w) or (b c t h w) as a VAE gives it.
+        sigmas: (s), falling, as the sampler will have them.
+        method: see `invert_latent`.
+        refinements: see `invert`.
+        negative: negative prompt.
+        cfg: classifier-free guidance.
+        forward_noise_first_k: so many of the first steps, the least noisy ones, are replaced by ordinary noising
+            (Staniszewski et al., arXiv 2410.23530: these steps leave too little noise in plain areas); all of them
+            make it plain noising, the SDE start that SALI is compared with.
+        renormalise: see `renormalised`.
+        seed: of the noise of the replaced steps.
+        callback: called after every step.
+        disable_pbar: show no progress bar on the console.
+
+    Raises:
+        ValueError: an empty latent, a schedule that does not fall or ends far above 0, or more replaced steps than
+            there are.
+    """
+    if not latent.any():
+        raise ValueError("The latent is empty. Connect the latent of a picture, from VAE Encode.")
+    if cfg != 1 and negative is None:
+        raise ValueError(f"cfg is {cfg:g}, which needs a negative prompt. Connect one, or set cfg to 1.")
+    rising = rising_sigmas(sigmas)
+    steps = len(rising) - 1
+    if not 0 <= forward_noise_first_k <= steps:
+        raise ValueError(
+            f"forward_noise_first_k is {forward_noise_first_k}, but the schedule has {steps} steps. Lower it, or "
+            "raise steps."
+        )
+    if not forward_noise_first_k:
+        _check_end(model, sigmas)
+    states = invert_latent(
+        model, positive, latent, rising[forward_noise_first_k:], refinements=refinements, negative=negative, cfg=cfg,
+        noise=comfy.sample.prepare_noise(latent, seed) if forward_noise_first_k else None, method=method,
+        callback=callback, disable_pbar=disable_pbar,
+    )  # fmt: skip
+    start = InvertedStart.of(model, states[-1], rising[-1])
+    return replace(start, state=renormalised(start.state, start.deviation())) if renormalise else start
+
+
+def _check_end(model: Any, sigmas: Tensor) -> None:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    last, lowest = float(sigmas[-1]), float(model.get_model_object("model_sampling").sigma_min)
+    if last > HIGHEST_END * lowest:
+        raise ValueError(
+            f"The noise levels end at {last:.4g}, but an inversion begins with a picture without noise, and the "
+            f"model's lowest level is {lowest:.4g}. Connect a schedule that falls to 0: the whole one, or the "
+            "low_sigmas of SplitSigmas in place of its high_sigmas."
+        )
+
+
+def start_runs(model: Any, start: InvertedStart, *, refuse_noise: bool) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    """Give a clone of the model that knows the start, and looks after the runs that begin there.
+
+    A run begins there if its noise is what `InvertedNoise` gives, or if it has no noise and the latent is the start's.
+    Such a run is checked; for a flow model the LATENT becomes the start that it cannot be by itself. Every other run
+    of the model, such as a second pass, is left alone.
+
+    Args:
+        model: as it will be sampled with.
+        start: where an inversion ended.
+        refuse_noise: whether a sampler that adds fresh noise is refused.
+    """
+
+    def begin(
+        executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,  # noqa: ANN401
+        sigmas: Tensor,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        by_latent = _is_latent_of(start, noise, latent_image)
+        if refuse_noise and (by_latent or _is_noise_of(start, noise, latent_image)):
+            require_deterministic(sampler, "the run")
+        if by_latent:
+            _check_level(start, sigmas)
+            if start.latent_share() == 0:
+                noise = start.noise(latent_image).to(noise)
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+    model = model.clone()
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    model.remove_wrappers_with_key(kind, WRAPPER)  # the newest start counts
+    model.add_wrapper_with_key(kind, WRAPPER, begin)
+    return model
+
+
+def _is_latent_of(start: InvertedStart, noise: Tensor, latent: Tensor) -> bool:
+    if noise.any() or latent.shape[1:] != start.state.shape[1:]:
+        return False
+    own = start.latent()
+    return torch.equal(latent.to(own), own[[row % len(own) for row in range(len(latent))]])
+
+
+def _is_noise_of(start: InvertedStart, noise: Tensor, latent: Tensor) -> bool:
+    if latent.shape[1:] != start.state.shape[1:]:
+        return False
+    own = start.noise(latent)
+    return torch.equal(noise.to(own), own)
+
+
+def _check_level(start: InvertedStart, sigmas: Tensor) -> None:
+    if abs(float(sigmas[0]) - float(start.sigma)) > LEVEL_TOLERANCE * float(start.sigma):
+        raise ValueError(
+            f"The inversion ends at noise level {float(start.sigma):.4g}, but the run starts at {float(sigmas[0]):.4g}."
+            " Give both the same scheduler; set denoise to 1 and start_at_step to 0, or connect the run's SIGMAS to "
+            "the inversion."
+        )
+
+
+def reconstruct(
+    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    start: InvertedStart,
+    sigmas: Tensor,
+    positive: list[list[Any]],
+    negative: list[list[Any]] | None = None,
+    cfg: float = 1.0,
+    callback: Any = None,  # noqa: ANN401 - ComfyUI's
+    disable_pbar: bool = False,
+) -> Tensor:
+    """Sample back from an inversion with Euler's method and the model alone.
+
+    Args:
+        model: that was inverted with.
+        start: where the inversion ended.
+        sigmas: (s), falling, from the start's level.
+        positive: prompt of the inversion.
+        negative: its negative prompt.
+        cfg: its guidance.
+        callback: called after every step.
+        disable_pbar: show no progress bar on the console.
+
+    Returns:
+        (b c h w), as a VAE decodes it.
+    """
+    guider = plain_guider(model, positive, negative, cfg)
+    empty = torch.zeros_like(start.state)
+    samples = guider.sample(
+        start.noise(empty), empty, comfy.samplers.sampler_object("euler"), sigmas, callback=callback,
+        disable_pbar=disable_pbar, seed=0,
+    )  # fmt: skip
+    return samples.to(comfy.model_management.intermediate_device())

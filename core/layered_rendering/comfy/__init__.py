@@ -1,0 +1,1 @@
+"""Layered rendering as ComfyUI's regional conditioning."""

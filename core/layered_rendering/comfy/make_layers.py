@@ -1,0 +1,222 @@
+"""From layouts to the layers of a run: what is seen of each, its caption, and its delta."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import SpatialVideoTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
+
+from ...clip.comfy.words import phrase_positions
+from ...comfy.captions import embed_captions
+from ...layout.layout import Layout, LayoutError
+from ...layout.prompts import fill_prompt
+from ...layout.region import Region
+from ..vision_guidance import VisionGuidance
+from . import keys
+from .deltas import checked_vector, colour_latent, reference_latents
+from .settings import Layer, LayerSettings, settings_by_region
+
+LAYER_PROMPT = "layer prompt"  # how errors call it
+UNSET = LayerSettings("")  # of a layer that nobody set anything for
+OTHER_DELTA = ', or choose another delta than "dynamic"'
+USUAL_CELL = 8  # pixels per latent cell where no VAE is connected to ask
+
+
+def make_layers(
+    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
+    vae: Any,  # noqa: ANN401 - ComfyUI's VAE or None
+    layouts: Sequence[Layout],
+    *,
+    guidance: VisionGuidance,
+    strength: float,
+    layer_prompt: str,
+    background_negative: str,
+    settings: Sequence[LayerSettings],
+) -> list[Layer]:
+    """Make the background's layer and one for each region in painter's order; see `render_in_layers`.
+
+    Of several layouts, one for each picture, the layers are joined by their place in painter's order; a picture with
+    fewer regions has empty ones instead.
+
+    Raises:
+        LayoutError: a region that would not be seen, settings for one that is not there, or a bad caption.
+        ValueError: layouts of different canvases, or what a delta needs is missing.
+    """
+    sizes = {(one.height, one.width) for one in layouts}
+    if len(sizes) != 1:
+        raise ValueError("The layouts of one batch have different canvases. Give all of them the same size.")
+    if settings and len(layouts) > 1:
+        raise ValueError("Settings of single layers need one layout. Sample the layouts of this batch one by one.")
+    smallest = 0.999 * (vae.spacial_compression_encode() if vae is not None else USUAL_CELL) ** 2  # room for rounding
+    chosen = settings_by_region(layouts[0], settings) if settings else {}
+    seen = [_check_seen(one, smallest) for one in layouts]
+    layers = []
+    # A sliver of background is left to the layers beside it: ComfyUI divides by what is covered.
+    if any(visible[0].sum() >= smallest for visible in seen):
+        layers.append(_background_layer(clip, layouts, seen, background_negative, chosen.get(None, UNSET)))
+    deltas = _Deltas(model, clip, vae, guidance, strength)
+    for place in range(max(len(one.regions) for one in layouts)):
+        regions = [one.sorted_regions()[place] if place < len(one.regions) else None for one in layouts]
+        captions = [
+            "" if region is None else _layer_caption(layer_prompt, one, region)
+            for one, region in zip(layouts, regions, strict=True)
+        ]
+        first = regions[0]
+        index = next((i for i, region in enumerate(layouts[0].regions) if region is first), None)
+        own = UNSET if index is None else chosen.get(index, UNSET)
+        layers.append(
+            Layer(
+                positive=embed_captions(clip, captions) if own.positive is None else own.positive,
+                visible=_stack([visible[place + 1] if len(visible) > place + 1 else None for visible in seen]),
+                negative=own.negative,
+                cfg=own.cfg,
+                vision=deltas.of(layouts, regions, place, captions, own),
+            )
+        )
+    return layers
+
+
+def _background_layer(
+    clip: Any,  # noqa: ANN401
+    layouts: Sequence[Layout],
+    seen: Sequence[Tensor],
+    background_negative: str,
+    own: LayerSettings,
+) -> Layer:
+    negative = own.negative
+    negatives = [fill_prompt(background_negative, one, None, LAYER_PROMPT) for one in layouts]
+    if negative is None and any(negatives):
+        negative = embed_captions(clip, negatives)
+    return Layer(
+        positive=embed_captions(clip, [one.background for one in layouts]) if own.positive is None else own.positive,
+        visible=_stack([visible[0] for visible in seen]),
+        negative=negative,
+        cfg=own.cfg,
+        is_background=True,
+    )
+
+
+class _Deltas:
+    """Vision guidance of the regions, each colour and picture encoded once."""
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        clip: Any,  # noqa: ANN401
+        vae: Any,  # noqa: ANN401
+        guidance: VisionGuidance,
+        strength: float,
+    ) -> None:
+        self.model, self.clip, self.vae, self.guidance, self.strength = model, clip, vae, guidance, strength
+        self.colours: dict[str, Tensor] = {}
+        self.references: Tensor | None = None
+
+    def of(
+        self,
+        layouts: Sequence[Layout],
+        regions: Sequence[Region | None],
+        place: int,
+        captions: Sequence[str],
+        own: LayerSettings,
+    ) -> dict[str, Any]:
+        """What the entries of the layer at this place in painter's order carry, or nothing without guidance."""
+        factors = [0.0 if region is None else self.strength * region.strength for region in regions]
+        if not any(factors):
+            return {}
+        if self.guidance.source == "dynamic":
+            vision = self._words(regions, captions, factors, own)
+        else:
+            vectors = [
+                None if region is None or factor == 0 else self._vector(region, len(layout.regions), place)
+                for layout, region, factor in zip(layouts, regions, factors, strict=True)
+            ]
+            known = next((vector for vector in vectors if vector is not None), None)
+            if known is None:
+                return {}
+            vectors = [torch.zeros_like(known) if vector is None else vector for vector in vectors]
+            scaled = [factor * vector for factor, vector in zip(factors, vectors, strict=True)]
+            vision = {keys.DELTA: torch.stack(scaled)}
+        masks = [
+            None if region is None else region.mask_on(layout.height, layout.width)
+            for layout, region in zip(layouts, regions, strict=True)
+        ]
+        sides = torch.tensor([self.guidance.inside, self.guidance.outside])
+        return vision | {keys.OWN: _stack(masks), keys.SIDES: sides, keys.INJECT: self.guidance.inject}
+
+    def _words(
+        self,
+        regions: Sequence[Region | None],
+        captions: Sequence[str],
+        factors: Sequence[float],
+        own: LayerSettings,
+    ) -> dict[str, Any]:
+        _check_has_cross_attention(self.model)
+        if own.positive is not None:
+            raise ValueError(
+                f'The layer "{own.region}" has a prompt of its own, in which its name cannot be found, but delta is '
+                '"dynamic" and reads the attention of the name. Disconnect the prompt or choose another delta.'
+            )
+        found = [
+            [] if region is None else phrase_positions(self.clip, caption, region.phrase, OTHER_DELTA)
+            for region, caption in zip(regions, captions, strict=True)
+        ]
+        words = [torch.tensor(positions, dtype=torch.int64) for positions in found]
+        return {keys.WORDS: words, keys.LAMBDA: torch.tensor(factors), keys.TOP_K: self.guidance.top_k}
+
+    def _vector(self, region: Region, count: int, place: int) -> Tensor | None:
+        if self.guidance.source == "vector":
+            return checked_vector(self.model, self.guidance.vector)
+        if self.guidance.source == "reference":
+            pictures = self.guidance.references
+            if len(pictures) != count:
+                raise ValueError(
+                    f"{len(pictures)} reference pictures are connected for {count} regions. Connect one for each, in "
+                    "painter's order, as one batch."
+                )
+            if self.references is None:
+                self.references = reference_latents(self.model, self.vae, pictures)
+            return self.references[place]
+        if not region.colour:
+            return None
+        if region.colour not in self.colours:
+            self.colours[region.colour] = colour_latent(self.model, self.vae, region.colour, region.phrase)
+        return self.colours[region.colour]
+
+
+def _check_has_cross_attention(model: Any) -> None:  # noqa: ANN401
+    network = model.get_model_object("diffusion_model")
+    network = getattr(network, "_orig_mod", network)  # a compiled one
+    # The U-Nets of video models are of this class too, but their cross-attention reads a picture.
+    reads_pictures = any(isinstance(part, SpatialVideoTransformer) for part in network.modules())
+    if not isinstance(network, UNetModel) or reads_pictures:
+        raise ValueError(
+            f"Dynamic vision guidance reads the cross-attention of a U-Net (SD 1, SD 2, SDXL); this model is a "
+            f'{type(network).__name__}. Choose the delta "colour", "reference" or "vector", which work on every model.'
+        )
+
+
+def _check_seen(layout: Layout, smallest: float) -> Tensor:
+    """What is seen of the background and of every region, (n+1 h w) at the canvas' resolution."""
+    own, visible = (of(layout.height, layout.width) for of in (layout.masks, layout.visible_masks))
+    for region, own_mask, seen in zip(layout.sorted_regions(), own, visible[1:], strict=True):
+        if seen.sum() < smallest:
+            reason = "is hidden by nearer regions" if own_mask.sum() >= smallest else "is too small"
+            cell = round((smallest / 0.999) ** 0.5)
+            raise LayoutError(
+                f'The region "{region.phrase}" {reason}: less of it is seen than one cell of {cell} x {cell} pixels. '
+                "Make it larger, move it, or change the order."
+            )
+    return visible
+
+
+def _layer_caption(template: str, layout: Layout, region: Region) -> str:
+    return region.prompt or fill_prompt(template, layout, region, LAYER_PROMPT)
+
+
+def _stack(masks: Sequence[Tensor | None]) -> Tensor:
+    """(b h w); a picture without this layer has an empty one."""
+    known = next(mask for mask in masks if mask is not None)
+    return torch.stack([torch.zeros_like(known) if mask is None else mask for mask in masks])

@@ -1,0 +1,274 @@
+"""What layered rendering does around one run of a ComfyUI sampler: masks, the switch at t0, and vision guidance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import torch
+from torch import Tensor
+
+from ...attention.comfy.recording import read_phrase_attention
+from ...comfy.runs import check_canvas, check_one_gpu, check_parts, warn_of_plain_prompts
+from ...comfy.wrapping import wrap_runs
+from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
+from . import keys
+from .layer_on_grid import RunLayer
+from .trajectories import sample_apart
+
+WRAPPER = "stagecraft_layers"
+Wrappers = comfy.patcher_extension.WrappersMP
+
+
+def follow_layers(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    """Give a clone of the model that follows the layers on its prompts; doing so twice changes nothing more."""
+    return wrap_runs(model, WRAPPER, prepare_run)
+
+
+def prepare_run(
+    executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,  # noqa: ANN401
+    sigmas: Tensor,
+    *args: Any,  # noqa: ANN401
+    **kwargs: Any,  # noqa: ANN401
+) -> Tensor:
+    """OUTER_SAMPLE wrapper: fits the layers of this run to its grid and schedule, and starts their vision guidance.
+
+    The conditioning and the model options that it changes are ComfyUI's copies for this one run.
+
+    Raises:
+        ValueError: latents of another shape than the layout, or of a kind that has no picture plane.
+    """
+    guider = executor.class_obj
+    if not any(keys.VISIBLE in entry for entry in _entries(guider)):
+        warn_of_plain_prompts("Layered Rendering", "layers")
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    _check_latents(guider, noise, kwargs.get("latent_shapes"))
+    run = LayeredRun(guider, noise, sigmas)
+    run.install()
+    if run.apart_until is not None:
+        sampler = sample_apart(run, sampler)
+    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+
+
+def _entries(guider: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    return [entry for conditioning in guider.conds.values() for entry in conditioning]
+
+
+class LayeredRun:
+    """The layers of one run.
+
+    Attributes:
+        guider: ComfyUI's, with this run's own copies of conds and model options.
+        layer_of: layer by the uuid of an entry.
+        areas: rows, columns, top and left of the cropped entries, by uuid.
+        alone: the layer that is being sampled apart, or None.
+        apart_until: last noise level of the layers where they are sampled apart, or None.
+    """
+
+    def __init__(self, guider: Any, noise: Tensor, sigmas: Tensor) -> None:  # noqa: ANN401
+        self.guider, self.sigmas = guider, sigmas
+        self.sampling = guider.model_patcher.get_model_object("model_sampling")
+        self.layer_of: dict[Any, RunLayer] = {}
+        self.global_uuids: set[Any] = set()
+        self.areas: dict[Any, tuple[int, ...]] = {}
+        self.alone: RunLayer | None = None
+        self.apart_until: float | None = None
+        self.last_layered_sigma = 0.0
+        self.started = False
+        layers: dict[int, RunLayer] = {}
+        for entry in _entries(guider):
+            self._read(entry, layers, noise)
+        self.layers = list(layers.values())
+
+    def _read(self, entry: dict[str, Any], layers: dict[int, RunLayer], noise: Tensor) -> None:
+        """Take what is ours off an entry and leave what ComfyUI understands."""
+        apart_until = entry.pop(keys.TRAJECTORIES_UNTIL, None)
+        if apart_until is not None:
+            self.apart_until = self.last_layered_sigma = _last_sigma(self.sampling, apart_until)
+        if keys.LAYERS_UNTIL in entry:
+            until = entry.pop(keys.LAYERS_UNTIL)
+            self.last_layered_sigma = _last_sigma(self.sampling, until)
+            _hand_over(entry, self.last_layered_sigma, self.sampling.percent_to_sigma)
+        if keys.VISIBLE not in entry:
+            if apart_until is not None:
+                self.global_uuids.add(entry["uuid"])
+            return
+        ours = {key: entry.pop(key) for key in list(entry) if key in RunLayer.KEYS}
+        _check_shape(ours[keys.VISIBLE], noise)
+        number = ours[keys.LAYER]
+        if number not in layers:
+            layers[number] = RunLayer(ours, noise, self.guider.model_patcher.load_device)
+        layer = self.layer_of[entry["uuid"]] = layers[number]
+        if self.apart_until is None:
+            mask = layer.visible
+            # One frame for a whole video: ComfyUI broadcasts it, also over a window of a few frames.
+            entry["mask"] = mask if noise.ndim == 4 else mask[:, None]
+            if keys.CROP in ours:
+                _check_can_crop(entry)
+                self.areas[entry["uuid"]] = layer.surroundings(ours[keys.CROP])
+                # Together with an area ComfyUI cuts the mask's frames too.
+                entry["mask"] = mask if noise.ndim == 4 else mask[:, None].expand(-1, *noise.shape[2:])
+
+    def install(self) -> None:
+        """Add to this run's model options what the layers need, and nothing where they need nothing."""
+        options = self.guider.model_options
+
+        def add(kind: str, wrapper: Callable[..., Tensor]) -> None:
+            comfy.patcher_extension.add_wrapper_with_key(kind, WRAPPER, wrapper, options, is_model_options=True)
+
+        seen_by_network = (EVERY_STEP,) if self.apart_until is not None else (EVERY_STEP, FIRST_STEP)
+        if any(layer.is_guided and layer.inject in seen_by_network for layer in self.layers):
+            add(Wrappers.APPLY_MODEL, self._guide_rows)
+        dynamic = any(layer.words is not None for layer in self.layers)
+        if self.apart_until is None and (dynamic or self.areas):
+            add(Wrappers.PREDICT_NOISE, self._start)
+        if any(layer.cfg is not None for layer in self.layers):
+            if "negative" not in self.guider.conds:
+                raise ValueError(
+                    "A layer has a CFG of its own, but this guider has no negative prompt. Use KSampler or CFGGuider."
+                )
+            comfy.model_patcher.set_model_options_pre_cfg_function(options, self._scale_cfg, True)
+
+    def _start(self, executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """PREDICT_NOISE wrapper: before the first model call, crops the layers and measures the dynamic deltas."""
+        if not self.started:
+            self.started = True
+            self.measure(x, sigma, args[0] if args else kwargs.get("model_options", {}))
+            # Only now: ComfyUI would have given every area a counterpart among the negative prompts.
+            for entry in _entries(self.guider):
+                if entry["uuid"] in self.areas:
+                    entry["area"] = self.areas[entry["uuid"]]
+        return executor(x, sigma, *args, **kwargs)
+
+    def measure(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any]) -> None:
+        """Measure the dynamic deltas (Eq. 6) with one evaluation of the captions at the state x (b c h w)."""
+        entries = {}
+        for entry in self.guider.conds["positive"]:
+            layer = self.layer_of.get(entry["uuid"])
+            if layer is not None and layer.words is not None and layer not in entries:
+                entries[layer] = entry
+        if not entries:
+            return
+        words = {entry["uuid"]: layer.words for layer, entry in entries.items()}
+        maps = read_phrase_attention(self.guider.inner_model, list(entries.values()), words, x, sigma, model_options)
+        state = x / self.scale_of_state(x, sigma)
+        for layer, entry in entries.items():
+            layer.measure(state, maps[entry["uuid"]])
+
+    def scale_of_state(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """`state_scale` of every row, (b 1 1 ...), from how this model's own sampling mixes data and noise."""
+        return scale_of_state(self.sampling, x, sigma)
+
+    def _guide_rows(
+        self,
+        executor: Any,  # noqa: ANN401
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: dict[str, Any] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """APPLY_MODEL wrapper that adds xi to the rows of the guided layers.
+
+        A ControlNet has already been evaluated by then: it sees the unperturbed state, of which its hint speaks.
+        """
+        rest = (t, c_concat, c_crossattn, control, transformer_options or {})
+        uuids = rest[-1].get("uuids", [])
+        guided = [self.layer_of[uuid] if self._has_xi(uuid) else None for uuid in uuids]
+        if not any(guided):
+            return executor(x, *rest, **kwargs)
+        offset = torch.zeros_like(x)
+        scale = scale_of_state(executor.class_obj.model_sampling, x, t)
+        # Compared where it lies: asking for the value would make the host wait for the device.
+        at_first = (t >= self.sigmas[0].to(t)).to(x).reshape(scale.shape)
+        chunks = (part.chunk(len(uuids)) for part in (offset, scale, at_first))
+        for uuid, layer, (rows, factor, first) in zip(uuids, guided, zip(*chunks, strict=True), strict=True):
+            if layer is not None:
+                factor = factor if layer.inject == EVERY_STEP else factor * first
+                rows += factor * layer.xi_for(rows, self.areas.get(uuid))
+        return executor(x + offset, *rest, **kwargs)
+
+    def _has_xi(self, uuid: Any) -> bool:  # noqa: ANN401
+        layer = self.layer_of.get(uuid)
+        return layer is not None and layer.xi is not None
+
+    def _scale_cfg(self, args: dict[str, Any]) -> list[Tensor]:
+        """Pre-CFG function: gives the layers with a CFG of their own another share of (cond - uncond)."""
+        cond, uncond, *others = args["conds_out"]
+        if not args["cond_scale"]:
+            return args["conds_out"]
+        ratio = 1.0
+        if self.alone is not None:
+            ratio = 1.0 if self.alone.cfg is None else self.alone.cfg / args["cond_scale"]
+        elif self.apart_until is None:
+            ratio = torch.ones_like(cond)
+            for layer in self.layers:
+                # Every layer once: a joined one for the negative prompt has no CFG of its own.
+                if layer.cfg is not None:
+                    ratio = ratio + (layer.cfg / args["cond_scale"] - 1) * layer.visible_for(cond)
+            layered = args["sigma"] >= self.last_layered_sigma
+            ratio = torch.where(layered.reshape((-1,) + (1,) * (cond.ndim - 1)), ratio, 1.0)
+        return [uncond + ratio * (cond - uncond), uncond, *others]
+
+
+def _check_shape(visible: Tensor, noise: Tensor) -> None:
+    check_canvas(noise, *visible.shape[-2:])
+    if len(visible) not in (1, len(noise)):
+        raise ValueError(
+            f"There are {len(visible)} layouts for a batch of {len(noise)} pictures. Give the empty latent a "
+            f"batch_size of {len(visible)}, or use one layout for all pictures."
+        )
+
+
+def _check_can_crop(entry: dict[str, Any]) -> None:
+    if entry.get("control") is not None:
+        raise ValueError(
+            "A ControlNet cannot be cropped with its layer: its hint is for the whole canvas. Switch crop off, or "
+            "remove the ControlNet."
+        )
+
+
+def _check_latents(guider: Any, noise: Tensor, latent_shapes: Any) -> None:  # noqa: ANN401
+    needs = "Layered rendering needs a latent of a picture or a video"
+    check_parts(noise, latent_shapes, needs, "Sample this model without layered rendering")
+    windows = guider.model_options.get("context_handler")
+    frames, rows = (noise.shape[2], noise.shape[3]) if noise.ndim == 5 else (0, -1)
+    if frames == rows and getattr(windows, "dim", None) == 2 and frames > windows.context_length:
+        raise ValueError(
+            f"The latent has as many frames as rows ({frames}), so ComfyUI's context windows would cut the layers' "
+            "masks instead of the frames. Make the video 4 frames longer or shorter, or change the height."
+        )
+    check_one_gpu(guider, "Layered rendering")
+
+
+def _last_sigma(sampling: Any, until: float) -> float:  # noqa: ANN401
+    """Lowest noise level, in float32 as samplers have it, at which the layers still rule."""
+    return torch.tensor(float(sampling.percent_to_sigma(until)), dtype=torch.float32).item()
+
+
+def _hand_over(entry: dict[str, Any], last: float, percent_to_sigma: Callable[[float], float]) -> None:
+    """Start a global entry at the first noise level below the layers' last, so that no step counts twice or not at all.
+
+    ComfyUI keeps both ends of an entry's share of the run, so two entries that meet at t0 would both be active there.
+    """
+    below = torch.nextafter(torch.tensor(last), torch.tensor(-torch.inf)).item()
+    entry["timestep_start"] = min(below, float(percent_to_sigma(entry.pop("start_percent"))))
+
+
+def scale_of_state(sampling: Any, x: Tensor, sigma: Tensor) -> Tensor:  # noqa: ANN401
+    """`state_scale` of every row, (b 1 1 ...), from how a model's sampling mixes data and noise.
+
+    Args:
+        sampling: ComfyUI's model_sampling.
+        x: (b c ...), for shape and type.
+        sigma: (b).
+    """
+    one = x.new_ones((len(x),) + (1,) * (x.ndim - 1))
+    zero = torch.zeros_like(one)
+    signal, noise = sampling.noise_scaling(sigma, zero, one), sampling.noise_scaling(sigma, one, zero)
+    return state_scale(signal, noise, float(getattr(sampling, "sigma_data", 1.0)))

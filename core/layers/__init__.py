@@ -1,0 +1,1 @@
+"""Pictures in layers, on the canvas and in files."""

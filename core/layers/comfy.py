@@ -1,0 +1,136 @@
+"""Files of layers in ComfyUI's folders: saved into the output folder, opened from the input folder."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from PIL.PngImagePlugin import PngInfo
+
+from ..comfy.pictures import path_in_input
+from .files import SUFFIXES, read_layer_file, write_layer_file
+from .layered_image import LayeredImage
+from .stored import LayerFileError, merged_picture, whole_layers
+
+FOLDER = "layered_pictures"  # the kind of model folder; the front door adds the pack's own to it
+LONGEST_PART = 40  # letters of a layer's name in its file's name
+DEFAULT_PREFIX = "Stagecraft"
+COMPRESSION = 4  # of PNGs, as in Save Image
+
+folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+
+
+@dataclass(frozen=True)
+class SavedLayers:
+    """Where a layered picture went.
+
+    Attributes:
+        subfolder: of the output folder.
+        pictures: names of the PNGs there, the whole picture first.
+        files: all files, as paths below the output folder.
+    """
+
+    subfolder: str
+    pictures: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def save_layers(
+    image: LayeredImage,
+    prefix: str,
+    suffixes: Sequence[str],
+    *,
+    pngs: bool,
+    hidden: Any = None,  # noqa: ANN401 - the node's hidden inputs
+) -> SavedLayers:
+    """Save one picture's layers into the output folder, under one number that ComfyUI's naming chooses.
+
+    Args:
+        image: one picture.
+        prefix: folder and beginning of the names, as Save Image takes it.
+        suffixes: formats to write, of `SUFFIXES`.
+        pngs: whether to write a PNG of each layer beside the whole picture's.
+        hidden: what carries the workflow into the PNGs, unless ComfyUI was told to leave it out.
+
+    Raises:
+        LayerFileError: a format that cannot be written.
+    """
+    height, width = image.background.shape[1:3]
+    output = folder_paths.get_output_directory()
+    # Whole and never empty: ComfyUI counts on from the files of the very name that is asked for.
+    prefix = prefix.replace("%batch_num%", "0").strip()
+    if not prefix or prefix.endswith(("/", "\\")):
+        prefix += DEFAULT_PREFIX
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
+    stem = f"{name}_{counter:05}_"
+    metadata = _workflow(hidden)
+    pictures = {f"{stem}.png": merged_picture(image)}
+    if pngs:
+        for number, layer in enumerate(whole_layers(image)):
+            pictures[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
+    for file, picture in pictures.items():
+        picture.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
+    documents = [f"{stem}{suffix}" for suffix in suffixes]
+    for file in documents:
+        write_layer_file(image, Path(folder) / file)
+    files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pictures))
+    return SavedLayers(subfolder, tuple(pictures), files)
+
+
+def _file_part(name: str) -> str:
+    """A layer's name as every file system takes it."""
+    return re.sub(r"\W+", "_", name).strip("_")[:LONGEST_PART] or "layer"
+
+
+def _workflow(hidden: Any) -> PngInfo | None:  # noqa: ANN401
+    if args.disable_metadata or hidden is None:
+        return None
+    metadata = PngInfo()
+    if hidden.prompt is not None:
+        metadata.add_text("prompt", json.dumps(hidden.prompt))
+    for key, value in (hidden.extra_pnginfo or {}).items():
+        metadata.add_text(key, json.dumps(value))
+    return metadata
+
+
+def layer_file_names() -> list[str]:
+    """Files of layers in the input folder and in the folders for them, for a drop-down."""
+    inputs = (path.name for path in Path(folder_paths.get_input_directory()).iterdir() if _is_layer_file(path))
+    found = [name for name in inputs if path_in_input(name) is not None]  # a link may lead elsewhere
+    found += [name for name in folder_paths.get_filename_list(FOLDER) if _is_layer_file(Path(name))]
+    return sorted(dict.fromkeys(found))
+
+
+def _is_layer_file(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def require_layer_file(name: str) -> Path:
+    """Where a file of layers lies; the input folder's comes first.
+
+    Raises:
+        LayerFileError: there is none of this name.
+    """
+    path = path_in_input(name) if _is_layer_file(Path(name)) else None
+    if path is None and name in layer_file_names():
+        found = folder_paths.get_full_path(FOLDER, name)
+        path = None if found is None else Path(found)
+    if path is None:
+        raise LayerFileError(
+            f'There is no file "{name}" with layers. Put a {" or ".join(SUFFIXES)} file into ComfyUI\'s input folder, '
+            "press R to refresh the list, and choose it."
+        )
+    return path
+
+
+def load_layers(name: str) -> LayeredImage:
+    """Open a file by its name in the drop-down.
+
+    Raises:
+        LayerFileError: there is none of this name any more, or it cannot be read.
+    """
+    return read_layer_file(require_layer_file(name))

@@ -1,0 +1,1 @@
+"""The noun that every method reads: what lies where on a canvas."""

@@ -1,0 +1,277 @@
+"""Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from .boxes import read_bounding_boxes
+from .masks import is_same_aspect
+from .places import with_boxes, with_masks, with_shape
+from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_keys, check_text, describe
+from .text import read_layout_text
+
+__all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "layouts_of", "parse_layout"]
+
+SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
+MOST_MASK_PIXELS = 2**28  # of all masks that stand in a layout's text together; 1 GiB of memory
+KEYS = ("width", "height", "prompt", "background", "regions")
+EDITOR_KEY = "editor"  # in JSON only: what an editor keeps for itself
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where on a canvas.
+
+    Attributes:
+        width: canvas, pixels.
+        height: canvas, pixels.
+        prompt: the global prompt; "" becomes the phrases and the background, joined.
+        background: the background's own prompt.
+        regions: in the order they were written; `sorted_regions` gives painter's order.
+
+    Raises:
+        LayoutError: a value that cannot be meant.
+    """
+
+    width: int
+    height: int
+    prompt: str
+    background: str
+    regions: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        for key in ("width", "height"):
+            check_side(key, getattr(self, key))
+        for key in ("prompt", "background"):
+            check_text(getattr(self, key), f"The layout's {key}")
+        object.__setattr__(self, "regions", tuple(self.regions))
+        if not self.regions:
+            raise LayoutError("The layout is empty. Write one region per line, such as: a dog: 0.1 0.3 0.5 0.8")
+        if len(self.regions) > MOST_REGIONS:
+            raise LayoutError(f"The layout has {len(self.regions)} regions; at most {MOST_REGIONS} are possible.")
+        for region in self.regions:
+            if region.mask is not None and not is_same_aspect(*region.mask.shape, self.height, self.width):
+                height, width = region.mask.shape
+                raise LayoutError(
+                    f'The region "{region.phrase}" has a mask of {width} x {height} pixels, which is not the shape of '
+                    f"the canvas ({self.width} x {self.height}). Give the mask or the canvas the other's aspect ratio."
+                )
+        if not self.prompt.strip():
+            phrases = [region.phrase for region in self.regions]
+            joined = ", ".join(phrases[:-1]) + " and " + phrases[-1] if len(phrases) > 1 else phrases[0]
+            object.__setattr__(self, "prompt", f"{joined} {self.background}".strip())
+
+    def sorted_regions(self) -> tuple[Region, ...]:
+        """Regions in painter's order, farthest first; of equal orders the earlier in the list is farther."""
+        return tuple(sorted(self.regions, key=lambda region: region.order))
+
+    def largest_first(self) -> "Layout":
+        """Give the same layout with larger regions behind smaller ones wherever orders leave it open."""
+
+        def area(region: Region) -> float:
+            if region.mask is not None:
+                return float(region.mask.mean())
+            x0, y0, x1, y1 = region.box
+            return (x1 - x0) * (y1 - y0)
+
+        ranked = sorted(range(len(self.regions)), key=lambda i: (self.regions[i].order, -area(self.regions[i])))
+        orders = {i: order for order, i in enumerate(ranked)}
+        return replace(self, regions=tuple(replace(region, order=orders[i]) for i, region in enumerate(self.regions)))
+
+    def in_front_of(self, other: "Layout") -> "Layout":
+        """Give both layouts' regions on one canvas, these in front; prompt and background are the other's.
+
+        Raises:
+            LayoutError: another canvas.
+        """
+        if (self.width, self.height) != (other.width, other.height):
+            raise LayoutError(
+                f"The layouts have different canvases: {other.width} x {other.height} and {self.width} x {self.height} "
+                "pixels. Give them the same width and height."
+            )
+        front = max(region.order for region in other.regions) + 1 - min(region.order for region in self.regions)
+        nearer = (replace(region, order=region.order + front) for region in self.regions)
+        return replace(other, regions=(*other.regions, *nearer))
+
+    def masks(self, height: int, width: int) -> Tensor:
+        """Every region's own mask on a grid, hidden parts included.
+
+        Args:
+            height: rows of the grid.
+            width: columns of the grid.
+
+        Returns:
+            float32 (n h w), painter's order: the exact share of every cell that lies in the region.
+        """
+        return torch.stack([region.mask_on(height, width) for region in self.sorted_regions()])
+
+    def visible_masks(self, height: int, width: int) -> Tensor:
+        """What is seen of the background and of every region on a grid, as a partition of unity.
+
+        The regions are laid over each other on a grid at least as fine as the canvas, then pooled by area. So two
+        boxes that touch in the middle of a cell share that cell between them and the background gets none of it.
+
+        Args:
+            height: rows of the grid.
+            width: columns of the grid.
+
+        Returns:
+            float32 (n+1 h w), background first, then painter's order; sums to 1 in every cell.
+        """
+        finer = max(1, math.ceil(self.height / height), math.ceil(self.width / width))
+        uncovered = torch.ones(height * finer, width * finer)
+        visible = []
+        for region in reversed(self.sorted_regions()):
+            left = uncovered * (1 - region.mask_on(*uncovered.shape))
+            # As a difference, not a product: the parts then add up to what there was, to the last bit but one.
+            visible.append(_pool(uncovered - left, finer))
+            uncovered = left
+        return torch.stack([_pool(uncovered, finer), *reversed(visible)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the layout as JSON values; `from_dict` gives back an equal layout."""
+        data = {"width": self.width, "height": self.height, "prompt": self.prompt, "background": self.background}
+        return data | {"regions": [region.to_dict() for region in self.regions]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Layout":
+        """Build a layout from JSON values; prompt and background may be left out.
+
+        Raises:
+            LayoutError: a key or a value that is not a layout's.
+        """
+        return layout_from_data(data, masks=None, boxes=None)
+
+
+def layouts_of(layout: "Layout | Sequence[Layout]", pictures: int) -> list["Layout"]:
+    """Give every picture of a batch its layout.
+
+    Args:
+        layout: one for all pictures, or one for each.
+        pictures: how many there are.
+
+    Raises:
+        LayoutError: another number of layouts.
+    """
+    if isinstance(layout, Layout):
+        return [layout] * pictures
+    if len(layout) != pictures:
+        raise LayoutError(
+            f"There are {len(layout)} layouts for {pictures} pictures. Give as many pictures, or one layout for all."
+        )
+    return list(layout)
+
+
+def check_side(key: str, side: Any) -> int:  # noqa: ANN401 - JSON holds anything
+    """Give a side of the canvas if it is one.
+
+    Raises:
+        LayoutError: not a whole number of pixels that a picture can have.
+    """
+    if type(side) is not int or not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+        raise LayoutError(
+            f"The layout's {key} is {describe(side)}; expected whole pixels from {SMALLEST_SIDE} to {LARGEST_SIDE}."
+        )
+    return side
+
+
+def _pool(mask: Tensor, factor: int) -> Tensor:
+    return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()
+
+
+def parse_layout(
+    text: str,
+    *,
+    width: int = 512,
+    height: int = 512,
+    prompt: str = "",
+    background: str = "",
+    masks: Sequence[Tensor] | None = None,
+    boxes: Any = None,  # noqa: ANN401 - see `read_bounding_boxes`
+) -> Layout:
+    """Build a layout from text: JSON (`Layout.to_dict`, or a list of regions) or one region per line.
+
+    A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
+    just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
+    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing.
+
+    Args:
+        text: JSON or lines; may be empty where `boxes` carry their own phrases.
+        width: canvas, pixels, where the text does not say.
+        height: canvas, pixels, where the text does not say.
+        prompt: global prompt where the text does not say.
+        background: background prompt where the text does not say.
+        masks: (h w) each, counted from 1 by `mask k`; without such references one for each region, in order.
+        boxes: ComfyUI's bounding boxes in any of their shapes, in pixels, for the regions without a place, in order.
+
+    Raises:
+        LayoutError: what is wrong, and in which line.
+    """
+    given = {"width": width, "height": height, "prompt": prompt, "background": background}
+    said = {key: value for key, value in read_layout_text(text).items() if value != "" or key not in given}
+    return layout_from_data(given | said, masks, boxes)
+
+
+def layout_from_data(
+    data: Mapping[str, Any],
+    masks: Sequence[Tensor] | None,
+    boxes: Any,  # noqa: ANN401 - see `read_bounding_boxes`
+) -> Layout:
+    """Build a layout from JSON values, giving the connected masks and boxes to the regions that ask for them.
+
+    Raises:
+        LayoutError: wrong values, or masks and boxes that do not fit the regions.
+    """
+    if not isinstance(data, Mapping):
+        raise LayoutError(f"The layout is {describe(data)}; expected an object with the keys {', '.join(KEYS)}.")
+    check_keys(data, (*KEYS, EDITOR_KEY), "The layout")
+    for key in ("width", "height"):
+        if key not in data:
+            raise LayoutError(f'The layout has no "{key}"; expected the canvas in pixels.')
+    regions = data.get("regions", [])
+    if not isinstance(regions, list | tuple):
+        raise LayoutError(f'The layout\'s "regions" is {describe(regions)}; expected a list.')
+    shown = [dict(region) if isinstance(region, Mapping) else region for region in regions if not _is_hidden(region)]
+    if len(shown) > MOST_REGIONS:
+        raise LayoutError(f"The layout has {len(shown)} regions; at most {MOST_REGIONS} are possible.")
+    if regions and not shown and boxes is None:
+        raise LayoutError(f"All {len(regions)} regions of the layout are hidden. Show at least one.")
+    width, height = check_side("width", data["width"]), check_side("height", data["height"])
+    read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
+    regions = with_boxes(with_masks(shown, masks), read)
+    return Layout(
+        width=width,
+        height=height,
+        prompt=data.get("prompt", ""),
+        background=data.get("background", ""),
+        regions=tuple(_read_regions(regions, height, width)),
+    )
+
+
+def _is_hidden(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+    """Whether an editor has switched the region off."""
+    hidden = region.get("hidden", False) if isinstance(region, Mapping) else False
+    if type(hidden) is not bool:
+        name = describe(region.get("phrase", ""))
+        raise LayoutError(f'The region {name} has "hidden": {describe(hidden)}; expected true or false.')
+    return hidden
+
+
+def _read_regions(regions: list[Any], height: int, width: int) -> Iterator[Region]:
+    """Build the regions one by one, so that masks without end in a short text are refused before they are built."""
+    pixels = 0
+    for data in regions:
+        region = Region.from_dict(with_shape(data, height, width))
+        if region.mask is not None and not isinstance(data.get("mask"), Tensor):
+            pixels += region.mask.numel()
+        if pixels > MOST_MASK_PIXELS:
+            raise LayoutError(
+                f"The masks in the layout's text have more than {MOST_MASK_PIXELS} pixels together. Give them a lower "
+                "resolution; it needs only the canvas' aspect ratio."
+            )
+        yield region

@@ -1,0 +1,170 @@
+"""Layouts of other programs: COCO annotations and GLIGEN's phrases with boxes, beside our own JSON and ComfyUI's boxes.
+
+COCO keeps pictures, annotations and categories apart; a box is x, y, width and height in pixels, a mask one or more
+polygons or runs. GLIGEN has one list of phrases and one of boxes x0, y0, x1, y1 in 0..1. Neither has an order, so
+larger things may be laid behind smaller ones.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .layout import Layout, layout_from_data, parse_layout
+from .region import MOST_MASK_PIXELS, LayoutError, describe
+from .run_length import has_inside, is_run_length
+from .text import read_layout_text
+
+PHRASES, PLACES = ("phrases", "gligen_phrases"), ("boxes", "locations", "gligen_boxes")
+SLACK = 1.0  # pixels by which a COCO box may leave its picture; some sets round outwards
+FORMATS = "Stagecraft's own layouts, COCO annotations, GLIGEN's phrases and boxes, and ComfyUI's boxes and elements"
+
+
+def import_layout(
+    text: str,
+    *,
+    picture: str = "",
+    width: int = 512,
+    height: int = 512,
+    prompt: str = "",
+    background: str = "",
+    largest_behind: bool = True,
+    masks: bool = True,
+) -> Layout:
+    """Build a layout from the JSON of any program that we know.
+
+    Args:
+        text: the JSON.
+        picture: COCO only: file name or id of the picture; "" is the first.
+        width: canvas, pixels, where the text does not say.
+        height: canvas, pixels, where the text does not say.
+        prompt: global prompt where the text does not say.
+        background: background prompt where the text does not say.
+        largest_behind: lay larger things behind smaller ones where the text has no order.
+        masks: COCO only: take the outlines; False takes the boxes.
+
+    Raises:
+        LayoutError: what is wrong and what to change.
+    """
+    given = {"width": width, "height": height, "prompt": prompt, "background": background}
+    data = read_layout_text(text)
+    if "annotations" in data:
+        layout = layout_from_data(given | _read_coco(data, picture, masks), None, None)
+    elif any(key in data for key in PHRASES):
+        layout = layout_from_data(given | _read_gligen(data), None, None)
+    elif _are_boxes(boxes := data["regions"] if set(data) == {"regions"} else data):
+        return layout_from_data(given, None, boxes)
+    elif not text.strip() or not data:
+        raise LayoutError(f"The JSON is empty. Known are {FORMATS}.")
+    else:
+        return parse_layout(text, **given)
+    return layout.largest_first() if largest_behind else layout
+
+
+def _are_boxes(data: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+    """Whether this is one of ComfyUI's boxes or elements, or a list or frames of them, and not our regions."""
+    if isinstance(data, list):
+        return bool(data) and (isinstance(data[0], list) or _are_boxes(data[0]))
+    return isinstance(data, Mapping) and "phrase" not in data and any(key in data for key in ("bbox", "x", "boxes"))
+
+
+def _read_gligen(data: Mapping[str, Any]) -> dict[str, Any]:
+    phrases = next(data[key] for key in PHRASES if key in data)
+    boxes = next((data[key] for key in PLACES if key in data), None)
+    if not isinstance(phrases, list) or not isinstance(boxes, list):
+        raise LayoutError(
+            f'The phrases come with the boxes {describe(boxes)}; expected "boxes" or "locations", a list with '
+            "x0, y0, x1, y1 in 0..1 for each phrase."
+        )
+    if len(phrases) != len(boxes):
+        raise LayoutError(f"There are {len(phrases)} phrases for {len(boxes)} boxes; expected as many of both.")
+    known = {key: data[key] for key in ("width", "height", "prompt") if data.get(key)}
+    regions = [{"phrase": phrase, "box": box} for phrase, box in zip(phrases, boxes, strict=True)]
+    return known | {"regions": regions}
+
+
+def _read_coco(data: Mapping[str, Any], picture: str, masks: bool) -> dict[str, Any]:
+    image = _coco_image(data, picture)
+    name = describe(image.get("file_name", image.get("id")))
+    sides = image.get("width"), image.get("height")
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise LayoutError(
+            f"The COCO picture {name} has the size {describe(sides)}; expected width and height in pixels."
+        )
+    annotations = data["annotations"]
+    if not isinstance(annotations, list) or not all(isinstance(each, Mapping) for each in annotations):
+        raise LayoutError(f"The COCO annotations are {describe(annotations)}; expected a list of objects.")
+    own = [each for each in annotations if "id" not in image or each.get("image_id") == image["id"]]
+    things = [each for each in own if "bbox" in each or "segmentation" in each]
+    captions = [each["caption"] for each in own if isinstance(each.get("caption"), str)]
+    if not things:
+        raise LayoutError(f"The COCO picture {name} has no annotation with a box or an outline.")
+    categories = data.get("categories", [])
+    categories = categories if isinstance(categories, list) else []
+    names = {each.get("id"): each.get("name") for each in categories if isinstance(each, Mapping)}
+    regions = [_coco_region(each, names, *sides, masks) for each in things]
+    read = {"width": sides[0], "height": sides[1], "regions": regions}
+    return read | ({"prompt": captions[0].strip()} if captions else {})
+
+
+def _coco_image(data: Mapping[str, Any], picture: str) -> Mapping[str, Any]:
+    images = data.get("images")
+    if not isinstance(images, list) or not images or not all(isinstance(image, Mapping) for image in images):
+        raise LayoutError(f'The COCO file has the "images" {describe(images)}; expected a list with their sizes.')
+    if not picture.strip():
+        return images[0]
+    for image in images:
+        if picture.strip() in (str(image.get("id")), image.get("file_name")):
+            return image
+    known = ", ".join(str(image.get("file_name", image.get("id"))) for image in images[:3])
+    raise LayoutError(
+        f"The COCO file has no picture {describe(picture)}; it has {len(images)}, such as {describe(known)[1:-1]}."
+    )
+
+
+def _coco_region(
+    data: Mapping[str, Any], names: Mapping[Any, Any], width: int, height: int, masks: bool
+) -> dict[str, Any]:
+    category = data.get("category_id")
+    phrase = data.get("phrase") or data.get("category_name") or (names.get(category) if _is_key(category) else None)
+    if not isinstance(phrase, str):
+        raise LayoutError(f'A COCO annotation has the category {describe(category)}, which "categories" does not name.')
+    region: dict[str, Any] = {"phrase": phrase}
+    outline, box = data.get("segmentation"), data.get("bbox")
+    if outline and (masks or not box):
+        mask = _coco_mask(outline, width, height, f'The COCO outline of "{phrase}"')
+        region |= {} if mask is None else {"mask": mask}
+    if box:
+        region["box"] = _coco_box(box, width, height, phrase)
+    if len(region) == 1:
+        raise LayoutError(f'The COCO annotation of "{phrase}" has neither a box nor an outline with an inside.')
+    return region
+
+
+def _is_key(value: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+    return isinstance(value, int | str)
+
+
+def _coco_box(box: Any, width: int, height: int, phrase: str) -> list[float]:  # noqa: ANN401
+    if not isinstance(box, list) or len(box) != 4 or not all(type(side) in (int, float) for side in box):
+        raise LayoutError(f'The COCO box of "{phrase}" is {describe(box)}; expected x, y, width and height in pixels.')
+    x, y, wide, high = box
+    corners = [x / width, y / height, (x + wide) / width, (y + high) / height]
+    sides = (width, height) * 2
+    return [
+        min(max(value, 0.0), 1.0) if -SLACK <= value * side <= side + SLACK else value
+        for value, side in zip(corners, sides, strict=True)
+    ]
+
+
+def _coco_mask(outline: Any, width: int, height: int, name: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
+    """A COCO outline as a layout's JSON has it: runs stay runs, None without an inside; polygons count in 0..1."""
+    if is_run_length(outline):
+        try:
+            return outline if has_inside(outline, MOST_MASK_PIXELS) else None
+        except ValueError as error:
+            raise LayoutError(f"{name} cannot be read: {error}.") from None
+    if not isinstance(outline, list) or not all(isinstance(polygon, list) for polygon in outline):
+        raise LayoutError(f"{name} is {describe(outline)}; expected a list of polygons, or runs.")
+    if not all(type(value) in (int, float) for polygon in outline for value in polygon):
+        raise LayoutError(f"{name} is {describe(outline)}; expected polygons of numbers x, y, x, y in pixels.")
+    sides = (width, height)
+    return {"polygons": [[min(max(v / sides[k % 2], 0.0), 1.0) for k, v in enumerate(polygon)] for polygon in outline]}

@@ -1,0 +1,1 @@
+"""How well a picture keeps to its layout."""

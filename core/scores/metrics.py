@@ -1,0 +1,231 @@
+"""Layout and picture scores: pure functions on label maps, masks, boxes and feature vectors.
+
+Shapes are in einops notation. Boxes are (x0, y0, x1, y1) in 0..1. Masks may be soft: everywhere in this file a pixel
+belongs to a mask when its value is at least `INSIDE`. A score that does not apply is None, never NaN.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from scipy import ndimage
+from torch import Tensor
+
+from ..layout.masks import Box
+
+Array: TypeAlias = np.ndarray | Tensor
+
+INSIDE = 0.5  # a soft mask's threshold
+HIT_IOU = 0.5  # box IoU from which a detection counts in AP@0.5
+PRESENT_SHARE = 0.5  # share of the expected area that one component must reach
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
+
+
+def to_numpy(values: Array) -> np.ndarray:
+    """Give the values as a numpy array on the CPU; tensors are detached."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def mean_or_none(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that apply, or None if none does."""
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def largest_components(mask: Array, number: int = 1) -> list[np.ndarray]:
+    """Connected components of a mask, largest first.
+
+    Args:
+        mask: (h w), bool or soft.
+        number: how many to return at most.
+
+    Returns:
+        Up to `number` bool (h w) masks. Pixels that touch at a corner are connected. Of equally large components the
+        one that comes first in reading order is first.
+    """
+    labels, found = ndimage.label(to_numpy(mask) >= INSIDE, EIGHT_NEIGHBOURS)
+    if not found:
+        return []
+    sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")[:number]
+    return [labels == index + 1 for index in order]
+
+
+def box_of_mask(mask: Array) -> Box | None:
+    """Tight box around a mask (h w), or None if no pixel is inside."""
+    inside = to_numpy(mask) >= INSIDE
+    if not inside.any():
+        return None
+    height, width = inside.shape
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return (
+        float(columns[0] / width),
+        float(rows[0] / height),
+        float((columns[-1] + 1) / width),
+        float((rows[-1] + 1) / height),
+    )
+
+
+def box_iou(first: Box | None, second: Box | None) -> float:
+    """Intersection over union of two boxes; 0 where one is missing or both are empty."""
+    if first is None or second is None:
+        return 0.0
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def mask_iou(found: Array, asked: Array) -> float | None:
+    """Intersection over union of two masks (h w), each thresholded at `INSIDE`; None if both are empty."""
+    found, asked = to_numpy(found) >= INSIDE, to_numpy(asked) >= INSIDE
+    union = np.count_nonzero(found | asked)
+    return np.count_nonzero(found & asked) / union if union else None
+
+
+def bleed(found: Array, region: Array) -> float | None:
+    """Share of a concept's pixels that lie outside its region.
+
+    Args:
+        found: (h w), every pixel of the concept's class, not only its largest component.
+        region: (h w), where the concept was asked for.
+
+    Returns:
+        0 (all inside) .. 1 (all outside); None if the concept is nowhere.
+    """
+    found, region = to_numpy(found) >= INSIDE, to_numpy(region) >= INSIDE
+    pixels = np.count_nonzero(found)
+    return np.count_nonzero(found & ~region) / pixels if pixels else None
+
+
+def is_present(labels: Array, class_index: int, expected_area: float) -> bool:
+    """The strict judge: whether one component of the class has at least half the expected area.
+
+    Args:
+        labels: (h w), class per pixel.
+        class_index: the class looked for.
+        expected_area: share of the picture, 0..1.
+    """
+    labels = to_numpy(labels)
+    components = largest_components(labels == class_index)
+    return bool(components) and is_large_enough(components[0], expected_area)
+
+
+def is_large_enough(component: Array, expected_area: float) -> bool:
+    """Whether a component (h w) covers at least `PRESENT_SHARE` of the expected share of the picture."""
+    return float((to_numpy(component) >= INSIDE).mean()) >= PRESENT_SHARE * expected_area
+
+
+def average_precision(confidences: Sequence[float], hits: Sequence[bool], truths: int) -> float | None:
+    """Average precision with all-point interpolation (PASCAL VOC from 2010 on), pooled over a whole set.
+
+    Detections are taken from the most to the least confident; equal confidences keep the given order. Precision at a
+    recall is the best precision at this or any higher recall, and the area under that curve is the result.
+
+    Args:
+        confidences: one per detection.
+        hits: whether that detection found its object (box IoU of at least `HIT_IOU` for AP@0.5). The caller gives
+            each object at most one hit.
+        truths: number of objects asked for, found or not.
+
+    Returns:
+        0..1, or None if nothing was asked for.
+
+    Raises:
+        ValueError: the lists differ in length, or there are more hits than objects.
+    """
+    if len(confidences) != len(hits) or sum(map(bool, hits)) > truths:
+        raise ValueError(
+            f"average precision got {len(confidences)} confidences, {len(hits)} detections with "
+            f"{sum(map(bool, hits))} hits, and {truths} objects; it expects one confidence per detection and at most "
+            "one hit per object"
+        )
+    if truths == 0:
+        return None
+    order = np.argsort(-np.asarray(confidences, float), kind="stable")
+    found = np.asarray(hits, bool)[order]
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    best_from_here_on = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(best_from_here_on[found].sum() / truths)
+
+
+def peak_in_mask(attention: Array, mask: Array) -> bool | None:
+    """Whether the largest value of an attention map (h w) lies inside a mask of the same grid; None for no mask."""
+    attention, inside = to_numpy(attention), to_numpy(mask) >= INSIDE
+    if attention.shape != inside.shape:
+        raise ValueError(f"the attention map is {attention.shape} and the mask {inside.shape}; both must be one grid")
+    return bool(inside.ravel()[attention.argmax()]) if inside.any() else None
+
+
+def mean_class_iou(found: Array, truth: Array, classes: int) -> float | None:
+    """Mean IoU of a segmenter: intersections and unions pooled over all pictures, averaged over the classes seen.
+
+    Args:
+        found: (b h w), class per pixel.
+        truth: (b h w).
+        classes: number of classes; those in neither `found` nor `truth` are left out.
+    """
+    pairs = to_numpy(truth).astype(np.int64).ravel() * classes + to_numpy(found).astype(np.int64).ravel()
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    shared = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - shared
+    return mean_or_none((shared[union > 0] / union[union > 0]).tolist())
+
+
+def clip_similarity(image_features: Array, text_features: Array) -> float | None:
+    """Mean cosine between pictures and their prompts.
+
+    Args:
+        image_features: (b d), unit vectors.
+        text_features: (b d), unit vectors, row i belongs to picture i.
+    """
+    images, texts = to_numpy(image_features), to_numpy(text_features)
+    if images.shape != texts.shape:
+        raise ValueError(f"{images.shape} picture features do not pair with {texts.shape} text features")
+    return float((images * texts).sum(-1).mean()) if len(images) else None
+
+
+def retrieval_accuracy(image_features: Array, text_features: Array, choices: int) -> float | None:
+    """How often a picture's own caption is its nearest among `choices`; consecutive rows form the groups.
+
+    Args:
+        image_features: (b d), unit vectors.
+        text_features: (b d), unit vectors, row i belongs to picture i.
+        choices: size of a group; rows that fill no whole group are left out.
+    """
+    images, texts = to_numpy(image_features), to_numpy(text_features)
+    right = []
+    for start in range(0, len(images) - choices + 1, choices):
+        group = slice(start, start + choices)
+        nearest = (images[group] @ texts[group].T).argmax(1)
+        right.extend((nearest == np.arange(choices)).tolist())
+    return mean_or_none(right)
+
+
+def kernel_inception_distance(features: Array, real_features: Array) -> float | None:
+    """Unbiased squared maximum mean discrepancy with k(x, y) = (x.y / d + 1)^3.
+
+    Binkowski et al. 2018, "Demystifying MMD GANs", section 4, for the kernel; Gretton et al. 2012, lemma 6, for the
+    unbiased estimator, whose sums leave out a sample's pair with itself. All samples are one block here. The result
+    can be slightly negative.
+
+    Args:
+        features: (m d), of the pictures under test.
+        real_features: (n d), of real pictures.
+
+    Returns:
+        None if one side has fewer than two samples.
+    """
+    x, y = to_numpy(features).astype(np.float64), to_numpy(real_features).astype(np.float64)
+    if len(x) < 2 or len(y) < 2:
+        return None
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def mean_of_pairs(a: np.ndarray) -> float:
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return float(mean_of_pairs(x) + mean_of_pairs(y) - 2 * kernel(x, y).mean())

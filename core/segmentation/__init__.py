@@ -1,0 +1,1 @@
+"""Reading pictures: what lies where in them."""

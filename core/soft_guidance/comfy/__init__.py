@@ -1,0 +1,1 @@
+"""Soft guidance in ComfyUI's attention."""

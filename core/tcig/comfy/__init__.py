@@ -1,0 +1,1 @@
+"""TCIG's two stages in ComfyUI."""

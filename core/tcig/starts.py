@@ -1,0 +1,73 @@
+"""Where a draft begins: random codes, a picture, or the layout in flat colours; and how large it is."""
+
+import torch
+import torch.nn.functional as F
+from einops import einsum
+from torch import Tensor
+
+from ..drawing.plates import region_colour
+from ..layout.layout import Layout
+from ..layout.masks import grown
+from ..layout.region import colour_to_rgb
+from .draft import DraftError
+from .vqgan import VQGAN
+
+NOISE, COLOURS, PICTURE = "random codes", "flat colours", "picture"  # as people choose them
+STARTS = (COLOURS, NOISE, PICTURE)
+GREY = 0.5  # behind the flat colours, where no picture is
+
+
+def random_start(vqgan: VQGAN, height: int, width: int, seed: int) -> Tensor:
+    """Random codes: (1 c h/f w/f) for a picture of height x width pixels, whole cells."""
+    generator = torch.Generator().manual_seed(seed)
+    return vqgan.random_codes(height // vqgan.factor, width // vqgan.factor, generator)
+
+
+def picture_start(vqgan: VQGAN, picture: Tensor, height: int, width: int) -> Tensor:
+    """The codes of a picture (1 3 h w) in 0..1 of any size: (1 c height/f width/f)."""
+    with torch.no_grad():
+        return vqgan.encode(_stretched(picture.to(vqgan.codes.device, torch.float32), height, width))
+
+
+def flat_colours(layout: Layout, height: int, width: int, ground: Tensor | None = None) -> Tensor:
+    """Every region in its colour, or one far from the others', on grey or on a picture: (1 3 height width) in 0..1.
+
+    Args:
+        layout: what lies where.
+        height: of the draft, pixels.
+        width: of the draft, pixels.
+        ground: (1 3 h w) in 0..1 of any size, what lies behind the regions.
+    """
+    regions = layout.sorted_regions()
+    colours = [colour_to_rgb(region.colour) for region in regions]
+    colours = [each or tuple(c / 255 for c in region_colour(i)) for i, each in enumerate(colours)]
+    masks = layout.visible_masks(height, width)
+    flat = einsum(masks, torch.tensor([(GREY,) * 3, *colours]), "n h w, n c -> c h w")[None]
+    return flat if ground is None else flat + masks[0] * (_stretched(ground, height, width) - GREY)
+
+
+def _stretched(picture: Tensor, height: int, width: int) -> Tensor:
+    if picture.shape[-2:] == (height, width):
+        return picture
+    return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+
+
+def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Tensor:
+    """Where a draft is held to its start: (1 1 height/f width/f), 0 in cells that a region covers or touches.
+
+    The regions are grown by a cell, so that outlines are free.
+    """
+    covered = (layout.masks(height, width).amax(0) > 0).float()
+    return 1 - F.max_pool2d(grown(covered, factor)[None, None], factor)
+
+
+def whole_cells(layout: Layout, size: int, factor: int) -> tuple[int, int]:
+    """Height and width of a draft: the canvas with its longer side at `size` pixels, rounded to whole cells.
+
+    Raises:
+        DraftError: less than one cell.
+    """
+    if size < factor:
+        raise DraftError(f"size is {size}, but a cell of this VQGAN is {factor} pixels wide. Set size to 256 or so.")
+    scale = size / max(layout.height, layout.width)
+    return tuple(max(1, round(scale * side / factor)) * factor for side in (layout.height, layout.width))

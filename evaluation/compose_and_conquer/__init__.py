@@ -1,0 +1,1 @@
+"""Compose and Conquer measured: depth order, looks, reconstruction."""

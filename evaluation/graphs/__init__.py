@@ -1,0 +1,1 @@
+"""Prompts for the API queue, method by method."""

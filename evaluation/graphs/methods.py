@@ -1,0 +1,110 @@
+"""One function per method: a layout in, a graph in ComfyUI's API format out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...core.layout.layout import Layout
+from ...sticker_world.world.concepts import CANVAS
+from .builder import NEGATIVE, STEPS, Graph, GraphBuilder, Link, Method
+from .lrdiff import LRDiff
+
+
+def plain_prompt(prompt: str, seed: int, pictures: int, steps: int = STEPS) -> Graph:
+    """A prompt and nothing else.
+
+    Args:
+        prompt: what to paint.
+        seed: of the noise.
+        pictures: how many to paint in one batch.
+        steps: of the sampler.
+    """
+    builder = GraphBuilder()
+    model, clip, vae = builder.load()
+    positive, negative = builder.encode(clip, prompt), builder.encode(clip, NEGATIVE)
+    return builder.show(builder.painted(model, positive, negative, vae, seed, pictures, steps))
+
+
+def plain(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
+    """The layout's global prompt alone: what the checkpoint paints when nobody says where. See `set_mask`."""
+    return plain_prompt(layout.prompt, seed, pictures)
+
+
+def set_mask(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
+    """ComfyUI's own regional prompting: one masked prompt per region, and the background's prompt everywhere else.
+
+    The masks are a partition in painter's order, as layered rendering has them, so that the comparison is fair.
+
+    Args:
+        layout: what is asked for.
+        seed: of the noise.
+        pictures: how many to paint in one batch.
+        masks: file names in the server's input folder, one per region in painter's order; empty takes the boxes.
+    """
+    builder = GraphBuilder()
+    model, clip, vae = builder.load()
+    regions = layout.sorted_regions()
+    shapes = [_load_mask(builder, name) for name in masks] or [_box_mask(builder, region.box) for region in regions]
+    free = _constant_mask(builder, 1.0)
+    positive: Link | None = None
+    for region, shape in reversed(list(zip(regions, shapes, strict=True))):
+        seen = _combine(builder, free, shape, "multiply")
+        free = _combine(builder, free, [builder.add("InvertMask", mask=shape), 0], "multiply")
+        positive = _add_masked(builder, positive, builder.encode(clip, region.prompt or region.phrase), seen)
+    positive = _add_masked(builder, positive, builder.encode(clip, layout.background), free)
+    return builder.show(builder.painted(model, positive, builder.encode(clip, NEGATIVE), vae, seed, pictures))
+
+
+def _constant_mask(builder: GraphBuilder, value: float, width: int = CANVAS, height: int = CANVAS) -> Link:
+    return [builder.add("SolidMask", value=value, width=width, height=height), 0]
+
+
+def _combine(builder: GraphBuilder, first: Link, second: Link, operation: str, x: int = 0, y: int = 0) -> Link:
+    return [builder.add("MaskComposite", destination=first, source=second, x=x, y=y, operation=operation), 0]
+
+
+def _load_mask(builder: GraphBuilder, name: str) -> Link:
+    return [builder.add("LoadImageMask", image=name, channel="red"), 0]
+
+
+def _box_mask(builder: GraphBuilder, box: tuple[float, float, float, float]) -> Link:
+    x0, y0, x1, y1 = (round(value * CANVAS) for value in box)
+    inside = _constant_mask(builder, 1.0, x1 - x0, y1 - y0)
+    return _combine(builder, _constant_mask(builder, 0.0), inside, "add", x0, y0)
+
+
+def _add_masked(builder: GraphBuilder, before: Link | None, prompt: Link, mask: Link) -> Link:
+    settings = {"strength": 1.0, "set_cond_area": "default"}
+    masked = [builder.add("ConditioningSetMask", conditioning=prompt, mask=mask, **settings), 0]
+    if before is None:
+        return masked
+    return [builder.add("ConditioningCombine", conditioning_1=before, conditioning_2=masked), 0]
+
+
+@dataclass(frozen=True)
+class MultiDiffusion:
+    """A method: MultiDiffusion with bootstrapping, from `baselines`.
+
+    Attributes:
+        bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50; the
+            default is the best of the tuning layouts, so that the competitor is at its best too.
+    """
+
+    bootstrapped: float = 0.8
+
+    def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
+        """Build the graph; the layout brings its own masks."""
+        builder = GraphBuilder()
+        model, clip, vae = builder.load()
+        painting = builder.add(
+            "EvaluationMultiDiffusion", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
+            negative=builder.encode(clip, NEGATIVE), bootstrapped=self.bootstrapped, seed=seed,
+        )  # fmt: skip
+        return builder.show(builder.painted([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures))
+
+
+METHODS: dict[str, Method] = {
+    "plain": plain,
+    "set_mask": set_mask,
+    "multidiffusion": MultiDiffusion(),
+    "lrdiff": LRDiff(),
+}

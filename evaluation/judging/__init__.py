@@ -1,0 +1,1 @@
+"""Judges, and what they say of pictures."""

@@ -1,0 +1,131 @@
+"""The judges: the embedded segmenter and CLIP, and the rows that they fill."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.clip.small_clip import SmallCLIP
+from ...core.scores.layout_score import RegionScore, summarize
+from ...core.scores.metrics import clip_similarity, kernel_inception_distance, mean_or_none
+from ...core.segmentation.segmenter import Segmenter
+from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
+from ...sticker_world.world.scene import Scene, make_scene
+from ..sets.sets import exactly
+
+REAL_SEED = 7_005
+REAL_SCENES = 300  # per number of objects: what KID compares with
+BATCH = 32  # pictures per pass through CLIP
+DIGITS = 6  # of the numbers in result files
+
+
+def to_images(pictures: Sequence[np.ndarray]) -> Tensor:
+    """uint8 pictures (h w 3) of one size -> float32 (b h w 3) in 0..1."""
+    return torch.from_numpy(np.stack(pictures)).float() / 255
+
+
+def real_scenes(objects: int, number: int) -> list[Scene]:
+    """Held-out scenes with this number of objects, the same ones each time."""
+    return [make_scene(REAL_SEED, index, held_out=True, counts=exactly(objects)) for index in range(number)]
+
+
+@dataclass
+class Yardsticks:
+    """The judges, loaded once.
+
+    Attributes:
+        segmenter: says what is where.
+        clip: its picture and text features.
+        real_features: image features of real scenes by number of objects, drawn when first asked for.
+    """
+
+    segmenter: Segmenter
+    clip: SmallCLIP
+    real_features: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls) -> "Yardsticks":
+        """Open both embedded models.
+
+        Raises:
+            SegmenterError: no usable segmenter folder.
+            FileNotFoundError: no usable CLIP folder.
+        """
+        return cls(Segmenter.load(SEGMENTER_FOLDER), SmallCLIP.load(CLIP_FOLDER))
+
+    @torch.no_grad()
+    def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        """Unit vectors (b d) of uint8 pictures (h w 3)."""
+        starts = range(0, len(pictures), BATCH)
+        return torch.cat([self.clip.embed_images(to_images(pictures[start : start + BATCH])) for start in starts])
+
+    @torch.no_grad()
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """Unit vectors (b d) of prompts."""
+        return self.clip.embed_texts(list(prompts))
+
+    def labels(self, picture: np.ndarray) -> np.ndarray:
+        """Class per pixel (h w) of one uint8 picture (h w 3)."""
+        return self.segmenter.labels(to_images([picture]))[0].numpy()
+
+    @torch.no_grad()
+    def segmenter_features(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:
+        """What each stage of the segmenter's encoder sees in uint8 pictures (h w 3): (b c h w) each."""
+        return self.segmenter.features(to_images(pictures))
+
+    def kid(self, features: Tensor, objects: int) -> float | None:
+        """KID of image features (b d) against real scenes with this number of objects."""
+        # reconstructed: the features are unit vectors; scaled to the length of d independent unit normals, as the
+        # kernel's 1/d expects, so that it is (cosine + 1)^3 instead of almost constant.
+        scale = features.shape[1] ** 0.5
+        return kernel_inception_distance(features * scale, self.real(objects) * scale)
+
+    def real(self, objects: int) -> Tensor:
+        """Image features (b d) of real scenes with this number of objects."""
+        if objects not in self.real_features:
+            pictures = [scene.image for scene in real_scenes(objects, REAL_SCENES)]
+            self.real_features[objects] = self.image_features(pictures)
+        return self.real_features[objects]
+
+
+def image_scores(
+    yardsticks: Yardsticks, features: Tensor, prompts: Sequence[str], objects: int | None
+) -> dict[str, float | None]:
+    """CLIP similarity and KID of a set of pictures.
+
+    Args:
+        yardsticks: the judges.
+        features: (b d), of the pictures.
+        prompts: one per picture.
+        objects: how many each real scene to compare with holds; None leaves KID out.
+    """
+    return {
+        "clip": clip_similarity(features, yardsticks.text_features(prompts)) if prompts else None,
+        "kid": None if objects is None else yardsticks.kid(features, objects),
+    }
+
+
+def result_row(
+    method: str,
+    set_name: str,
+    regions: Sequence[Sequence[RegionScore]] | None = None,
+    images: dict[str, float | None] | None = None,
+    seconds: Sequence[float | None] = (),
+    **given: float | int | None,
+) -> dict:
+    """One row of results with DESIGN's keys in their order; None for what does not apply.
+
+    Args:
+        method: what painted the pictures.
+        set_name: what was asked for.
+        regions: region scores of every picture.
+        images: see `image_scores`.
+        seconds: per picture.
+        given: "pictures" and "presence" where they do not follow from `regions`.
+    """
+    layout = summarize(regions or ())
+    row = {"method": method, "set": set_name, "pictures": len(regions or ()), **layout}
+    row |= {**(images or {"clip": None, "kid": None}), "seconds": mean_or_none(seconds)} | given
+    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in row.items()}

@@ -1,0 +1,1 @@
+"""Tables and plots of README.md and docs/, out of the results."""

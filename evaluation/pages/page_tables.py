@@ -1,0 +1,103 @@
+"""Rewrites the pages' tables from the result files: `python commands/launcher.py evaluation.pages.page_tables`.
+
+A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a key of `TABLES`. A plot stands between
+`<!-- plot:NAME -->` and `<!-- /plot -->`; NAME is a key of `plots.PLOTS`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...commands.environment import CLONE
+from ..result_rows import RESULTS, read_results
+from .plots import PLOTS, picture_of
+from .tables import bench_table, measures_table, results_table, sweeps_table
+
+PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
+MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        command: that its numbers come from.
+        file: result file, without .json.
+        draw: makes the table of its rows.
+        key: of these rows in the file.
+        by_tag: whether it shows the parts of sets, "objects_2/masks", instead of whole sets.
+    """
+
+    command: str
+    file: str
+    draw: Callable[[Sequence[dict]], str] = results_table
+    key: str = "rows"
+    by_tag: bool = False
+
+    def text(self) -> str:
+        """The table with the newest numbers."""
+        rows = read_results(RESULTS / f"{self.file}.json")[self.key]
+        return self.draw([row for row in rows if ("/" in row.get("set", "")) == self.by_tag])
+
+
+TABLES = {
+    "layouts": Table("python stage.py evaluate", "layouts"),
+    "layouts_by_tag": Table("python stage.py evaluate", "layouts", by_tag=True),
+    "ablation": Table(PLOTS["ablation"].command, "ablation"),
+    "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
+    "sali": Table("python stage.py evaluate sali", "sali"),
+    "sali_gains": Table("python stage.py evaluate sali", "sali", measures_table, "measures"),
+    "sali_sweeps": Table(PLOTS["sali_sweeps"].command, "sali_sweeps", sweeps_table),
+    "presence": Table("python stage.py evaluate base", "base"),
+    "measures": Table("python stage.py evaluate base", "base", measures_table, "measures"),
+    "cnc": Table("python stage.py evaluate cnc", "cnc"),
+    "cnc_measures": Table("python stage.py evaluate cnc", "cnc", measures_table, "measures"),
+    "text2layer": Table("python stage.py evaluate text2layer", "text2layer"),
+    "text2layer_measures": Table("python stage.py evaluate text2layer", "text2layer", measures_table, "measures"),
+    "tcig": Table("python stage.py evaluate tcig", "tcig"),
+    "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
+    "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),
+    "bench": Table("python stage.py bench", "bench", bench_table),
+}
+
+
+def rewrite(text: str, folder: Path = CLONE) -> str:
+    """Put the newest numbers into every marked table of a text, and the marked plots where they belong.
+
+    Args:
+        text: of a page.
+        folder: in which the page lies; links to plots start there.
+
+    Raises:
+        ValueError: a marker names a table or a plot that does not exist.
+        FileNotFoundError: the results of a marked table are missing.
+    """
+
+    def replace(match: re.Match) -> str:
+        start, kind, name, _, end = match.groups()
+        known = TABLES if kind == "table" else PLOTS
+        if name not in known:
+            raise ValueError(f'there is no {kind} "{name}"; choose from {", ".join(known)}')
+        if kind == "table":
+            content, command = TABLES[name].text(), TABLES[name].command
+        else:
+            content = f"![{PLOTS[name].text}]({Path(os.path.relpath(picture_of(name), folder)).as_posix()})"
+            command = PLOTS[name].command
+        return f"{start}{content}\n\nFrom `{command}`.\n{end}"
+
+    return MARKED.sub(replace, text)
+
+
+def rewrite_page(page: Path) -> str:
+    """The text of a page with the newest numbers, see `rewrite`."""
+    return rewrite(page.read_text(encoding="utf-8"), page.parent)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite the pages; returns the exit status."""
+    for page in PAGES:
+        page.write_text(rewrite_page(page), encoding="utf-8")
+    return 0

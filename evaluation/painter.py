@@ -1,0 +1,104 @@
+"""Pictures from a real ComfyUI server: what a method paints for an item, and how long it took."""
+
+import hashlib
+import io
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..commands.comfy_server import ComfyServer
+from ..commands.environment import CLONE, current_environment
+from ..sticker_world.world.concepts import CANVAS
+from .graphs.builder import PICTURES, Graph, Method
+from .graphs.methods import plain_prompt
+from .sets.sets import Item
+
+BASELINES = Path(__file__).parent / "baselines.yaml"
+TIMEOUT = 600.0  # seconds per prompt; a slow machine paints a batch in far less
+
+
+def evaluation_server(*configurations: Path) -> ComfyServer:
+    """A ComfyUI with this pack and with the published competitors in `baselines`, which no user's ComfyUI loads.
+
+    Args:
+        configurations: more files for ComfyUI's --extra-model-paths-config.
+    """
+    files = map(str, (BASELINES, *configurations))
+    return ComfyServer(current_environment(), CLONE, arguments=("--extra-model-paths-config", *files))
+
+
+@dataclass
+class Painter:
+    """Queues graphs on one server; masks and pictures are uploaded once.
+
+    Attributes:
+        server: a running one; `evaluation_server` makes it.
+    """
+
+    server: ComfyServer
+    _uploaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _pictures: dict[str, str] = field(default_factory=dict)
+
+    def paint(self, method: Method, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
+        """Paint an item with a method, in one batch.
+
+        Returns:
+            uint8 pictures (h w 3), and seconds per picture on the server.
+
+        Raises:
+            PromptRejected: the server does not accept the graph.
+            PromptFailed: a node failed.
+        """
+        return self.paint_graph(method(item.layout, item.seed, pictures, self._masks(item)))
+
+    def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
+        """Paint one picture of a plain prompt; returns as `paint`."""
+        return self.paint_graph(plain_prompt(prompt, seed, 1))
+
+    def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
+        """Run a method's graph and fetch its pictures; returns as `paint`."""
+        result = self.server.run(graph, timeout=TIMEOUT)
+        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
+        return pictures, result.seconds / len(pictures)
+
+    def upload(self, picture: np.ndarray) -> str:
+        """Put a picture into the server's input folder, once.
+
+        Args:
+            picture: uint8 (h w 3), or float or bool (h w) in 0..1, which becomes grey.
+
+        Returns:
+            Its name there.
+        """
+        if picture.ndim == 2:
+            picture = np.repeat(np.round(255 * picture.astype(np.float32)).astype(np.uint8)[..., None], 3, -1)
+        name = f"stage_{hashlib.sha256(picture.tobytes()).hexdigest()[:20]}.png"
+        if name not in self._pictures:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                Image.fromarray(picture).save(path)
+                self._pictures[name] = self.server.upload(path)
+        return self._pictures[name]
+
+    def _masks(self, item: Item) -> tuple[str, ...]:
+        """Names of the item's masks in the server's input folder; empty for an item of boxes."""
+        if "masks" not in item.tags:
+            return ()
+        if item.seed not in self._uploaded:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = write_masks(item, Path(folder))
+                self._uploaded[item.seed] = tuple(self.server.upload(path) for path in paths)
+        return self._uploaded[item.seed]
+
+
+def write_masks(item: Item, folder: Path) -> list[Path]:
+    """Write every region's mask, in painter's order, as a grey PNG of the canvas' size."""
+    paths = []
+    for number, mask in enumerate(item.layout.masks(CANVAS, CANVAS)):
+        path = folder / f"stage_mask_{item.seed}_{number}.png"
+        Image.fromarray(np.round(mask.numpy() * 255).astype(np.uint8)).convert("RGB").save(path)
+        paths.append(path)
+    return paths

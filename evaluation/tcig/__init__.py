@@ -1,0 +1,1 @@
+"""TCIG measured."""

@@ -1,0 +1,166 @@
+"""TCIG (arXiv 2403.01212) by our own nodes, and img2img from a flat drawing: a draft, painted again."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ...core.tcig.cut_outs import NUMBER
+from ...core.tcig.draft import CLIP_WEIGHT, FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
+from ...core.tcig.refinement import LEAST_STRENGTH, MOST_STRENGTH
+from ...core.tcig.starts import COLOURS
+from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
+from ...sticker_world.world.backgrounds import paint_background
+from ..graphs.builder import CFG, NEGATIVE, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
+from ..graphs.lrdiff import LRDiff
+from ..painter import TIMEOUT, Painter
+from ..sets.sets import Item
+
+GENERAL = (SEGMENTER_FOLDER.name,)
+SPECIALISTS = tuple(folder.name for folder in SPECIALIST_FOLDERS.values())
+DRAFT = "draft"  # id of the node whose picture stage one made
+# Inputs of TCIG Draft that no method changes, at the node's own defaults.
+FIXED = {
+    "prompt": "", "size": 256, "clip_weight": CLIP_WEIGHT, "balance": True, "learning_rate": LEARNING_RATE,
+    "cut_outs": NUMBER, "patience": 0,
+}  # fmt: skip
+HOLD = 0.0
+LAYERED_STRENGTH = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
+LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
+DRAWING_STRENGTH = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
+
+
+def refined(number: int = 0) -> str:
+    """Id of the node whose picture stage two made, with the first or a later one of the asked strengths."""
+    return f"refined_{number}"
+
+
+@dataclass(frozen=True)
+class TCIG:
+    """A method: both stages, with these settings.
+
+    Attributes:
+        segmenters: folders that guide the draft and judge it before stage two.
+        guided: False leaves the segmenters out of the draft's loss: VQGAN+CLIP.
+        start: of stage one, "random codes" or "flat colours" (the layout's own), to which the draft is then held.
+        segmenter_noise: of stage one.
+        iterations: of stage one.
+        strength: of stage two; None lets the measured fit decide.
+        layered: whether stage two is an img2img run with Layered Rendering, which keeps every prompt to its region.
+        ground: whether flat colours lie on the empty place, painted by the checkpoint from the background's words.
+    """
+
+    segmenters: tuple[str, ...] = GENERAL
+    guided: bool = True
+    start: str = COLOURS
+    segmenter_noise: float = SEGMENTER_NOISE
+    iterations: int = FEW_ITERATIONS
+    strength: float | None = None
+    layered: bool = False
+    ground: bool = True
+
+    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
+        """Build the graph: one draft, and a stage two for each strength, or only for the method's own."""
+        builder = GraphBuilder()
+        model, text, vae = builder.load()
+        layout, segmenter = builder.layout(item.layout), _segmenters(builder, self.segmenters)
+        vqgan: Link = [builder.add("StageVQGANLoader", vqgan_name=VQGAN_FOLDER.name), 0]
+        clip: Link = [builder.add("StageCLIPLoader", folder=CLIP_FOLDER.name), 0]
+        behind = {}
+        if self.ground and self.start == COLOURS:
+            place, nothing = builder.encode(text, item.layout.background), builder.encode(text, NEGATIVE)
+            behind = {"image": builder.painted(model, place, nothing, vae, seed)}
+        draft = builder.add(
+            "StageTCIGDraft", layout=layout, vqgan=vqgan, clip=clip, segmenter=segmenter, seed=seed,
+            start=self.start, segmenter_noise=self.segmenter_noise, iterations=self.iterations,
+            segmenter_weights="1.0" if self.guided else "0.0", **behind, **FIXED,
+        )  # fmt: skip
+        stage = _Stage([draft, 0], layout, segmenter, model, text, vae, self.layered)
+        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A method: img2img from a drawing of flat colours with everything in its place.
+
+    Attributes:
+        strength: of img2img; None lets the measured fit decide.
+    """
+
+    strength: float | None = DRAWING_STRENGTH
+
+    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
+        """Build the graph; the painter's server gets the drawing."""
+        builder = GraphBuilder()
+        model, text, vae = builder.load()
+        layout, segmenter = builder.layout(item.layout), _segmenters(builder, GENERAL)
+        drawing: Link = [builder.add("LoadImage", image=painter.upload(flat_drawing(item))), 0]
+        stage = _Stage(drawing, layout, segmenter, model, text, vae)
+        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What stage two needs."""
+
+    draft: Link
+    layout: Link
+    segmenter: Link
+    model: Link
+    text: Link
+    vae: Link
+    layered: bool = False
+
+
+def _segmenters(builder: GraphBuilder, folders: Sequence[str]) -> Link:
+    others: dict[str, Link] = {}
+    for folder in folders:
+        others = {"others": [builder.add("StageSegmenterLoader", folder=folder, **others), 0]}
+    return others["others"]
+
+
+def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengths: Sequence[float | None]) -> Graph:
+    builder.add("PreviewImage", DRAFT, images=stage.draft)
+    model, positive = stage.model, builder.encode(stage.text, item.layout.prompt)
+    negative = builder.encode(stage.text, NEGATIVE)
+    if stage.layered:
+        model, positive, negative = LRDiff(t0=LAYERED_UNTIL).render(
+            builder, model=model, clip=stage.text, vae=stage.vae, layout=stage.layout, positive=positive,
+            negative=negative,
+        )  # fmt: skip
+    for number, strength in enumerate(strengths):
+        by_hand = {"strength_from": "mask fit" if strength is None else "by hand", "strength": strength or 0.0}
+        made = builder.add(
+            "StageTCIGRefine", image=stage.draft, layout=stage.layout, segmenter=stage.segmenter, model=model,
+            vae=stage.vae, positive=positive, negative=negative, seed=seed, steps=STEPS, cfg=CFG, sampler=SAMPLER,
+            scheduler=SCHEDULER, strength_if_fits=LEAST_STRENGTH, strength_if_not=MOST_STRENGTH, hold=HOLD,
+            upscale=1.0, **by_hand,
+        )  # fmt: skip
+        builder.add("PreviewImage", refined(number), images=[made, 0])
+    return builder.graph
+
+
+def flat_drawing(item: Item) -> np.ndarray:
+    """Every thing's silhouette in its mean colour on the background's: uint8 (h w 3)."""
+    ground = paint_background(item.background, np.random.default_rng(item.seed))
+    drawing = np.broadcast_to(ground.mean((0, 1)), ground.shape).copy()
+    for placement in item.placements:
+        pixels = placement.pixels()
+        drawing[placement.mask() >= 0.5] = pixels[..., :3].sum((0, 1)) / pixels[..., 3].sum()
+    return np.round(np.clip(drawing, 0, 1) * 255).astype(np.uint8)
+
+
+def paint(painter: Painter, graph: Graph) -> tuple[Mapping[str, np.ndarray], float]:
+    """Run a graph of one picture per node: uint8 pictures (h w 3) by node, and seconds on the server.
+
+    Raises:
+        PromptRejected: the server does not accept the graph.
+        PromptFailed: a node failed.
+    """
+    result = painter.server.run(graph, timeout=TIMEOUT)
+    shown = {node: pictures[0] for node, pictures in result.images.items() if node == DRAFT or node.startswith("refi")}
+    return {node: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for node, data in shown.items()}, (
+        result.seconds
+    )

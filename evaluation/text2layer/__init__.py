@@ -1,0 +1,1 @@
+"""Text2Layer measured."""

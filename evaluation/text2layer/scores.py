@@ -1,0 +1,102 @@
+"""What Text2Layer's pictures and autoencoders are judged by. Pure functions on arrays, pictures in 0..1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...core.scores.metrics import Array, is_present, mask_iou, mean_or_none, to_numpy
+
+FULL = 1e-12  # squared error below which a picture is the same; its PSNR is then cut off at 120 dB
+
+
+def frechet_distance(features: Array, real_features: Array) -> float | None:
+    """Squared Frechet distance of the normal distributions that fit two sets of features.
+
+    Heusel et al. 2017 (arXiv 1706.08500), equation 6: |m - n|^2 + tr(C + D - 2 (C D)^(1/2)).
+
+    Args:
+        features: (m d), of the pictures under test.
+        real_features: (n d), of real pictures.
+
+    Returns:
+        None if one side has fewer than two samples. It is larger for fewer samples: compare sets of one size.
+    """
+    x, y = to_numpy(features).astype(np.float64), to_numpy(real_features).astype(np.float64)
+    if len(x) < 2 or len(y) < 2:
+        return None
+    first, second = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    # The trace of (C D)^(1/2) is that of (C^(1/2) D C^(1/2))^(1/2), which is symmetric.
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
+    return float(np.square(x.mean(0) - y.mean(0)).sum() + np.trace(first) + np.trace(second) - 2 * shared)
+
+
+def psnr(found: np.ndarray, true: np.ndarray, weight: np.ndarray | None = None) -> float | None:
+    """Peak signal-to-noise ratio in dB of a picture (h w c) in 0..1, of the weighted (h w) part of it.
+
+    None where nothing has weight.
+    """
+    error = np.square(found.astype(np.float64) - true).mean(-1)
+    weight = np.ones(error.shape) if weight is None else weight.astype(np.float64)
+    if not weight.sum() > 0:
+        return None
+    return float(-10 * np.log10(max((error * weight).sum() / weight.sum(), FULL)))
+
+
+@dataclass(frozen=True)
+class TwoLayers:
+    """A foreground over a background.
+
+    Attributes:
+        foreground: straight colour, float32 (h w 3) in 0..1.
+        background: (h w 3).
+        mask: (h w), 1 where the foreground is opaque.
+    """
+
+    foreground: np.ndarray
+    background: np.ndarray
+    mask: np.ndarray
+
+    def composite(self) -> np.ndarray:
+        """I = m F + (1 - m) B, float32 (h w 3)."""
+        mask = self.mask[..., None]
+        return mask * self.foreground + (1 - mask) * self.background
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near decoded layers come to the encoded ones: PSNR in dB, and the mask's IoU; None where nothing is there."""
+
+    foreground: float | None
+    background: float | None
+    composite: float | None
+    mask: float | None
+
+
+def likeness(found: TwoLayers, true: TwoLayers) -> Likeness:
+    """Compare decoded layers with the encoded ones; the foreground only inside the true mask, where it is seen."""
+    return Likeness(
+        psnr(found.foreground, true.foreground, true.mask),
+        psnr(found.background, true.background),
+        psnr(found.composite(), true.composite()),
+        mask_iou(found.mask, true.mask),
+    )
+
+
+def mean_likeness(likenesses: Sequence[Likeness]) -> Likeness:
+    """Means over scenes."""
+    names = Likeness.__dataclass_fields__
+    return Likeness(**{name: mean_or_none(getattr(each, name) for each in likenesses) for name in names})
+
+
+def own_layers(labels: Sequence[np.ndarray], classes: Sequence[int], areas: Sequence[float]) -> list[bool]:
+    """Whether each thing is in the layer that is its own.
+
+    Args:
+        labels: of each layer alone before grey, class per pixel (h w).
+        classes: of each layer's thing.
+        areas: share of the picture that each is expected to cover at least half of.
+    """
+    return [is_present(*each) for each in zip(labels, classes, areas, strict=True)]

@@ -1,0 +1,228 @@
+"""Attention guidance and its report in the graph."""
+
+from typing import Any
+
+import torch
+
+from ...core.attention.sites import MIDDLE_AND_FIRST_UP, SHARES
+from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, check_settings, guide_attention
+from ...core.attention_guidance.energies import CHEN, DEFAULT_ETA, ENERGIES
+from ...core.attention_guidance.step import RULES
+from ...core.segmentation.comfy import show_text
+from ..api import Layout, io, ui
+
+CATEGORY = "Stagecraft/attention"
+PUBLISHED = "as published"
+SITES = (MIDDLE_AND_FIRST_UP, *SHARES)
+NEVER = -1.0  # threshold that no energy falls to
+
+
+class StageAttentionGuidance(io.ComfyNode):
+    """Model -> model whose sampling moves every phrase's attention into its region."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageAttentionGuidance",
+            display_name="Attention Guidance",
+            category=CATEGORY,
+            description="Moves each thing of a layout to its place by the gradient of the model's own attention (Chen "
+            "et al., BoxDiff, Attention Refocusing, SALI). For SD 1.x, SD 2.x and SDXL, with every sampler.",
+            inputs=[
+                io.Model.Input("model", tooltip="A U-Net with cross-attention: SD 1.x, SD 2.x, SDXL. Not quantised."),
+                io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; finds the things in the prompt."),
+                Layout.Input(
+                    "layout",
+                    tooltip="What is where. Its prompt must say every thing's name, and is the one that is guided; use "
+                    "its prompt output in the sampler too. A region's strength multiplies its share, 0 leaves it out.",
+                ),
+                io.Combo.Input(
+                    "energy",
+                    options=list(ENERGIES),
+                    default=CHEN,
+                    tooltip="What is made small. chen: 1 - share of a thing's attention in its region, squared. sali: "
+                    "the same plus eta times the strongest attention outside. boxdiff: inner, outer and corner terms, "
+                    "one step per call in the first half. refocusing: strongest cells of cross-attention, and "
+                    "self-attention that stays inside; the slowest.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-100.0,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Times the published factor of the energy (chen and sali 30, boxdiff 20 falling to 14, "
+                    "refocusing 4 falling to 1). Higher moves things harder, too high breaks the picture; 0 switches "
+                    "the node off; below 0 drives things out of their regions.",
+                ),
+                io.Int.Input(
+                    "iterations",
+                    default=0,
+                    min=0,
+                    max=100,
+                    tooltip="Steps before each model call at most. Higher follows the layout better and takes longer: "
+                    "each costs about half of a call. 0: as published (chen and sali 5, boxdiff 1, refocusing 6 to 2).",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run before which nothing is guided; must be below end. Higher leaves the "
+                    "rough arrangement to the noise; 0 guides from the first step, which is when things find their "
+                    "places.",
+                ),
+                io.Float.Input(
+                    "end",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run after which nothing is guided. Higher holds things longer, takes longer "
+                    "and may cost quality. 0: as published (chen and sali 10 of 51 steps, boxdiff half, refocusing "
+                    "0.7).",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.0,
+                    min=NEVER,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="Energy, without any factor, at which steps stop: for the rest of the run with chen and "
+                    "sali, for this call with the others. Higher stops sooner: faster, less exact. 0: as published "
+                    "(chen and sali 0.2, refocusing 0.1, boxdiff never); -1: never. sali's energy has eta times its "
+                    "regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end.",
+                ),
+                io.Combo.Input(
+                    "step_rule",
+                    options=[PUBLISHED, *RULES],
+                    default=PUBLISHED,
+                    tooltip="How the gradient becomes a step. sigma squared: chen's and sali's. plain: boxdiff's and "
+                    "refocusing's. normalised: always 5 % of the noise, however steep the energy; ours, for models "
+                    "with which the published steps are too small or too large.",
+                ),
+                io.Combo.Input(
+                    "sites",
+                    options=[PUBLISHED, *SITES],
+                    default=PUBLISHED,
+                    optional=True,
+                    tooltip="Where attention is read. as published: middle and first up for chen and sali, a quarter "
+                    "of the latent for boxdiff and refocusing, which is 16 x 16 at 512 pixels. For pictures of half "
+                    "that size choose half of the latent. Finer maps place small things better; each step takes "
+                    "longer.",
+                ),
+                io.Float.Input(
+                    "eta",
+                    default=DEFAULT_ETA,
+                    min=0.0,
+                    max=100.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Only for sali: weight of its regulariser. Higher suppresses a thing's attention outside "
+                    "its region more and stops later, too high leaves it no attention at all; 0 is chen.",
+                ),
+                io.Boolean.Input(
+                    "checkpointing",
+                    default=False,
+                    optional=True,
+                    tooltip="On: needs less memory, but each step takes about a third longer. Switch it on where "
+                    "memory runs out, above all with weights that do not fit on the GPU.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Prompt in which the things are looked for and which is guided; longer ones cost nothing "
+                    "more. Empty: the layout's. Use it where the sampler's prompt says more than the layout's.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler. Guidance Report tells what it did."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, energy: str | None, start: float | None, end: float | None, sites: str | None = PUBLISHED
+    ) -> bool | str:
+        """Refuse settings that do not go together before anything runs; connected ones are checked when it runs."""
+        if any(value is None for value in (energy, start, end, sites)):
+            return True
+        try:
+            check_settings(energy, sites=None if sites == PUBLISHED else sites, start=start, end=end or None)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        clip: Any,  # noqa: ANN401
+        layout: Any,  # noqa: ANN401
+        energy: str,
+        strength: float,
+        iterations: int,
+        start: float,
+        end: float,
+        threshold: float,
+        step_rule: str,
+        sites: str = PUBLISHED,
+        eta: float = DEFAULT_ETA,
+        checkpointing: bool = False,
+        prompt: str = "",
+    ) -> io.NodeOutput:
+        """Prepare the model."""
+        guided = guide_attention(
+            model, clip, layout, energy=energy, strength=strength, iterations=iterations or None, start=start,
+            end=end or None, threshold=-torch.inf if threshold < 0 else threshold or None,
+            step_rule=None if step_rule == PUBLISHED else step_rule, sites=None if sites == PUBLISHED else sites,
+            eta=eta, checkpointing=checkpointing,
+            prompt=prompt,
+        )  # fmt: skip
+        return io.NodeOutput(guided)
+
+
+class StageGuidanceReport(io.ComfyNode):
+    """Latent -> what attention guidance did while it was sampled."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageGuidanceReport",
+            display_name="Guidance Report",
+            category=CATEGORY,
+            description="Shows how the energy of Attention Guidance fell while a latent was sampled, as text and as a "
+            "plot. Connect the sampler's latent.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Latent.Input(
+                    "latent",
+                    tooltip="Straight from the sampler whose model comes from Attention Guidance; by it the run is "
+                    "found. A larger batch gives a line for each picture.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="The energy over all evaluations, one plot per guidance."),
+                io.String.Output(display_name="text", tooltip="A line per model call: energy before and after."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
+        """Look the run up."""
+        runs = GUIDANCE_LOG.find(latent["samples"])
+        if not runs:
+            raise ValueError(
+                "This latent was not sampled with attention guidance, or too long ago. Connect the latent output of a "
+                "sampler whose model comes from Attention Guidance with a strength other than 0."
+            )
+        text, plots = "\n\n".join(run.text() for run in runs), torch.stack([run.plot() for run in runs])
+        show_text(cls.hidden.unique_id, text)
+        shown = {**ui.PreviewImage(plots, cls=cls).as_dict(), "text": (text,)}
+        return io.NodeOutput(plots, text, ui=shown)

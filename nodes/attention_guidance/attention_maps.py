@@ -1,0 +1,148 @@
+"""Attention maps in the graph."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.attention.comfy.maps import attention_maps
+from ...core.attention.heat_maps import draw_heat_map, scaled_map
+from ...core.attention.sites import PLACES, QUARTER
+from ...core.layout.layout import Layout as LayoutValue
+from ...core.layout.layout import LayoutError, layouts_of
+from ...core.layout.preview import preview_size
+from ..api import Layout, io, ui
+from .attention_guidance import CATEGORY
+
+DEFAULT_NOISE = 0.5  # things have found their places by then, and their outlines are not yet in the picture itself
+
+
+class StageAttentionMaps(io.ComfyNode):
+    """Picture and prompt -> where each phrase looks."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageAttentionMaps",
+            display_name="Attention Maps",
+            category=CATEGORY,
+            description="Shows where each phrase of a prompt looks in a picture: one heat map per phrase, from the "
+            "model's cross-attention. For SD 1.x, SD 2.x and SDXL.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="A U-Net with cross-attention; its LoRAs count, guidance does not."),
+                io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; finds the phrases in the prompt."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE; brings the pictures to the model."),
+                io.Image.Input("image", tooltip="Pictures to look into. More pictures give more maps."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="What the model is told while it looks. Empty: the layout's. More words share out the "
+                    "attention among more tokens.",
+                ),
+                io.String.Input(
+                    "phrases",
+                    multiline=True,
+                    default="",
+                    placeholder="a dog\na cat",
+                    tooltip="One phrase per line, each as the prompt says it; more phrases give more maps at no cost. "
+                    "Empty: the names of the layout's things.",
+                ),
+                io.Float.Input(
+                    "noise",
+                    default=DEFAULT_NOISE,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How far back in a run the model looks: the picture gets the noise of that step. Higher "
+                    "shows rough places, lower finer outlines; at 1 there is only noise.",
+                ),
+                io.Combo.Input(
+                    "sites",
+                    options=list(PLACES),
+                    default=QUARTER,
+                    tooltip="Which attentions are averaged. quarter of the latent: the clearest at 512 pixels, 16 x 16 "
+                    "there. half of the latent: a level finer, for smaller pictures. middle and first up: those that "
+                    "Attention Guidance reads with chen, coarser. first of each down stage: finer and noisier, as "
+                    "LRDiff reads them.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the noise. Another number, higher or lower, gives slightly other maps.",
+                ),
+                Layout.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="Draws the asked places, and gives prompt and phrases where those are empty. More things "
+                    "give more maps.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="heat_maps", tooltip="Each picture once per phrase: bright where the phrase looks."
+                ),
+                io.Mask.Output(
+                    display_name="maps", tooltip="The same maps without the picture, each with 1 as its maximum."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        clip: Any,  # noqa: ANN401
+        vae: Any,  # noqa: ANN401
+        image: Tensor,
+        prompt: str,
+        phrases: str,
+        noise: float,
+        sites: str,
+        seed: int,
+        layout: Any = None,  # noqa: ANN401
+    ) -> io.NodeOutput:
+        """Look, and draw."""
+        layouts: list[LayoutValue | None] = [None] if layout is None else layouts_of(layout, len(image))
+        groups = [(layouts[0], image)]
+        if len(set(map(id, layouts))) > 1:
+            groups = [(each, image[i : i + 1]) for i, each in enumerate(layouts)]
+        drawn, masks = [], []
+        for each, pictures in groups:
+            text, names = _asked(prompt, phrases, each)
+            latent = vae.encode(pictures[..., :3])
+            found = attention_maps(model, clip, latent, text, names, noise=noise, sites=sites, seed=seed)
+            asked = _places(each)
+            for picture, maps in zip(pictures, found, strict=True):
+                for name, attention in zip(names, maps, strict=True):
+                    drawn.append(draw_heat_map(picture, attention, name, asked.get(name, ())))
+                    masks.append(scaled_map(attention, *picture.shape[:2]))
+        heat_maps = torch.stack(drawn)
+        return io.NodeOutput(heat_maps, torch.stack(masks), ui=ui.PreviewImage(heat_maps, cls=cls))
+
+
+def _places(layout: LayoutValue | None) -> dict[str, list[Tensor]]:
+    """Masks of the places of each phrase, of which several regions may have the same."""
+    found: dict[str, list[Tensor]] = {}
+    for region in () if layout is None else layout.regions:
+        found.setdefault(region.phrase, []).append(region.mask_on(*preview_size(layout)))
+    return found
+
+
+def _asked(prompt: str, phrases: str, layout: LayoutValue | None) -> tuple[str, list[str]]:
+    """Prompt and phrases as written, or else as the layout has them."""
+    names = [line.strip() for line in phrases.splitlines() if line.strip()]
+    if layout is not None:
+        prompt = prompt.strip() or layout.prompt
+        names = names or list(dict.fromkeys(region.phrase for region in layout.sorted_regions()))
+    if not names or not prompt.strip():
+        raise LayoutError(
+            "Attention Maps has no prompt or no phrases. Write the prompt and one of its phrases per line, or connect "
+            "a layout."
+        )
+    return prompt, names

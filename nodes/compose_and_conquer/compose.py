@@ -1,0 +1,255 @@
+"""Compose and Conquer in the graph: its files, and a foreground composed in front of a background."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...core.compose_and_conquer.comfy.compose import check_range, compose_depth
+from ...core.compose_and_conquer.comfy.files import (
+    EMBEDDED,
+    checkpoint_names,
+    cnc_names,
+    convert_checkpoint,
+    converted_file,
+    file_version,
+    load_cnc,
+    require_file,
+)
+from ...core.compose_and_conquer.files import CnCFileError
+from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
+from ..api import CnC, Exemplars, io
+from ..inputs import file_choice
+
+CATEGORY = "Stagecraft/compose"
+
+
+class StageCnCLoader(io.ComfyNode):
+    """File -> the fusers of Compose and Conquer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageCnCLoader",
+            display_name="Load CnC",
+            category=CATEGORY,
+            description="Loads the fusers of Compose and Conquer, which put a foreground in front of a background by "
+            "depth and give each a look of its own.",
+            inputs=[
+                file_choice(
+                    "cnc_name",
+                    cnc_names(),
+                    "models/cnc",
+                    preferred=EMBEDDED,
+                    tooltip="File in models/cnc. It has to fit the checkpoint: sticker_world_cnc is for the embedded "
+                    "one, a converted cnc_v1 for SD 1.5 and its finetunes.",
+                )
+            ],
+            outputs=[CnC.Output(display_name="cnc", tooltip="For Depth Compose, and for Exemplars.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, cnc_name: str | None) -> bool | str:
+        """Refuse a file that is gone before anything runs; a connected name is checked when it runs."""
+        try:
+            if cnc_name is not None:
+                require_file(cnc_name)
+        except CnCFileError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, cnc_name: str | None) -> int:
+        """Load the file again when it was replaced."""
+        return 0 if cnc_name is None else file_version(cnc_name)
+
+    @classmethod
+    def execute(cls, cnc_name: str) -> io.NodeOutput:
+        """Load it."""
+        return io.NodeOutput(load_cnc(cnc_name))
+
+
+class StageCnCConvert(io.ComfyNode):
+    """Published checkpoint -> a file with the fusers alone."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageCnCConvert",
+            display_name="Convert CnC Checkpoint",
+            category=CATEGORY,
+            description="Takes the two fusers out of the published cnc_v1.ckpt and writes them as safetensors into "
+            "models/cnc: about 1 GB of 6. Only tensors are read; nothing in the pickled file is run.",
+            is_output_node=True,
+            inputs=[
+                file_choice(
+                    "checkpoint",
+                    checkpoint_names(),
+                    "models/cnc",
+                    tooltip="Pickled file in models/cnc (.ckpt, .pt, .pth, .bin). It stays as it is; afterwards it may "
+                    "be deleted. A safetensors file of the same name is replaced.",
+                )
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="cnc_name", tooltip="Name of the new file. Reload the page to see it in Load CnC."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[int, bool]:
+        """Convert again when the checkpoint was replaced or the result is gone."""
+        if checkpoint is None:
+            return 0, False
+        return file_version(checkpoint), converted_file(checkpoint).is_file()
+
+    @classmethod
+    def execute(cls, checkpoint: str) -> io.NodeOutput:
+        """Convert it."""
+        path, sentence = convert_checkpoint(checkpoint)
+        return io.NodeOutput(path.name, ui={"text": (sentence,)})
+
+
+class StageDepthCompose(io.ComfyNode):
+    """Depths, looks and a mask of foreground and background -> model and prompts."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageDepthCompose",
+            display_name="Depth Compose",
+            category=CATEGORY,
+            description="Composes a foreground in front of a background (Compose and Conquer): each has a depth map, "
+            "and a look from a reference picture that stays in its own place.",
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="Checkpoint that the CnC file was trained for: the embedded one, or any SD 1.5."
+                ),
+                io.Conditioning.Input("positive", tooltip="Says what is painted, foreground and background."),
+                io.Conditioning.Input(
+                    "negative", tooltip="Gets the same depths and looks, as published, so that CFG amplifies the text."
+                ),
+                CnC.Input("cnc", tooltip="From Load CnC: which fusers read the depths and made the looks."),
+                io.Image.Input(
+                    "foreground_depth",
+                    optional=True,
+                    tooltip="Depth of what is in front, near is bright, black around it; Depth Pair makes it. Not "
+                    "connected: a black map, so the foreground is left to the prompt.",
+                ),
+                io.Image.Input(
+                    "background_depth",
+                    optional=True,
+                    tooltip="Depth of all the rest, with what the foreground hides. Whichever map comes in here is "
+                    "covered by the other. Not connected: a black map.",
+                ),
+                Exemplars.Input(
+                    "exemplars",
+                    optional=True,
+                    tooltip="From Exemplars, made with the same CnC file: looks of foreground and background. Not "
+                    "connected: the prompt alone says how things look.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="1 where the foreground is: its look stays inside, the background's outside. Not "
+                    "connected: looks mix. Only together with exemplars.",
+                ),
+                io.Float.Input(
+                    "foreground_depth_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Times the foreground's depth, cut off at 1. Higher brings it nearer and flattens what is "
+                    "near already, lower takes it away; 0 is a black map.",
+                ),
+                io.Float.Input(
+                    "background_depth_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Times the background's depth, cut off at 1. Higher brings it nearer, lower takes it away; "
+                    "0 is a black map.",
+                ),
+                io.Float.Input(
+                    "residual_scale",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Times what the depths add to the model, like a ControlNet's strength. Higher holds shapes "
+                    "harder, too high breaks the picture; 0 leaves the depths out.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run before which depths add nothing. Higher leaves the rough arrangement to "
+                    "the noise. Looks count from the beginning.",
+                ),
+                io.Float.Input(
+                    "end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run after which depths add nothing. Lower leaves details to the prompt "
+                    "and is faster; must be above start.",
+                ),
+                io.Combo.Input(
+                    "mask_rule",
+                    options=list(RULES),
+                    default=PUBLISHED,
+                    optional=True,
+                    tooltip="How the mask becomes cells of attention. as published: a cell is foreground where the "
+                    "mask touches its middle. area: where it covers at least half of it.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, start: float | None, end: float | None) -> bool | str:
+        """Refuse a range without a step before anything runs; connected values are checked when they run."""
+        try:
+            if start is not None and end is not None:
+                check_range(start, end)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        positive: Any,  # noqa: ANN401
+        negative: Any,  # noqa: ANN401
+        cnc: Any,  # noqa: ANN401
+        foreground_depth_strength: float,
+        background_depth_strength: float,
+        residual_scale: float,
+        start: float,
+        end: float,
+        foreground_depth: Tensor | None = None,
+        background_depth: Tensor | None = None,
+        exemplars: Any = None,  # noqa: ANN401
+        mask: Tensor | None = None,
+        mask_rule: str = PUBLISHED,
+    ) -> io.NodeOutput:
+        """Prepare model and prompts."""
+        prepared = compose_depth(
+            model, positive, negative, cnc, foreground=foreground_depth, background=background_depth,
+            foreground_strength=foreground_depth_strength, background_strength=background_depth_strength,
+            exemplars=exemplars, mask=mask, rule=mask_rule, residual_scale=residual_scale, start=start, end=end,
+        )  # fmt: skip
+        return io.NodeOutput(*prepared)

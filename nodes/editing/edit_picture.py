@@ -1,0 +1,121 @@
+"""The node that prepares a run which edits a given picture."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, edit_picture
+from ...core.editing.edits import Edit
+from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
+from ..api import VisionGuidance, io
+from .edits import CATEGORY, Edits
+
+
+class StageEditPicture(io.ComfyNode):
+    """Picture and edits -> model, prompts and latent for the sampler."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageEditPicture",
+            display_name="Edit Picture",
+            category=CATEGORY,
+            description="Prepares a run that paints edits into a given picture and leaves the rest of it as it is "
+            "(LRDiff, arXiv 2311.18435; editing as reconstructed). Works with every sampler at denoise 1.",
+            inputs=[
+                io.Model.Input("model", tooltip="Model to sample with. Use this node's model output in the sampler."),
+                io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; reads the things' names."),
+                io.Vae.Input("vae", tooltip="The checkpoint's VAE; encodes the picture and the things' colours."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The picture to edit. More pictures in the batch are edited alike; larger ones take "
+                    "longer, and need a model that paints pictures of this size.",
+                ),
+                io.Conditioning.Input("positive", tooltip="Prompt of the finished picture, without mask or area."),
+                io.Conditioning.Input("negative", tooltip="Negative prompt, without mask or area."),
+                io.String.Input(
+                    "background",
+                    default="",
+                    tooltip="What lies behind the things, such as 'on a green meadow'. More words say more of what is "
+                    "painted where something goes away; empty leaves it to the model.",
+                ),
+                io.String.Input(
+                    "source_prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="Prompt of the given picture, for its inversion. The closer it describes the picture, the "
+                    "better the model knows its surroundings; empty works too.",
+                ),
+                io.Float.Input(
+                    "t0",
+                    default=DEFAULT_T0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run in which things are painted by their own prompts. Higher keeps them "
+                    "closer to their places and removed ones away, but seams may stay; lower blends better; at 0 the "
+                    "prompt of the finished picture paints alone.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=DEFAULT_STRENGTH,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Vision guidance of things with a colour. Higher pushes them harder into their places, too "
+                    "high spoils their colours; 0 uses the places only; below 0 pushes the opposite way.",
+                ),
+                io.Int.Input(
+                    "edge",
+                    default=DEFAULT_EDGE,
+                    min=0,
+                    max=512,
+                    tooltip="Pixels around an edit over which it fades into the picture, and half of it inside a moved "
+                    "thing's outline. Higher hides seams better but changes more of the picture; 0 cuts hard.",
+                ),
+                io.Int.Input(
+                    "refinements",
+                    default=DEFAULT_REFINEMENTS,
+                    min=0,
+                    max=10,
+                    tooltip="Corrections of every inversion step. Higher follows the picture more exactly, at one "
+                    "model call for each step and correction; 1 costs no more than 0, the plain inversion.",
+                ),
+                Edits.Input(
+                    "edits",
+                    optional=True,
+                    tooltip="What to do, from the edit nodes. More edits take longer. Without any, model and prompts "
+                    "pass through and the sampler paints a whole new picture.",
+                ),
+                VisionGuidance.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="Where vision guidance comes from, from Vision Guidance. Not connected: the things' "
+                    "colours; its own higher settings act as they do in Layered Rendering.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+                io.Latent.Output(display_name="latent", tooltip="For the sampler, with denoise 1."),
+                io.Mask.Output(display_name="mask", tooltip="Where the result may differ from the picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        clip: Any,  # noqa: ANN401
+        vae: Any,  # noqa: ANN401
+        positive: Any,  # noqa: ANN401
+        negative: Any,  # noqa: ANN401
+        edits: tuple[Edit, ...] | None = None,
+        **settings: Any,  # noqa: ANN401 - as the core has them
+    ) -> io.NodeOutput:
+        """Prepare the run."""
+        *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, **settings)
+        return io.NodeOutput(*prepared, {"samples": latent}, mask)

@@ -1,0 +1,68 @@
+"""Settings of single layers in the graph."""
+
+from typing import Any
+
+from ...core.layered_rendering.comfy.settings import LayerSettings
+from ..api import LayerSettings as SettingsSocket
+from ..api import io
+from .layered_rendering import CATEGORY
+
+
+class StageLayerSettings(io.ComfyNode):
+    """Prompts and CFG of one layer -> settings for Layered Rendering."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayerSettings",
+            display_name="Layer Settings",
+            category=CATEGORY,
+            description="Gives one layer its own prompts, with the LoRA hooks and ControlNets on them, and its own "
+            "CFG. Chain several for several layers.",
+            inputs=[
+                io.String.Input(
+                    "region",
+                    default="background",
+                    tooltip="Which layer: the region's name as in the layout, its number in the layout, or background.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="The layer's own CFG while layers are painted. Higher follows its prompt more closely, "
+                    "lower leaves it freer; 0 takes the sampler's.",
+                ),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="The layer's own prompt, without mask or area. A ControlNet, LoRA hook or schedule on it "
+                    "applies to this layer only. Not connected: the region's prompt.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="The layer's own negative prompt, without mask or area. Not connected: the run's.",
+                ),
+                SettingsSocket.Input(
+                    "before",
+                    optional=True,
+                    tooltip="Settings of other layers, to be joined with this one's.",
+                ),
+            ],
+            outputs=[SettingsSocket.Output(display_name="layers", tooltip="For Layered Rendering.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        region: str,
+        cfg: float,
+        positive: Any = None,  # noqa: ANN401 - ComfyUI's CONDITIONING
+        negative: Any = None,  # noqa: ANN401
+        before: Any = (),  # noqa: ANN401
+    ) -> io.NodeOutput:
+        """Append to the chain."""
+        return io.NodeOutput((*before, LayerSettings(region, positive, negative, cfg or None)))

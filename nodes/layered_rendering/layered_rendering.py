@@ -1,0 +1,144 @@
+"""Layered rendering in the graph."""
+
+from typing import Any
+
+from ...core.layered_rendering.comfy.render import MODES, PAPER, render_in_layers
+from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
+from ..api import LayerSettings, Layout, VisionGuidance, io
+
+CATEGORY = "Stagecraft/layered rendering"
+
+# LRDiff's script tells the background's layer the things' names as its negative prompt.
+DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
+DEFAULT_CROP_MARGIN = 2  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas
+
+
+class StageLayeredRendering(io.ComfyNode):
+    """Model and prompts -> model and prompts that paint a layout layer by layer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayeredRendering",
+            display_name="Layered Rendering",
+            category=CATEGORY,
+            description="Paints each region of a layout with its own prompt in the first part of the run, then the "
+            "whole picture with yours (LRDiff, arXiv 2311.18435). Works with every sampler.",
+            inputs=[
+                io.Model.Input("model", tooltip="Model to sample with. Use this node's model output in the sampler."),
+                io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; reads the regions' own prompts."),
+                Layout.Input("layout", tooltip="What is where. More regions make the first part of the run slower."),
+                io.Conditioning.Input("positive", tooltip="Prompt of the whole picture, without mask or area."),
+                io.Conditioning.Input("negative", tooltip="Negative prompt of every layer, without mask or area."),
+                io.Float.Input(
+                    "t0",
+                    default=DEFAULT_T0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the run in which the layers are painted. Higher keeps things closer to their "
+                    "places, but seams may stay; lower blends better, but things may wander. 0 switches the node off.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=DEFAULT_STRENGTH,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Vision guidance of the regions that have a colour. Higher pushes each thing harder into "
+                    "its region, too high spoils its colours; 0 only uses the masks; below 0 pushes the opposite way. "
+                    "Regions without a colour do not change.",
+                ),
+                io.String.Input(
+                    "layer_prompt",
+                    default="{phrase}",
+                    tooltip="Prompt of a region that has no longer prompt of its own; may hold {phrase}, {background} "
+                    "and {prompt}. More words about the surroundings make layers fit together better, fewer keep "
+                    "other things out of them.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The checkpoint's VAE; only needed where a region has a colour or reference picture. It "
+                    "turns them into vectors of the model.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=PAPER,
+                    optional=True,
+                    tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
+                    "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
+                    "they are put together once at t0, as in the authors' script; each thing is sure to be there, but "
+                    "seams are harder. The script has t0 0.31.",
+                ),
+                io.String.Input(
+                    "background_negative",
+                    default=DEFAULT_BACKGROUND_NEGATIVE,
+                    optional=True,
+                    tooltip="Negative prompt of the background's layer; may hold {phrases}, {background} and "
+                    "{prompt}. More words keep more things out of the background; empty uses the negative prompt.",
+                ),
+                io.Boolean.Input(
+                    "crop",
+                    default=False,
+                    optional=True,
+                    tooltip="On: each region's layer is evaluated only on its surroundings, which is faster for small "
+                    "regions on a large canvas, but a layer then knows nothing of the rest. Mode paper only.",
+                ),
+                io.Int.Input(
+                    "crop_margin",
+                    default=DEFAULT_CROP_MARGIN,
+                    min=0,
+                    max=256,
+                    optional=True,
+                    tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides of "
+                    "8 cells. Higher lets the layer see more of its surroundings and takes longer; lower is faster, "
+                    "but things may be cut at the edge.",
+                ),
+                VisionGuidance.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="From Vision Guidance: where the vectors of the regions come from and how they are used. "
+                    "Not connected: the regions' colours, at every step.",
+                ),
+                LayerSettings.Input(
+                    "layers",
+                    optional=True,
+                    tooltip="From Layer Settings: prompts, LoRA hooks, ControlNets and CFG of single layers.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        clip: Any,  # noqa: ANN401
+        layout: Any,  # noqa: ANN401
+        positive: Any,  # noqa: ANN401
+        negative: Any,  # noqa: ANN401
+        t0: float,
+        strength: float,
+        layer_prompt: str,
+        vae: Any = None,  # noqa: ANN401
+        mode: str = PAPER,
+        background_negative: str = DEFAULT_BACKGROUND_NEGATIVE,
+        crop: bool = False,
+        crop_margin: int = DEFAULT_CROP_MARGIN,
+        guidance: Any = None,  # noqa: ANN401
+        layers: Any = (),  # noqa: ANN401
+    ) -> io.NodeOutput:
+        """Prepare model and prompts."""
+        prepared = render_in_layers(
+            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, layer_prompt=layer_prompt,
+            mode=mode, guidance=guidance, background_negative=background_negative,
+            crop=crop_margin if crop else None, settings=layers,
+        )  # fmt: skip
+        return io.NodeOutput(*prepared)

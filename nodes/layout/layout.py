@@ -1,0 +1,237 @@
+"""Layouts in and out of the graph."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.comfy.pictures import reference_times
+from ...core.layout.boxes import write_bounding_boxes
+from ...core.layout.layout import Layout as LayoutValue
+from ...core.layout.layout import LayoutError, layouts_of, parse_layout
+from ...core.layout.preview import draw_layout
+from ...core.layout.text import read_layout_text
+from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
+
+CATEGORY = "Stagecraft/layout"
+MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
+NOT_CONNECTED = "not connected"
+EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
+FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
+
+
+def layout_outputs() -> list[Any]:
+    """Outputs of every node that makes one layout; `layout_values` gives their values."""
+    return [
+        Layout.Output(display_name="layout", tooltip="For every Stagecraft node."),
+        io.String.Output(display_name="prompt", tooltip="The prompt of the whole picture."),
+        io.Mask.Output(display_name="masks", tooltip="What is seen of each thing, farthest first, as a batch."),
+        BoundingBox.Output(display_name="boxes", tooltip="Each thing's box in pixels, farthest first."),
+        io.Int.Output(display_name="width", tooltip="Canvas width, for the empty latent."),
+        io.Int.Output(display_name="height", tooltip="Canvas height, for the empty latent."),
+    ]
+
+
+def layout_values(built: LayoutValue) -> tuple[Any, ...]:
+    """Values of `layout_outputs`."""
+    boxes = write_bounding_boxes(built)
+    return built, built.prompt, visible_regions(built), boxes, built.width, built.height
+
+
+def visible_regions(built: LayoutValue) -> Tensor:
+    """What is seen of each region, (n h w) of the canvas; of a very large canvas at a whole part of its size."""
+    coarser = math.ceil(max(built.height, built.width) / FINEST_MASK)
+    return built.visible_masks(math.ceil(built.height / coarser), math.ceil(built.width / coarser))[1:]
+
+
+class StageLayout(io.ComfyNode):
+    """Text, boxes and masks -> layout."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayout",
+            display_name="Layout",
+            category=CATEGORY,
+            description="Says what is where: one line per thing with its box, or with a connected mask or box.",
+            inputs=[
+                io.String.Input(
+                    "layout",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    default=EXAMPLE,
+                    placeholder="a dog: 0.1 0.3 0.5 0.8 | a fluffy brown dog | colour=brown",
+                    tooltip="One thing per line, farthest first: its name, a colon, and its box as left, top, right "
+                    "and bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y "
+                    "x y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
+                    "a | may stand a longer prompt, colour=red, strength=1.5 or order=2. A larger box gives the thing "
+                    "more room, a higher order brings it nearer. JSON works too.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="Prompt of the whole picture. Empty: the names and the background, joined. "
+                    "Only used where the layout is not JSON with a prompt of its own.",
+                ),
+                io.String.Input(
+                    "background",
+                    default="",
+                    tooltip="What is behind all things, such as 'on a green meadow'. Empty: nothing is said about the "
+                    "background, and its layer is painted without a prompt. A JSON layout's own background wins.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Canvas width in pixels; must have the latent's shape. Larger makes the same boxes wider "
+                    "in pixels, smaller makes them narrower. A JSON layout's own width wins.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Canvas height in pixels; must have the latent's shape. Larger makes the same boxes taller "
+                    "in pixels, smaller makes them flatter. A JSON layout's own height wins.",
+                ),
+                io.MultiType.Input(
+                    "boxes",
+                    [BoundingBox, BoundingBoxes],
+                    optional=True,
+                    tooltip="Boxes in pixels from a box editor or a detector, for the lines without a place, in order. "
+                    "If the layout is empty, the boxes' own names are used. More boxes need more lines.",
+                ),
+                *(
+                    io.Mask.Input(
+                        name,
+                        optional=True,
+                        tooltip="One mask or a batch of them, with the canvas' aspect ratio, 1 inside. All connected "
+                        "masks are counted through from 1. Without 'mask 1' in the layout, one for each line in order. "
+                        "Higher values make a region more opaque, lower ones let what is behind it through.",
+                    )
+                    for name in MASK_INPUTS
+                ),
+            ],
+            outputs=layout_outputs(),
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        layout: str | None,
+        boxes: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
+        mask_1: Any = NOT_CONNECTED,  # noqa: ANN401
+        mask_2: Any = NOT_CONNECTED,  # noqa: ANN401
+        mask_3: Any = NOT_CONNECTED,  # noqa: ANN401
+        mask_4: Any = NOT_CONNECTED,  # noqa: ANN401
+    ) -> bool | str:
+        """Refuse a bad text before anything runs; what depends on connected masks and boxes is checked when it runs."""
+        if layout is None:
+            return True
+        try:
+            if all(value is NOT_CONNECTED for value in (boxes, mask_1, mask_2, mask_3, mask_4)):
+                parse_layout(layout)
+            else:
+                read_layout_text(layout)
+        except LayoutError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, layout: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
+        """Run again when a reference picture's file has changed."""
+        return reference_times(layout)
+
+    @classmethod
+    def execute(
+        cls,
+        layout: str,
+        prompt: str,
+        background: str,
+        width: int,
+        height: int,
+        boxes: Any = None,  # noqa: ANN401 - any of the shapes that ComfyUI's nodes produce
+        **masks: Tensor | None,
+    ) -> io.NodeOutput:
+        """Build the layout."""
+        connected = [masks[name] for name in MASK_INPUTS if masks.get(name) is not None]
+        built = parse_layout(
+            layout,
+            width=width,
+            height=height,
+            prompt=prompt,
+            background=background,
+            masks=[mask for batch in connected for mask in batch.reshape(-1, *batch.shape[-2:])],
+            boxes=boxes,
+        )
+        return io.NodeOutput(*layout_values(built))
+
+
+class StageLayoutPreview(io.ComfyNode):
+    """Layout -> picture of its boxes and masks."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayoutPreview",
+            display_name="Layout Preview",
+            category=CATEGORY,
+            description="Draws a layout's boxes and masks in painter's order with their numbers and names.",
+            is_output_node=True,
+            inputs=[
+                Layout.Input("layout", tooltip="What to draw; higher orders are drawn over lower ones."),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Pictures to draw on, with the canvas' aspect ratio. More pictures give more drawings; "
+                    "none gives one drawing on an empty canvas.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The drawing, at least 512 pixels on each side.")],
+        )
+
+    @classmethod
+    def execute(cls, layout: Any, image: Tensor | None = None) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+        """Draw."""
+        count = 1 if isinstance(layout, LayoutValue) else len(layout)
+        layouts = layouts_of(layout, count if image is None else len(image))
+        if image is None or count == 1:
+            drawn = torch.cat([draw_layout(each, image) for each in layouts[:count]])
+        else:
+            pictures = image.split(1)
+            drawn = torch.cat([draw_layout(*pair) for pair in zip(layouts, pictures, strict=True)])
+        return io.NodeOutput(drawn, ui=ui.PreviewImage(drawn, cls=cls))
+
+
+class StageLayoutBatch(io.ComfyNode):
+    """Layouts -> one layout for each picture of a batch."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayoutBatch",
+            display_name="Layout Batch",
+            category=CATEGORY,
+            description="Joins layouts, so that every picture of a batch has its own. Chain several for more.",
+            inputs=[
+                Layout.Input("first", tooltip="Layout of the first picture, or a batch of layouts for the first ones."),
+                Layout.Input("second", tooltip="Layout of the next picture, or a batch of layouts; same canvas size."),
+            ],
+            outputs=[
+                Layout.Output(display_name="layout", tooltip="One layout for each picture of the latent's batch.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, first: Any, second: Any) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+        """Join them."""
+        joined = [(each,) if isinstance(each, LayoutValue) else tuple(each) for each in (first, second)]
+        return io.NodeOutput(joined[0] + joined[1])

@@ -1,0 +1,106 @@
+"""How well pictures follow a layout."""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.comfy.device import on_device
+from ...core.comfy.progress import one_by_one
+from ...core.layout.layout import layouts_of
+from ...core.scores.layout_score import report, report_text
+from ...core.scores.overlay import score_and_draw
+from ...core.segmentation.comfy import (
+    EMBEDDED,
+    load_segmenter,
+    require_segmenter,
+    segmenter_names,
+    segmenter_version,
+    show_text,
+)
+from ...core.segmentation.joint import join_segmenters
+from ...core.segmentation.segmenter import Segmenter, SegmenterError
+from ..api import Layout, Segmenters, io, ui
+from ..inputs import file_choice
+
+
+class StageLayoutScore(io.ComfyNode):
+    """Pictures and a layout -> numbers and a drawing of what was found."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageLayoutScore",
+            display_name="Layout Score",
+            category="Stagecraft/score",
+            description="Measures with a segmenter whether each thing of a layout is in its place, and draws what was "
+            "found (solid) beside what was asked for (dashed).",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="Pictures painted for this layout, with the canvas' aspect ratio. More pictures give means "
+                    "over all of them, which vary less, and a drawing of each.",
+                ),
+                Layout.Input("layout", tooltip="What was asked for; its names must be known to the segmenter."),
+                file_choice(
+                    "segmenter",
+                    segmenter_names(),
+                    "models/segmenters",
+                    preferred=EMBEDDED,
+                    tooltip="Folder under models/segmenters with a segmentation model in the Hugging Face layout. It "
+                    "decides which things can be found; sticker_world knows the embedded model's things.",
+                ),
+                Segmenters.Input(
+                    "loaded",
+                    optional=True,
+                    tooltip="Segmenters from Load Segmenter instead of the folder above. More of them know more things "
+                    "and take longer; where several know a thing, their findings are averaged.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="Found against asked, one drawing per picture."),
+                io.Float.Output(
+                    display_name="box_iou",
+                    tooltip="Mean overlap of found and asked boxes, 0 (nothing in place) to 1 (everything exactly).",
+                ),
+                io.String.Output(display_name="json", tooltip="All numbers as JSON: means, then every region."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, segmenter: str | None) -> bool | str:
+        """Refuse an unknown segmenter before anything is painted; a connected one is checked when it runs."""
+        try:
+            if segmenter is not None:
+                require_segmenter(segmenter)
+        except SegmenterError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, segmenter: str | None, **_: object) -> int:
+        """Score again when the segmenter was replaced."""
+        return 0 if segmenter is None else segmenter_version(segmenter)
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        layout: Any,  # noqa: ANN401 - our own Layout
+        segmenter: str,
+        loaded: tuple[Segmenter, ...] | None = None,
+    ) -> io.NodeOutput:
+        """Score and draw every picture."""
+        segmenters = loaded or (load_segmenter(segmenter),)
+        judge = join_segmenters(segmenters)
+        pairs = one_by_one(list(zip(image, layouts_of(layout, len(image)), strict=True)))
+        with on_device([each.network for each in segmenters]):
+            scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
+        overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)
+        show_text(cls.hidden.unique_id, text)
+        shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}
+        return io.NodeOutput(overlay, numbers["box_iou"], json.dumps(numbers), ui=shown)

@@ -1,0 +1,183 @@
+"""Segmentation models in the graph, and layouts that they read out of pictures."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.comfy.device import on_device
+from ...core.comfy.progress import one_by_one
+from ...core.layout.preview import draw_layout
+from ...core.segmentation.comfy import (
+    EMBEDDED,
+    load_segmenter,
+    require_segmenter,
+    segmenter_names,
+    segmenter_version,
+    show_text,
+)
+from ...core.segmentation.joint import join_segmenters
+from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
+from ...core.segmentation.segmenter import Segmenter, SegmenterError
+from ..api import Layout, Segmenters, io, ui
+from ..inputs import file_choice
+from ..layout.layout import visible_regions
+
+CATEGORY = "Stagecraft/segmentation"
+FOLDER_TIP = (
+    "Folder under models/segmenters in the Hugging Face layout, with config.json and safetensors: a semantic model "
+    "(SegFormer and others), Mask2Former, MaskFormer, or CLIPSeg. The model decides which things can be found: "
+    "sticker_world knows the embedded checkpoint's things, CLIPSeg takes any phrase."
+)
+
+
+class StageSegmenterLoader(io.ComfyNode):
+    """Name of a folder -> segmenter, beside others."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageSegmenterLoader",
+            display_name="Load Segmenter",
+            category=CATEGORY,
+            description="Loads a segmentation model from a local folder. Chain several: each looks for what it knows.",
+            inputs=[
+                file_choice("folder", segmenter_names(), "models/segmenters", FOLDER_TIP, EMBEDDED),
+                Segmenters.Input(
+                    "others",
+                    optional=True,
+                    tooltip="Segmenters that work together with this one, from another Load Segmenter. More of them "
+                    "know more things and make each other harder to deceive, but every step takes longer.",
+                ),
+            ],
+            outputs=[
+                Segmenters.Output(
+                    display_name="segmenter", tooltip="For TCIG Draft, TCIG Refine, Segment and Layout Score."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None) -> bool | str:
+        """Refuse a folder that is gone before anything runs; a connected name is checked when it runs."""
+        try:
+            if folder is not None:
+                require_segmenter(folder)
+        except SegmenterError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None, **_: object) -> int:
+        """Load it again when it was replaced."""
+        return 0 if folder is None else segmenter_version(folder)
+
+    @classmethod
+    def execute(cls, folder: str, others: tuple[Segmenter, ...] = ()) -> io.NodeOutput:
+        """Load it."""
+        return io.NodeOutput((*(others or ()), load_segmenter(folder)))
+
+
+class StageSegment(io.ComfyNode):
+    """Picture -> what is in it, as masks and as a layout that can be edited."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageSegment",
+            display_name="Segment",
+            category=CATEGORY,
+            description="Reads the layout out of a picture: a named region with its mask for everything that the "
+            "segmenter finds, larger things behind smaller ones.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="The picture to read. More pictures in the batch give a layout each and take longer.",
+                ),
+                Segmenters.Input("segmenter", tooltip="From Load Segmenter; several look for what each of them knows."),
+                io.String.Input(
+                    "classes",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    default="",
+                    placeholder="a dog\nan apple",
+                    tooltip="What to look for, one thing per line or with commas between; a region is called as it is "
+                    "written here. More lines find more. Empty: all classes of the segmenter; CLIPSeg has none, so it "
+                    "needs lines.",
+                ),
+                io.Float.Input(
+                    "least_area",
+                    default=0.01,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    round=False,
+                    tooltip="Share of the picture that a region covers at least. Higher leaves specks and small things "
+                    "out; lower lets them in; 0 keeps every pixel.",
+                ),
+                io.Float.Input(
+                    "least_confidence",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Mean probability that a region has at least. Higher keeps only what the segmenter is sure "
+                    "of; lower also takes guesses.",
+                ),
+                io.Boolean.Input(
+                    "single_pieces",
+                    default=True,
+                    tooltip="On: every connected piece is a region, so two dogs are two. Off: one region for each "
+                    "name, with all its pieces.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="Prompt of the whole picture, for the layout. Longer says more; empty: the names and the "
+                    "background, joined.",
+                ),
+                io.String.Input(
+                    "background",
+                    default="",
+                    tooltip="What is behind all things, such as 'on a green meadow', for the layout. Longer says more; "
+                    "empty: its layer has no prompt.",
+                ),
+            ],
+            outputs=[
+                io.Mask.Output(
+                    display_name="masks",
+                    tooltip="What is seen of each thing, largest first, as a batch; of several pictures one after the "
+                    "other.",
+                ),
+                Layout.Output(
+                    display_name="layout", tooltip="For every Stagecraft node; of several pictures a batch of layouts."
+                ),
+                io.String.Output(display_name="phrases", tooltip="The names of the masks, one per line."),
+                io.Image.Output(display_name="preview", tooltip="The layout drawn on each picture."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        segmenter: tuple[Segmenter, ...],
+        classes: str,
+        **settings: Any,  # noqa: ANN401 - as `Reading` has them
+    ) -> io.NodeOutput:
+        """Read every picture."""
+        judge, reading = join_segmenters(segmenter), Reading(phrases=read_phrases(classes), **settings)
+        with on_device([each.network for each in segmenter]):
+            layouts = [read_layout(picture, judge, reading) for picture in one_by_one(image)]
+        drawn = torch.cat([draw_layout(each, picture[None]) for each, picture in zip(layouts, image, strict=True)])
+        masks = torch.cat([visible_regions(each) for each in layouts])
+        phrases = "\n".join(region.phrase for each in layouts for region in each.sorted_regions())
+        show_text(cls.hidden.unique_id, phrases)
+        shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), "text": (phrases,)}
+        value = layouts[0] if len(layouts) == 1 else tuple(layouts)
+        return io.NodeOutput(masks, value, phrases, drawn, ui=shown)

@@ -1,0 +1,123 @@
+"""Looks of reference pictures in the graph, and the CLIP that reads them."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...core.clip.comfy.vision import EMBEDDED, clip_vision_names, load_clip_vision, require_clip_vision
+from ...core.compose_and_conquer.comfy.exemplars import make_exemplars
+from ..api import CnC, Exemplars, io
+from ..inputs import file_choice
+
+CATEGORY = "Stagecraft/soft guidance"
+
+
+class StageCLIPVisionLoader(io.ComfyNode):
+    """Name of a CLIP folder -> CLIP_VISION."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageCLIPVisionLoader",
+            display_name="Load CLIP Vision Folder",
+            category=CATEGORY,
+            description="Loads the picture side of a CLIP in the Hugging Face layout, also of the small embedded one, "
+            "which Load CLIP Vision does not know.",
+            inputs=[
+                file_choice(
+                    "folder",
+                    clip_vision_names(),
+                    "models/hf_clip",
+                    preferred=EMBEDDED,
+                    tooltip="Folder under models/hf_clip with config.json and model.safetensors. sticker_world belongs "
+                    "to the embedded CnC file; the published one needs clip-vit-large-patch14.",
+                ),
+            ],
+            outputs=[
+                io.ClipVision.Output(display_name="clip_vision", tooltip="For Exemplars, or any node that takes one.")
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None) -> bool | str:
+        """Refuse a folder that is gone before anything runs; a connected name is checked when it runs."""
+        try:
+            if folder is not None:
+                require_clip_vision(folder)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, folder: str) -> io.NodeOutput:
+        """Load it."""
+        return io.NodeOutput(load_clip_vision(folder))
+
+
+class StageExemplars(io.ComfyNode):
+    """Reference pictures -> tokens of their looks."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+
+        def strength(side: str) -> Any:  # noqa: ANN401 - an input
+            return io.Float.Input(
+                f"{side}_strength",
+                default=1.0,
+                min=0.0,
+                max=2.0,
+                step=0.05,
+                tooltip=f"Times the tokens of the {side}'s look. Higher takes over more of it, lower leaves it to the "
+                "prompt; at 0 the tokens are empty but still take attention from the text, as published.",
+            )
+
+        return io.Schema(
+            node_id="StageExemplars",
+            display_name="Exemplars",
+            category=CATEGORY,
+            description="Turns reference pictures of a foreground and a background into tokens that say how each shall "
+            "look (Compose and Conquer's global fuser).",
+            inputs=[
+                CnC.Input("cnc", tooltip="From Load CnC: whose global fuser reads the pictures."),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    tooltip="What the fuser was trained with: clip-vit-large-patch14 for the published file, the "
+                    "folder sticker_world for the embedded one. Another is refused.",
+                ),
+                io.Image.Input(
+                    "foreground",
+                    optional=True,
+                    tooltip="How the foreground shall look; it need not be cut out, and only its middle square is "
+                    "seen. Not connected: the null image of the training, which leaves the look to the prompt.",
+                ),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="How the background shall look. Not connected: the null image of the training.",
+                ),
+                strength("foreground"),
+                strength("background"),
+            ],
+            outputs=[
+                Exemplars.Output(display_name="exemplars", tooltip="For Depth Compose, or for Soft Guidance alone.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        cnc: Any,  # noqa: ANN401 - our own CnC
+        clip_vision: Any,  # noqa: ANN401 - ComfyUI's own object
+        foreground_strength: float,
+        background_strength: float,
+        foreground: Tensor | None = None,
+        background: Tensor | None = None,
+    ) -> io.NodeOutput:
+        """Embed and fuse."""
+        return io.NodeOutput(
+            make_exemplars(
+                cnc.global_fuser, clip_vision, foreground, background, foreground_strength, background_strength
+            )
+        )

@@ -1,0 +1,234 @@
+"""Soft guidance in the graph: tokens of regions, and the node that applies them."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance
+from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regions, style_tokens
+from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
+from ..api import Exemplars, Layout, io
+from ..api import RegionTokens as RegionSocket
+from ..layout.layout import NOT_CONNECTED
+from .exemplars import CATEGORY
+
+MOST = 1000.0  # of a strength: by then the text is not looked at any more
+
+
+class StageRegionTokens(io.ComfyNode):
+    """A prompt or a picture's style, and a mask -> tokens of a region."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageRegionTokens",
+            display_name="Region Tokens",
+            category=CATEGORY,
+            description="Gives a region a prompt, or the style of a picture, of its own for Soft Guidance. Chain "
+            "several for several regions.",
+            inputs=[
+                io.Mask.Input(
+                    "mask",
+                    tooltip="Where the tokens are seen, with the picture's aspect ratio; from one half on a pixel is "
+                    "inside. A batch gives each picture of the batch its own.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=MOST,
+                    step=0.1,
+                    tooltip="Times the attention that the tokens get in their region. Higher leaves less to the text, "
+                    "lower more; 2 is as if each token stood there twice, 0 leaves the region out.",
+                ),
+                io.Boolean.Input(
+                    "outside",
+                    default=False,
+                    tooltip="On: the region is where the mask is not, for a background. Off: where it is. Cells "
+                    "that the mask's border runs through belong to the inside either way.",
+                ),
+                io.Boolean.Input(
+                    "on_negative",
+                    default=False,
+                    tooltip="On: the negative prompt has the tokens too, as Compose and Conquer does with looks, so "
+                    "CFG does not amplify them. Off: CFG amplifies them like the text, which makes them stronger.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="The region's own prompt. Its tokens are seen inside the region, beside those of the "
+                    "sampler's prompt. Either this or a style model is needed.",
+                ),
+                io.StyleModel.Input(
+                    "style_model",
+                    optional=True,
+                    tooltip="Instead of a prompt: turns clip_vision_output into tokens. Must belong to the checkpoint, "
+                    "as t2iadapter_style does to SD 1.x.",
+                ),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_output",
+                    optional=True,
+                    tooltip="From CLIP Vision Encode, for the style model. More pictures give more tokens.",
+                ),
+                RegionSocket.Input("before", optional=True, tooltip="Other regions, to be joined with this one."),
+            ],
+            outputs=[RegionSocket.Output(display_name="regions", tooltip="For Soft Guidance.")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        conditioning: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
+        style_model: Any = NOT_CONNECTED,  # noqa: ANN401
+        clip_vision_output: Any = NOT_CONNECTED,  # noqa: ANN401
+    ) -> bool | str:
+        """Refuse a region without tokens, or with tokens of two kinds, before anything runs."""
+        has_style = [each is not NOT_CONNECTED for each in (style_model, clip_vision_output)]
+        if all(has_style) != any(has_style):
+            return "A style needs both style_model and clip_vision_output. Connect the other one too."
+        if all(has_style) == (conditioning is not NOT_CONNECTED):
+            return "A region needs either a conditioning or a style_model with its picture. Connect one of the two."
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        mask: Tensor,
+        strength: float,
+        outside: bool,
+        on_negative: bool,
+        conditioning: Any = None,  # noqa: ANN401 - ComfyUI's own objects
+        style_model: Any = None,  # noqa: ANN401
+        clip_vision_output: Any = None,  # noqa: ANN401
+        before: Any = (),  # noqa: ANN401
+    ) -> io.NodeOutput:
+        """Append to the chain."""
+        if conditioning is None:
+            tokens = style_tokens(style_model, clip_vision_output)
+        else:
+            tokens = conditioning_tokens(conditioning)
+        mask = mask.reshape(-1, *mask.shape[-2:])
+        return io.NodeOutput((*before, RegionTokens(tokens, mask, outside, strength, on_negative)))
+
+
+class StageSoftGuidance(io.ComfyNode):
+    """Model and prompts, with regions -> model and prompts that keep each region's tokens to it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node's inputs and outputs."""
+        return io.Schema(
+            node_id="StageSoftGuidance",
+            display_name="Soft Guidance",
+            category=CATEGORY,
+            description="Lets every region of the picture look at tokens of its own: a layout's phrases, any prompts, "
+            "or looks of reference pictures. One evaluation for all regions; for SD 1.x, SD 2.x and SDXL.",
+            inputs=[
+                io.Model.Input("model", tooltip="A U-Net with cross-attention: SD 1.x, SD 2.x, SDXL."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="Is seen from everywhere, so what it names can appear anywhere. With the whole prompt add "
+                    "Attention Guidance; with the scene alone, such as 'a green meadow', nothing strays, but things "
+                    "may be left out.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    tooltip="Gets the tokens of exemplars too, as published, so that CFG amplifies the text; and "
+                    "those of Region Tokens with on_negative.",
+                ),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="Text encoder of the same checkpoint; encodes the layout's phrases."
+                ),
+                Layout.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="Each region sees its own prompt, or its phrase, as a text of its own; where two overlap "
+                    "the nearer has the place. A region's strength multiplies its share, 0 leaves it out. Needs clip.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=10.0,
+                    min=0.0,
+                    max=MOST,
+                    step=0.5,
+                    tooltip="Of the layout's phrases: times the attention that they get in their regions. Higher binds "
+                    "things to their places more and leaves less of the scene there: at 1 phrase and scene share, at "
+                    "10 the phrase has nine tenths; 0 leaves the layout out.",
+                ),
+                io.Combo.Input(
+                    "rule",
+                    options=list(RULES),
+                    default=PUBLISHED,
+                    tooltip="Which cells of the coarse grids of attention are inside a mask. as published: those with "
+                    "anything of it around their middle, so edges grow a little. area: those that lie in it at least "
+                    "by half, so thin things get less.",
+                ),
+                Exemplars.Input(
+                    "exemplars",
+                    optional=True,
+                    tooltip="Looks of a foreground and a background, from Exemplars. Needs mask. For depths too use "
+                    "Depth Compose, which does this as well.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="For exemplars: 1 where the foreground is. Its look is seen inside only, the background's "
+                    "outside only.",
+                ),
+                RegionSocket.Input(
+                    "regions",
+                    optional=True,
+                    tooltip="More regions with prompts or styles of their own, from Region "
+                    "Tokens. Where regions overlap, all of them are seen.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler; to be used with both prompts."),
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        clip: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
+        layout: Any = NOT_CONNECTED,  # noqa: ANN401
+        exemplars: Any = NOT_CONNECTED,  # noqa: ANN401
+        mask: Any = NOT_CONNECTED,  # noqa: ANN401
+        regions: Any = NOT_CONNECTED,  # noqa: ANN401
+    ) -> bool | str:
+        """Refuse what lacks its other half before anything runs."""
+        clip, layout, exemplars, mask, regions = (
+            each is not NOT_CONNECTED for each in (clip, layout, exemplars, mask, regions)
+        )
+        if not (layout or exemplars or regions):
+            return "Soft Guidance has no regions. Connect a layout with clip, exemplars with mask, or regions."
+        if layout and not clip:
+            return "The layout's phrases have to be encoded. Connect the checkpoint's clip too."
+        if exemplars != mask:
+            return "Exemplars need a mask that says where the foreground is, and a mask needs exemplars. Connect both."
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,  # noqa: ANN401 - ComfyUI's own objects
+        positive: Any,  # noqa: ANN401
+        negative: Any,  # noqa: ANN401
+        strength: float,
+        rule: str,
+        clip: Any = None,  # noqa: ANN401
+        layout: Any = None,  # noqa: ANN401 - our own Layout
+        exemplars: Any = None,  # noqa: ANN401
+        mask: Tensor | None = None,
+        regions: Any = (),  # noqa: ANN401
+    ) -> io.NodeOutput:
+        """Collect the regions and apply them."""
+        found = list(regions)
+        if exemplars is not None:
+            found += exemplars.regions(mask.reshape(-1, *mask.shape[-2:]))
+        if layout is not None:
+            found += phrase_regions(clip, layout, strength)
+        return io.NodeOutput(*apply_soft_guidance(model, positive, negative, found, rule))

@@ -1,0 +1,1 @@
+"""The embedded checkpoint: autoencoder, text encoder, denoiser."""

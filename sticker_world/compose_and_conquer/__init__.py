@@ -1,0 +1,1 @@
+"""Training of Compose and Conquer's fusers."""

@@ -1,0 +1,1 @@
+"""The loop that every part is trained by."""

@@ -1,0 +1,1 @@
+"""The world itself: things, places, scenes, captions."""

@@ -1,0 +1,311 @@
+"""TCIG's first stage in ComfyUI: loaders, the node, previews, cancelling and refusals, with small real models."""
+
+import os
+import shutil
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+from diffusers import VQModel
+from PIL import Image
+from stagecraft.core.clip.comfy import vision as comfy_clip_vision
+from stagecraft.core.comfy.device import on_device
+from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.tcig.comfy import models as comfy_vqgan
+from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
+from stagecraft.core.tcig.draft import DraftError
+from stagecraft.core.tcig.starts import COLOURS, NOISE, PICTURE
+from stagecraft.core.tcig.vqgan_files import VQGANFileError
+from stagecraft.evaluation.sets.sets import TUNING_SET
+from stagecraft.evaluation.tcig.evaluate import METHODS, masked
+from stagecraft.nodes.layout.layout import StageLayoutBatch
+from stagecraft.nodes.tcig.draft import StageTCIGDraft, read_weights
+from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from stagecraft.tests.core.tcig.small_taming import taming_weights
+
+MODELS = Path(__file__).resolve().parents[3] / "models"
+SETTINGS = {
+    "prompt": "", "iterations": 3, "size": 32, "seed": 5, "start": NOISE, "clip_weight": 1.0,
+    "segmenter_weights": "1.0", "balance": True, "learning_rate": 0.5, "cut_outs": 2, "patience": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder for VQGANs with a small one in it, and the embedded CLIP's."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    small = VQModel(
+        block_out_channels=(8, 8, 8), layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, num_vq_embeddings=32, norm_num_groups=4,
+    )  # fmt: skip
+    small.quantize.embedding.weight.data.normal_()
+    small.save_pretrained(folder / "vqgan" / "small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(folder / "vqgan")], set()))
+        kind = comfy_clip_vision.KIND
+        patch.setitem(folder_paths.folder_names_and_paths, kind, ([str(MODELS / kind)], set()))
+        patch.setattr(folder_paths, "models_dir", str(folder))
+        yield folder / "vqgan"
+
+
+@pytest.fixture(scope="module")
+def models(folder):
+    with torch.inference_mode():  # as the executor does it
+        (vqgan,) = StageVQGANLoader.execute("small").args
+        (clip,) = StageCLIPLoader.execute("sticker_world").args
+        segmenter = Segmenter.load(MODELS / "segmenters" / "sticker_world")
+    return {"vqgan": vqgan, "clip": clip, "segmenter": (segmenter,)}
+
+
+@pytest.fixture(scope="module")
+def layout():
+    return parse_layout("a dog: 0 0 0.5 1\na cat: 0.5 0 1 1", width=64, height=64)
+
+
+@torch.inference_mode()
+def run(models, layout, **changes):
+    return StageTCIGDraft.PREPARE_CLASS_CLONE({}).execute(layout, **models, **(SETTINGS | changes)).args
+
+
+def test_a_draft_comes_with_its_numbers(models, layout):
+    image, iou, report, curve = run(models, layout)
+    assert image.shape == (1, 32, 32, 3) and image.dtype == torch.float32 and image.device.type == "cpu"
+    assert 0 <= image.min() and image.max() <= 1 and image.std() > 0
+    assert 0 <= iou <= 1 and "a dog: mask IoU" in report and "3 iterations" in report
+    assert curve.shape[0] == 1 and curve.shape[-1] == 3
+
+
+def test_a_run_twice_is_the_same_and_a_batch_is_its_pictures(models, layout):
+    other = parse_layout("a duck: 0.1 0.1 0.9 0.9", width=64, height=64)
+    (both,) = StageLayoutBatch.execute(layout, other).args
+    batch, *_, curves = run(models, both)
+    state = torch.get_rng_state()
+    first, second = run(models, layout)[0], run(models, other, seed=6)[0]
+    assert torch.equal(batch, torch.cat([first, second])) and len(curves) == 2
+    assert torch.equal(run(models, layout)[0], first) and not torch.equal(run(models, layout, seed=7)[0], first)
+    assert torch.equal(torch.get_rng_state(), state)
+    largest = run(models, layout, seed=2**64 - 1)[0]
+    assert largest.isfinite().all()
+
+
+def test_every_input_counts(models, layout):
+    first = run(models, layout)[0]
+    image = torch.rand(1, 20, 24, 3, generator=torch.Generator().manual_seed(0))
+    for changes in (
+        {"prompt": "an apple"}, {"start": COLOURS}, {"start": PICTURE, "image": image}, {"clip_weight": 0.2},
+        {"segmenter_weights": "0"}, {"balance": False}, {"learning_rate": 0.2}, {"cut_outs": 3},
+    ):  # fmt: skip
+        assert not torch.equal(run(models, layout, **changes)[0], first), changes
+    open_ground = parse_layout("a dog: 0 0 0.25 0.25\na cat: 0.5 0 0.75 0.25", width=64, height=64)
+    from_colours = run(models, open_ground, start=COLOURS)[0]
+    for changes in ({"segmenter_noise": 0.0}, {"start_weight": 0.0}, {"image": image}):
+        assert not torch.equal(run(models, open_ground, start=COLOURS, **changes)[0], from_colours), changes
+    for changes in ({"start_weight": 9.0}, {"image": image}):  # random codes are nothing to hold to, and no picture
+        assert torch.equal(run(models, layout, **changes)[0], first), changes
+    still = run(models, layout, patience=10, iterations=60, learning_rate=1e-9, clip_weight=0.0)
+    assert "20 iterations, ended early" in still[2]
+
+
+def test_any_canvas_keeps_its_shape(models):
+    layout = parse_layout("a dog: 0 0 1 1", width=100, height=67)
+    assert run(models, layout, size=50)[0].shape == (1, 34, 50, 3)  # cells would make it 32 x 52
+
+
+def test_progress_shows_previews_and_cancelling_ends_it_at_once(models, layout):
+    calls = []
+
+    def hook(value, total, preview, node_id=None, **more):
+        calls.append((value, total, preview))
+        if value == 8:
+            comfy.model_management.interrupt_current_processing()
+
+    comfy.utils.set_progress_bar_global_hook(hook)
+    try:
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            run(models, layout, iterations=20)
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+        comfy.model_management.interrupt_current_processing(False)
+    assert [value for value, *_ in calls] == list(range(1, 9)) and {total for _, total, _ in calls} == {20}
+    previews = [preview for *_, preview in calls if preview is not None]
+    assert len(previews) == 2 and PREVIEW_EVERY == 5
+    assert all(
+        kind == "JPEG" and isinstance(drawn, Image.Image) and drawn.size == (32, 32) for kind, drawn, _ in previews
+    )
+    assert not torch.is_inference_mode_enabled()
+    run(models, layout)  # the models are as they were
+
+
+def test_models_are_back_where_they_were(models, layout):
+    networks = [models["vqgan"].network, models["clip"].network, models["segmenter"][0].network]
+    before = [[(id(each), each._version) for each in network.parameters()] for network in networks]
+    run(models, layout)
+    assert [[(id(each), each._version) for each in network.parameters()] for network in networks] == before
+
+
+def test_networks_that_were_moved_can_be_differentiated_through(monkeypatch):
+    moves = []
+
+    class Network(torch.nn.Linear):
+        def to(self, place):
+            moves.append((place, torch.is_inference_mode_enabled()))
+
+    network, other = Network(1, 1), torch.device("meta")
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: other)
+    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: True)
+    with torch.inference_mode(), on_device([network, network]) as device:
+        assert torch.is_inference_mode_enabled() and device == other
+    assert moves == [(other, False), (torch.device("cpu"), False)]
+
+
+def test_bad_inputs_are_refused_in_the_editor():
+    def check(**changes):
+        names = ("prompt", "iterations", "start", "clip_weight", "segmenter_weights", "learning_rate")
+        return StageTCIGDraft.validate_inputs(**({name: SETTINGS[name] for name in names} | changes))
+
+    assert check() is True and check(prompt=None, iterations=None, start=None) is True
+    assert "iterations is 0" in check(iterations=0)
+    assert "clip_weight is nan" in check(clip_weight=float("nan"))
+    assert "learning_rate is 0" in check(learning_rate=0.0)
+    assert "learning_rate is inf" in check(learning_rate=float("inf"))
+    assert "segmenter_noise is nan" in check(segmenter_noise=float("nan"))
+    assert "start_weight is -1" in check(start_weight=-1.0)
+    assert "no number" in check(prompt="a dog: brown")
+    assert "segmenter_weights is" in check(segmenter_weights="much")
+    assert 'no start "upside down"' in check(start="upside down")
+    assert "nothing to draw for" in check(clip_weight=0.0, segmenter_weights="0, 0")
+    assert check(clip_weight=0.0, segmenter_weights="0, 1") is check(clip_weight=None, segmenter_weights="0") is True
+    assert "needs an image" in check(start=PICTURE) and check(start=PICTURE, image=None) is True
+
+
+def test_what_is_evaluated_is_the_node_with_its_defaults():
+    defaults = {each.id: each.default for each in StageTCIGDraft.define_schema().inputs if hasattr(each, "default")}
+    graph = METHODS["tcig"].graph(None, masked(TUNING_SET, 1)[0], 0)
+    (inputs,) = (node["inputs"] for node in graph.values() if node["class_type"] == "StageTCIGDraft")
+    set_here = inputs.keys() & defaults.keys() - {"seed"}
+    assert {name: inputs[name] for name in set_here} == {name: defaults[name] for name in set_here}
+    assert {"start", "iterations", "segmenter_weights", "cut_outs"} <= set_here
+
+
+def test_what_shows_only_in_the_run_is_a_sentence(models, layout):
+    with pytest.raises(SegmenterError, match='no class for the phrase "a dgo".*dog'):
+        run(models, parse_layout("a dgo: 0 0 1 1", width=64, height=64))
+    with pytest.raises(LayoutError, match="leaves the canvas"):
+        parse_layout("a dog: 0.5 0.5 1.5 1", width=64, height=64)
+    with pytest.raises(LayoutError, match="not the shape of the canvas"):
+        parse_layout("a dog: mask 1", width=64, height=64, masks=[torch.ones(8, 16)])
+    with pytest.raises(DraftError, match="iterations is 0"):
+        run(models, layout, iterations=0)
+    with pytest.raises(DraftError, match="2 segmenter_weights for 1 segmenters"):
+        run(models, layout, segmenter_weights="1, 2")
+    with pytest.raises(DraftError, match="needs an image"):
+        run(models, layout, start=PICTURE)
+    with pytest.raises(DraftError, match="not finite"):
+        run(models, layout, start=PICTURE, image=torch.full((1, 8, 8, 3), torch.nan))
+    with pytest.raises(DraftError, match="2 images for 1 layouts"):
+        run(models, layout, start=PICTURE, image=torch.zeros(2, 8, 8, 3))
+    with pytest.raises(DraftError, match="2 images for 1 layouts"):
+        run(models, layout, start=COLOURS, image=torch.zeros(2, 8, 8, 3))
+    with pytest.raises(DraftError, match="size is 2"):
+        run(models, layout, size=2)
+    assert read_weights(" 1, 0.5 2") == [1.0, 0.5, 2.0]
+    for text in ("", "nan", "-1", "inf", "1;2"):
+        with pytest.raises(DraftError):
+            read_weights(text)
+
+
+def test_loaders_find_folders_and_files_and_load_again_what_was_replaced(folder, models):
+    assert StageVQGANLoader.validate_inputs("small") is True and StageVQGANLoader.validate_inputs(None) is True
+    assert 'no VQGAN "gone"; found: small' in StageVQGANLoader.validate_inputs("gone")
+    assert 'no CLIP folder "gone"' in StageCLIPLoader.validate_inputs("gone")
+    assert StageCLIPLoader.validate_inputs("sticker_world") is True
+    assert StageVQGANLoader.execute("small").args[0] is StageVQGANLoader.execute("small").args[0]
+    copy = folder / "pipeline" / "vqvae"
+    shutil.copytree(folder / "small", copy)
+    (folder / "pipeline" / "unet").mkdir()
+    (folder / "pipeline" / "unet" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    (folder / "loose.safetensors").write_bytes(b"nothing")
+    try:
+        assert comfy_vqgan.vqgan_names() == ["loose.safetensors", "pipeline/vqvae", "small"]
+        first, version = StageVQGANLoader.execute("pipeline/vqvae").args[0], StageVQGANLoader.fingerprint_inputs
+        before = version("pipeline/vqvae")
+        (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+        assert version("pipeline/vqvae") > before
+        assert StageVQGANLoader.execute("pipeline/vqvae").args[0] is not first
+        with pytest.raises(VQGANFileError, match="cannot be read as safetensors"):
+            StageVQGANLoader.execute("loose.safetensors")
+    finally:
+        shutil.rmtree(folder / "pipeline")
+        (folder / "loose.safetensors").unlink()
+    assert StageVQGANLoader.fingerprint_inputs("gone") == 0 == StageCLIPLoader.fingerprint_inputs("gone")
+
+
+def test_without_any_vqgan_the_drop_downs_and_the_refusal_say_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(tmp_path)], set()))
+    for node in (StageVQGANLoader, StageVQGANConvert):
+        (choice,) = node.define_schema().inputs
+        assert choice.options == ["none in models/vqgan"]
+    assert "found: none. Put a folder" in StageVQGANLoader.validate_inputs("none in models/vqgan")
+    with pytest.raises(VQGANFileError, match="found: none. Put it into"):
+        StageVQGANConvert.execute("none in models/vqgan")
+
+
+def test_a_checkpoint_is_converted_by_its_node(folder):
+    (folder / "web.ckpt").write_bytes(b"<html>")
+    torch.save({"state_dict": {"other": torch.zeros(1)}}, folder / "other.ckpt")
+    torch.save({"state_dict": taming_weights()}, folder / "published.ckpt")
+    try:
+        assert comfy_vqgan.checkpoint_names() == ["other.ckpt", "published.ckpt", "web.ckpt"]
+        with pytest.raises(VQGANFileError, match="no checkpoint|cannot be read"):
+            StageVQGANConvert.execute("web.ckpt")
+        with pytest.raises(VQGANFileError, match="has no code-book"):
+            StageVQGANConvert.execute("other.ckpt")
+        with pytest.raises(VQGANFileError, match='no checkpoint "gone.ckpt"'):
+            StageVQGANConvert.execute("gone.ckpt")
+        before = StageVQGANConvert.fingerprint_inputs("published.ckpt")
+        found = StageVQGANConvert.execute("published.ckpt")
+        assert found.args == ("published",) and "M weights" in found.ui["text"][0]
+        after = StageVQGANConvert.fingerprint_inputs("published.ckpt")
+        assert before != after and after == StageVQGANConvert.fingerprint_inputs("published.ckpt")
+        again = StageVQGANConvert.execute("published.ckpt")  # as when it is queued a second time
+        assert again.args == ("published",) and "nothing was written" in again.ui["text"][0]
+        os.utime(folder / "published.ckpt", (4e9, 4e9))
+        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") != after  # replaced, so it is looked at again
+        with pytest.raises(VQGANFileError, match="Rename or remove it"):
+            StageVQGANConvert.execute("published.ckpt")
+        assert StageVQGANLoader.execute("published").args[0].factor == 2
+    finally:
+        shutil.rmtree(folder / "published", ignore_errors=True)
+        for name in ("web.ckpt", "other.ckpt", "published.ckpt"):
+            (folder / name).unlink()
+
+
+def test_checkpoints_of_one_name_in_different_folders_become_different_folders(folder):
+    """Training logs call every checkpoint "last"."""
+    for name in ("imagenet", "wikiart"):
+        (folder / name).mkdir()
+        torch.save({"state_dict": taming_weights()}, folder / name / "last.ckpt")
+    try:
+        found = [StageVQGANConvert.execute(f"{name}/last.ckpt").args[0] for name in ("imagenet", "wikiart")]
+        assert found == ["imagenet_last", "wikiart_last"]
+        assert all((folder / name / "config.json").is_file() for name in found)
+    finally:
+        for name in ("imagenet", "wikiart", "imagenet_last", "wikiart_last"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):
+    asked = []
+    management = comfy.model_management
+    monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
+    monkeypatch.setattr(management, "free_memory", lambda size, device: asked.append(size))
+    with on_device([torch.nn.Linear(2, 2)], working=2**40):
+        pass
+    with on_device([torch.nn.Linear(2, 2)]):
+        pass
+    assert asked[0] >= 2**40 > asked[1] > management.minimum_inference_memory()

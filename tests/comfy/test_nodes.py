@@ -1,0 +1,102 @@
+"""What a user reads on every node, and that the nodes hand on to the core what they are given."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
+from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
+from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.nodes import NODES
+from stagecraft.nodes.inputs import file_choice
+from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings
+from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
+from stagecraft.nodes.layered_rendering.vision_guidance import StageVisionGuidance, read_vector
+from stagecraft.nodes.layout.layout import NOT_CONNECTED, StageLayout, StageLayoutBatch, StageLayoutPreview
+
+DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_explains_itself(node):
+    schema = node.GET_SCHEMA()
+    assert schema.node_id == node.__name__ and schema.display_name and schema.description
+    assert schema.category.startswith("Stagecraft/")
+    assert all(len(each.tooltip or "") > 20 for each in schema.inputs), "an input has no tooltip"
+    assert all(each.tooltip and each.display_name for each in schema.outputs), "an output has no name or tooltip"
+    page = (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")
+    missing = [each.id for each in schema.inputs if each.id not in page and not each.id.startswith("mask_")]
+    assert not missing, f"the help page does not speak of {missing}"
+
+
+def test_a_drop_down_of_files_prefers_its_own_and_is_never_empty():
+    found = file_choice("name", ["a", "ours"], "models/things", "What it is.", "ours")
+    assert (found.options, found.default) == (["a", "ours"], "ours")
+    missing = file_choice("name", [], "models/things", "What it is.", "ours")
+    assert (missing.options, missing.default) == (["none in models/things"], None)
+
+
+def test_layered_rendering_hands_on_every_input(model, clip, vae):
+    text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
+    layout = parse_layout("a dog: 0 0 0.5 1 | colour=red", width=64, height=64, background="grass")
+    given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase} {background}", "background_negative": "{phrases}"}
+    (guidance,) = StageVisionGuidance.execute("colour", 3, 0.5, 2.0, "first step", "").args
+    (first,) = StageLayerSettings.execute("a dog", 3.0).args
+    (layers,) = StageLayerSettings.execute("background", 0.0, negative=text, before=first).args
+    assert [(each.region, each.cfg) for each in layers] == [("a dog", 3.0), ("background", None)]
+    sockets = {"vae": vae, "crop": True, "crop_margin": 2, "guidance": guidance, "layers": layers}
+    node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **sockets).args
+    chosen = VisionGuidance(top_k=3, inside=0.5, outside=2.0, inject="first step")
+    settings = (LayerSettings("a dog", cfg=3.0), LayerSettings("background", negative=text))
+    core = render_in_layers(
+        model, clip, vae, layout, text, text, **given, crop=2, guidance=chosen, settings=settings
+    )  # fmt: skip
+    assert node[0].model is core[0].model and node[0].wrappers == core[0].wrappers
+    for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
+        assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()
+        for key, value in expected[1].items():
+            assert torch.equal(found[1][key], value) if isinstance(value, torch.Tensor) else found[1][key] == value
+
+
+def test_modes_reach_the_core(model, clip):
+    text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
+    layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
+    given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase}"}
+    node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="trajectories").args
+    assert all("mask" not in options for _, options in node[1])
+    with pytest.raises(ValueError, match='the mode "other"'):
+        StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="other")
+
+
+def test_vectors_are_read_and_refused_early():
+    assert read_vector(" 0.5, -2  1e-3,") == (0.5, -2.0, 0.001)
+    assert StageVisionGuidance.validate_inputs("colour", "nonsense") is True
+    assert StageVisionGuidance.validate_inputs(None, None) is True
+    assert "vector is empty" in StageVisionGuidance.validate_inputs("vector", "")
+    assert 'vector is "a b"' in StageVisionGuidance.validate_inputs("vector", "a b")
+    assert "finite" in StageVisionGuidance.validate_inputs("vector", "1 nan")
+    (guidance,) = StageVisionGuidance.execute("vector", 20, 1.0, 1.0, "every step", "1 2 3 4").args
+    assert guidance.vector == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_a_batch_of_layouts_reaches_every_node():
+    layouts = [parse_layout(f"a dog: 0 0 {x} 1", width=64, height=64) for x in (0.25, 0.5, 0.75)]
+    (two,) = StageLayoutBatch.execute(layouts[0], layouts[1]).args
+    (three,) = StageLayoutBatch.execute(two, layouts[2]).args
+    assert list(three) == layouts
+    drawn = StageLayoutPreview.execute(three).args[0]
+    alone = torch.cat([StageLayoutPreview.execute(layout).args[0] for layout in layouts])
+    assert torch.equal(drawn, alone) and len(drawn) == 3
+    with pytest.raises(LayoutError, match="3 layouts for 2 pictures"):
+        StageLayoutPreview.execute(three, torch.zeros(2, 64, 64, 3))
+    assert len(StageLayoutPreview.execute(three, torch.zeros(3, 64, 64, 3)).args[0]) == 3
+
+
+def test_layout_is_only_refused_early_where_everything_is_known():
+    assert StageLayout.validate_inputs("a dog: 0 0 1 1") is True
+    assert StageLayout.validate_inputs(None) is True
+    assert "neither a box nor a mask" in StageLayout.validate_inputs("a dog")
+    assert StageLayout.validate_inputs("a dog", boxes=None) is True
+    assert StageLayout.validate_inputs("a dog", mask_4=None) is True
+    assert "four numbers" in StageLayout.validate_inputs("a dog: here", boxes=NOT_CONNECTED, mask_1=None)

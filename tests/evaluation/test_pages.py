@@ -1,0 +1,286 @@
+"""Result rows, files and tables, and that the pages show what the result files hold."""
+
+import argparse
+import json
+import re
+
+import pytest
+from PIL import Image
+from stagecraft.core.scores.layout_score import RegionScore
+from stagecraft.evaluation import cli, sweeps
+from stagecraft.evaluation import result_rows as files
+from stagecraft.evaluation.bench import bench
+from stagecraft.evaluation.graphs import sali
+from stagecraft.evaluation.judging.yardsticks import result_row
+from stagecraft.evaluation.pages import page_tables, plots, tables
+
+DESIGN_KEYS = (
+    "method", "set", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds",
+)  # fmt: skip
+HIT = RegionScore("a dog", "dog", (0, 0, 1, 1), (0, 0, 1, 1), 0.9, 1.0, None, 0.0, True)
+MISS = RegionScore("a cat", "cat", (0, 0, 1, 1), None, 0.0, 0.0, None, None, False)
+
+
+def row(**changes) -> dict:
+    images = {"clip": 0.5, "kid": 0.002}
+    return {**result_row("plain", "objects_2", [[HIT, MISS], [HIT]], images, [1.0, 2.0]), **changes}
+
+
+def test_rows_have_the_same_keys_in_the_same_order():
+    assert tuple(row()) == DESIGN_KEYS == tables.ROW_KEYS
+    assert tuple(result_row("plain", "presence_1", pictures=3, presence=0.5)) == DESIGN_KEYS
+    assert row()["pictures"] == 2
+    assert (row()["box_iou"], row()["ap50"], row()["presence"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 0.5)
+    assert (row()["mask_iou"], row()["bleed"], row()["seconds"]) == (None, 0.0, 1.5)
+    assert result_row("plain", "presence_1", pictures=3, presence=0.5)["box_iou"] is None
+
+
+def test_files_come_back_as_they_were(tmp_path):
+    content = {"rows": [row(), row(kid=None)], "measures": [{"name": "x", "value": None, "unit": "", "target": 1.0}]}
+    files.write_results(tmp_path / "new" / "results.json", content)
+    assert json.loads((tmp_path / "new" / "results.json").read_text()) == content
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
+
+
+def options(**given) -> argparse.Namespace:
+    usual = {"json": None, "tuning": False, "layouts": None, "methods": [], "ablation": False}
+    return argparse.Namespace(**{**usual, **given})
+
+
+def test_only_full_runs_replace_the_committed_results(tmp_path):
+    results = {"layouts": {"rows": [row()]}, "base": {"rows": [row()], "measures": []}}
+    full = list(cli.USUAL)
+    assert [path.name for path, _ in cli.result_files(results, full, options())] == ["layouts.json", "base.json"]
+    assert [path.name for path, _ in cli.result_files(results, ["plain", "base"], options())] == ["base.json"]
+    assert cli.result_files(results, full, options(layouts=3)) == []
+    assert cli.result_files(results, full, options(tuning=True)) == []
+    ((path, content),) = cli.result_files(results, full, options(json=tmp_path / "x.json", layouts=3))
+    assert path == tmp_path / "x.json"
+    assert len(content["rows"]) == 2
+
+
+def test_comparisons_have_files_of_their_own():
+    painted = {"layouts": {"rows": [row(method=name) for name in cli.CHOICES if name != cli.BASE]}}
+    written = cli.result_files(painted, list(cli.CHOICES), options())
+    names = {path.name: [row["method"] for row in content["rows"]] for path, content in written}
+    assert names == {
+        "layouts.json": [*cli.METHODS, cli.PERFECT],
+        "ablation.json": ["lrdiff", *cli.VARIANTS],
+        "sali.json": list(sali.COMPARED),
+    }
+    assert cli.result_files(painted, ["lrdiff", *cli.VARIANTS], options())[0][0].name == "ablation.json"
+    assert cli.result_files(painted, list(cli.VARIANTS), options()) == []
+
+
+def test_what_a_run_paints():
+    assert cli.chosen_methods(options()) == [*cli.METHODS, cli.PERFECT, cli.BASE]
+    assert cli.chosen_methods(options(tuning=True)) == [*cli.METHODS, cli.PERFECT]
+    assert cli.chosen_methods(options(ablation=True)) == [*cli.METHODS, *cli.VARIANTS, cli.PERFECT, cli.BASE]
+    assert cli.chosen_methods(options(methods=["sali"])) == list(sali.COMPARED)
+    assert cli.chosen_methods(options(methods=["chen"])) == ["chen"]
+    assert cli.chosen_methods(options(methods=["plain"], ablation=True)) == ["plain", "lrdiff", *cli.VARIANTS]
+    assert cli.chosen_methods(options(methods=["base", "lrdiff"])) == ["lrdiff", "base"]
+
+
+def test_a_part_of_a_set_keeps_its_categories():
+    rows = [category for category in "abcde" for _ in range(8)]
+    assert sorted(set(cli.spread(rows, 5))) == list("abcde")
+    assert cli.spread(rows, None) == cli.spread(rows, 99) == rows
+    assert len(cli.spread(rows, 7)) == 7
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["lrdif"],
+        ["--layouts", "0"],
+        ["plain", "--seeds", "0"],
+        ["--sweep", "to"],
+        ["plain", "--sweep", "t0"],
+        ["--sweep", "t0", "--ablation"],
+        ["--resume"],
+    ],
+)
+def test_wrong_arguments_end_with_a_sentence(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "stage.py evaluate: error:" in capsys.readouterr().err
+
+
+def test_an_unknown_bench_ends_with_a_sentence(capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["pictures"])
+    assert "there is no bench 'pictures'" in capsys.readouterr().err
+
+
+def test_columns_of_negative_numbers_are_numbers():
+    assert tables.table(["what", "value"], [["a", "-1.50"], ["b", "-"]]).splitlines()[1] == "|------|------:|"
+
+
+def test_tables_are_markdown_with_aligned_columns():
+    text = tables.results_table([row(), row(method="lrdiff", kid=None)])
+    lines = text.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
+        "method", "set", "pictures", "box IoU", "AP@0.5", "bleed", "presence", "CLIP", "KID x 1000", "s / picture",
+    ]  # fmt: skip
+    assert lines[1].count("-:") == 8  # numbers to the right
+    assert "2.00" in lines[2] and lines[3].split("|")[9].strip() == "-"
+
+
+def test_bench_takes_turns_and_counts_no_warm_up():
+    order = []
+
+    def job(name, seconds):
+        return lambda turn: order.append((turn, name)) or seconds[turn]
+
+    times = bench.measure_in_turns({"a": job("a", [99, 1, 5, 3]), "b": job("b", [99, 2, 2, 8])}, 3)
+    assert times == {"a": 3, "b": 2}
+    assert order == [(turn, name) for turn in range(4) for name in "ab"]
+
+
+def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
+    files.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
+    text = "before\n<!-- table:layouts -->\nold\n<!-- /table -->\nafter\n"
+    new = page_tables.rewrite(text)
+    assert new.startswith("before\n<!-- table:layouts -->\n| method") and new.endswith("<!-- /table -->\nafter\n")
+    assert "From `python stage.py evaluate`." in new
+    assert "old" not in new and "objects_2/masks" not in new
+    assert page_tables.rewrite(new) == new
+    with pytest.raises(ValueError, match='no table "layout"'):
+        page_tables.rewrite(text.replace("table:layouts", "table:layout"))
+
+
+@pytest.mark.parametrize("page", page_tables.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_committed_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert page_tables.MARKED.search(text), f"{page.name} has no marked table"
+    assert page_tables.rewrite_page(page) == text, "run: python commands/launcher.py evaluation.pages.page_tables"
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def sweep_row(point, pictures=20, **scores) -> dict:
+    scores = {**dict.fromkeys(sweeps.SCORES, 0.5), "pictures": pictures, **scores}
+    return dict(zip(sweeps.KEY, point, strict=True)) | scores
+
+
+def test_sweeps_change_one_setting_and_start_from_a_method():
+    points = sweeps.points(tuple(sweeps.SWEEPS))
+    assert len(set(points)) == len(points)
+    for point in points:
+        name, value, method = point
+        settings, start = sweeps.settings_of(point), sweeps.STARTS[method]
+        assert getattr(settings, name) == value
+        changed = {key for key, kept in vars(start).items() if getattr(settings, key) != kept}
+        assert changed <= {name}
+
+
+def test_sweeps_are_kept_by_their_file():
+    every = cli.sweeps_by_file([cli.ALL])
+    assert list(every) == ["sweeps", "sali_sweeps"] and sum(map(len, every.values())) == len(sweeps.SWEEPS)
+    assert cli.sweeps_by_file([cli.SALI]) == {"sali_sweeps": every["sali_sweeps"]}
+    assert cli.sweeps_by_file(["background", "t0"]) == {"sweeps": ("t0",), "sali_sweeps": ("background",)}
+
+
+def test_gains_are_relative_and_count_every_picture_once():
+    rows = [
+        row(method=method, set=name, pictures=pictures, box_iou=value, ap50=None, clip=0.5)
+        for method, name, pictures, value in [
+            ("chen", "objects_1", 10, 0.2), ("chen", "objects_2", 30, 0.4), ("chen", "objects_1/boxes", 10, 0.9),
+            ("sali", "objects_1", 10, 0.4), ("sali", "objects_2", 30, 0.5), ("plain", "objects_1", 10, 0.9),
+        ]
+    ]  # fmt: skip
+    found = {measure["name"]: measure["value"] for measure in sali.gains(rows)}
+    assert found == {
+        "box IoU: sali against chen": pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1),
+        "CLIP: sali against chen": pytest.approx(0.0),
+    }
+    assert sali.gains(rows[:3]) == []
+
+
+def test_sweeps_that_were_interrupted_go_on(tmp_path):
+    file, measured = tmp_path / "sweeps.json", []
+    files.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
+
+    def row_of(point):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(point)
+        return sweep_row(point)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.collect(["mode"], row_of, 20, file, False)
+    written = files.read_results(file)["rows"]
+    assert [row["sweep"] for row in written] == ["top_k", "mode", "mode"]  # other sweeps stay, in their own order
+    rows = sweeps.collect(["mode"], sweep_row, 20, file, True)
+    assert [tuple(row[key] for key in sweeps.KEY) for row in rows] == sweeps.points(["mode"])
+    assert files.read_results(file)["rows"] == [written[0], *rows]
+
+    again = []
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point), 20, file, True)
+    assert again == []
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, True)
+    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, False)
+    assert again == 2 * sweeps.points(["mode"])  # of another number of pictures, and without resuming
+
+
+def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    monkeypatch.setattr(plots, "FOLDER", tmp_path / "assets")
+    rows = [sweep_row(point, bleed=None if point[1] == "" else 0.1) for point in sweeps.points(tuple(sweeps.SWEEPS))]
+    files.write_results(tmp_path / "sweeps.json", {"rows": rows})
+    sets = ("objects_1", "objects_1/x")
+    ablation = [row(method=name, set=set_name) for name in cli.ABLATED for set_name in sets]
+    files.write_results(tmp_path / "ablation.json", {"rows": ablation})
+    files.write_results(tmp_path / "sali_sweeps.json", {"rows": rows})
+    for name, shown in (("sweeps", rows), ("sali_sweeps", rows), ("ablation", ablation)):
+        (path,) = plots.redraw(tmp_path / f"{name}.json")
+        assert plots.shown_digest(path) == plots.digest(shown) != plots.digest(shown[1:])
+        assert min(Image.open(path).size) > 200
+    assert plots.redraw(tmp_path / "layouts.json") == plots.redraw(tmp_path / "other" / "sweeps.json") == []
+
+
+def test_plots_show_the_committed_results():
+    texts = [page.read_text(encoding="utf-8") for page in page_tables.PAGES]
+    for _, kind, name, *_ in page_tables.MARKED.findall("".join(texts)):
+        if kind == "plot":
+            rows = files.read_results(files.RESULTS / f"{name}.json")["rows"]
+            shown = plots.shown_digest(plots.picture_of(name))
+            assert shown == plots.digest(rows), "run: python commands/launcher.py evaluation.pages.plots"
+
+
+def test_marked_plots_become_pictures():
+    new = page_tables.rewrite("<!-- plot:sweeps -->\n<!-- /plot -->\n")
+    assert "](assets/sweeps.png)\n\nFrom `python stage.py evaluate --sweep all`.\n<!-- /plot -->" in new
+    assert page_tables.rewrite(new) == new
+    assert "](../assets/sweeps.png)" in page_tables.rewrite(new, page_tables.CLONE / "docs")
+    with pytest.raises(ValueError, match='no plot "layouts"'):
+        page_tables.rewrite(new.replace("plot:sweeps", "plot:layouts"))
+
+
+def test_the_layout_for_crop_has_four_boxes_of_a_tenth_apart_from_each_other():
+    layout = bench.four_boxes()
+    assert bench.rows_of_step(layout) == 10
+    for region in layout.regions:
+        x0, y0, x1, y1 = region.box
+        assert (x1 - x0) * (y1 - y0) == pytest.approx(0.1)
+    assert layout.masks(256, 256).sum(0).max() <= 1 + 1e-6
+
+
+def test_a_step_is_timed_without_what_stands_around_it():
+    class Painter:
+        asked = []
+
+        def paint_graph(self, graph):
+            seed, steps = graph
+            self.asked.append(graph)
+            waiting = 9.0 if len(self.asked) == 1 else 2.0  # the first also loads
+            return [None] * 4, (waiting + 0.25 * steps) / 4
+
+    job = bench._step_job(Painter(), lambda seed, steps: (seed, steps))
+    assert job(0) == job(1) == pytest.approx(0.25)
+    assert len({seed for seed, _ in Painter.asked}) == len(Painter.asked)  # nothing comes out of the server's cache

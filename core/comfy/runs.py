@@ -1,30 +1,136 @@
-"""What every method asks of a run before it touches it: a latent that it can read, one GPU, the layout's shape."""
+"""A run of a ComfyUI sampler as a method sees it from outside, and what every method asks of it first."""
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import comfy.patcher_extension
 from torch import Tensor
 
 from ..layout.layout import LayoutError
 from ..layout.masks import is_same_aspect
+from .types import Callback, Entry, Executor, Guider, Model, ModelSampling, Options, Sampler, Wrappers
 
 PICTURES, VIDEOS = 4, 5  # dimensions of a latent
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a sampler, before it begins.
+
+    The guider's prompts and model options are ComfyUI's copies for this run: what is changed in them ends with it.
+
+    Attributes:
+        executor: what is inside; `go` calls it.
+        noise: as the latent.
+        latent: (b c h w) or (b c t h w), as a VAE gives it.
+        sampler: that runs.
+        sigmas: (s), falling.
+        denoise_mask: where the latent may change, or None.
+        callback: told of every step, or None.
+        disable_pbar: show no progress bar on the console.
+        rest: what this version of ComfyUI gives besides, in its order.
+        named: what it gives by name.
+    """
+
+    executor: Executor
+    noise: Tensor
+    latent: Tensor
+    sampler: Sampler
+    sigmas: Tensor
+    denoise_mask: Tensor | None
+    callback: Callback | None
+    disable_pbar: bool
+    rest: tuple[object, ...]
+    named: dict[str, object]
+
+    @property
+    def guider(self) -> Guider:
+        """ComfyUI's, with this run's own copies of prompts and model options."""
+        return self.executor.class_obj
+
+    @property
+    def model(self) -> Model:
+        """That is sampled with."""
+        return self.guider.model_patcher
+
+    @property
+    def model_sampling(self) -> ModelSampling:
+        """How its states mix data and noise."""
+        return self.model.get_model_object("model_sampling")
+
+    @property
+    def options(self) -> Options:
+        """The model options of this run."""
+        return self.guider.model_options
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Those of all prompts, the negative one's among them."""
+        return [entry for conditioning in self.guider.conds.values() for entry in conditioning]
+
+    @property
+    def parts(self) -> int:
+        """How many latents are packed into one, such as a video and its sound."""
+        return len(self.named.get("latent_shapes") or [0])
+
+    def wrap(self, kind: Wrappers, key: str, wrapper: Callable[..., object]) -> None:
+        """Put a function around something that happens within this run."""
+        comfy.patcher_extension.add_wrapper_with_key(kind, key, wrapper, self.options, is_model_options=True)
+
+    def go(self, **changed: object) -> Tensor:
+        """Let it run, with some attributes changed; gives the samples (b c h w) or (b c t h w)."""
+        run = replace(self, **changed)
+        first = (run.noise, run.latent, run.sampler, run.sigmas, run.denoise_mask, run.callback, run.disable_pbar)
+        # In ComfyUI's own order: other packs' wrappers inside ours may count on it.
+        return run.executor(*first, *run.rest, **run.named)
+
+
+def around_runs(
+    model: Model, key: str, method: Callable[[Run], Tensor], *, beside: Literal["keep", "add", "replace"] = "keep"
+) -> Model:
+    """Give a clone of a model whose every run goes through a method, which calls `Run.go`.
+
+    Args:
+        model: that is cloned.
+        key: names the method.
+        method: gets the run and gives its samples.
+        beside: what becomes of one with this key that the model has already: it is kept instead, both are there, or
+            it makes room.
+    """
+    kind = Wrappers.OUTER_SAMPLE
+
+    def wrapper(
+        executor: Executor,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Sampler,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callback | None = None,
+        disable_pbar: bool = False,
+        *rest: object,
+        **named: object,
+    ) -> Tensor:
+        first = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar)
+        return method(Run(executor, *first, rest, named))
+
+    model = model.clone()
+    if beside == "replace":
+        model.remove_wrappers_with_key(kind, key)
+    if beside != "keep" or not model.get_wrappers(kind, key):
+        model.add_wrapper_with_key(kind, key, wrapper)
+    return model
+
+
 def check_parts(
-    noise: Tensor,
-    latent_shapes: Any,  # noqa: ANN401
-    needs: str,
-    instead: str,
-    *,
-    videos: bool = True,
-    error: type[ValueError] = ValueError,
+    run: Run, needs: str, instead: str, *, videos: bool = True, error: type[ValueError] = ValueError
 ) -> None:
     """Refuse latents without a picture plane, and those of several packed parts, such as a video with its sound.
 
     Args:
-        noise: of the run, shaped as the latent.
-        latent_shapes: what ComfyUI says of the parts, if it does.
+        run: whose noise is shaped as the latent.
         needs: begins the sentence, such as "Editing needs a latent of a picture or a video".
         instead: ends it: what to do.
         videos: whether latents of videos are read too.
@@ -33,26 +139,27 @@ def check_parts(
     Raises:
         ValueError: a latent of another kind.
     """
-    parts = len(latent_shapes or [0])
-    if noise.ndim not in ((PICTURES, VIDEOS) if videos else (PICTURES,)) or parts > 1:
-        raise error(f"{needs}; found one of shape {tuple(noise.shape)} in {parts} parts. {instead}.")
+    if run.noise.ndim not in ((PICTURES, VIDEOS) if videos else (PICTURES,)) or run.parts > 1:
+        raise error(f"{needs}; found one of shape {tuple(run.noise.shape)} in {run.parts} parts. {instead}.")
 
 
 def warn_of_plain_prompts(node: str, without: str) -> None:
     """Say that a run goes on without a node's work, because only its model reached the sampler."""
     logging.warning(
         "Stagecraft: the model comes from %s, but the prompts do not; sampling without %s. Connect its positive and "
-        "negative outputs to the sampler too.", node, without,
-    )  # fmt: skip
+        "negative outputs to the sampler too.",
+        node,
+        without,
+    )
 
 
-def check_one_gpu(guider: Any, method: str) -> None:  # noqa: ANN401 - ComfyUI's
+def check_one_gpu(run: Run, method: str) -> None:
     """Refuse runs that ComfyUI shares out among several GPUs, whose threads would meet in the state of one run.
 
     Raises:
         ValueError: it does.
     """
-    if guider.model_options.get("multigpu_clones"):
+    if run.options.get("multigpu_clones"):
         raise ValueError(f"{method} does not run on several GPUs at once. Remove the multi-GPU node.")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import comfy.patcher_extension
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ...attention.comfy.recording import has_cross_attention
 from ...attention.sites import PLACES, SHARES
 from ...clip.comfy.words import phrase_positions, token_count, word_positions
 from ...comfy.captions import embed_captions
-from ...comfy.runs import check_canvas, check_one_gpu, check_parts
+from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts
 from ...layout.layout import Layout, layouts_of
 from ..energies import CHEN, DEFAULT_ETA, Energy, Target, named_energy
 from ..log import GuidanceLog
@@ -101,26 +100,15 @@ def guide_attention(
         return model
     embedded = embed_captions(clip, prompts)
 
-    def around_run(
-        executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
-        noise: Tensor,
-        latent_image: Tensor,
-        sampler: Any,  # noqa: ANN401
-        sigmas: Tensor,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> Tensor:
-        guider = executor.class_obj
-        _check_latents(guider, noise, layouts, kwargs.get("latent_shapes"))
-        layouts_of(layouts[0] if len(layouts) == 1 else layouts, len(noise))
-        run = GuidedRun(guider, settings, words, embedded)
-        result = executor(noise, latent_image, run.around(sampler), sigmas, *args, **kwargs)
-        log.keep(run.name, run.log, result)
+    def guide(run: Run) -> Tensor:
+        _check_latents(run, layouts)
+        layouts_of(layouts[0] if len(layouts) == 1 else layouts, len(run.noise))
+        guided = GuidedRun(run.guider, settings, words, embedded)
+        result = run.go(sampler=guided.around(run.sampler))
+        log.keep(guided.name, guided.log, result)
         return result
 
-    # Each of two guidance nodes in a row adds its own.
-    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, WRAPPER, around_run)
-    return model
+    return around_runs(model, WRAPPER, guide, beside="add")  # each of two guidance nodes in a row
 
 
 def _words(clip: Any, layout: Layout, prompt: str, energy: Energy) -> Words:  # noqa: ANN401
@@ -187,11 +175,11 @@ def _check(model: Any, settings: Settings) -> None:  # noqa: ANN401
         )
 
 
-def _check_latents(guider: Any, noise: Tensor, layouts: Sequence[Layout], latent_shapes: Any) -> None:  # noqa: ANN401
-    check_parts(noise, latent_shapes, "Attention guidance needs a latent of pictures", OTHER_METHOD, videos=False)
-    check_one_gpu(guider, "Attention guidance")
+def _check_latents(run: Run, layouts: Sequence[Layout]) -> None:
+    check_parts(run, "Attention guidance needs a latent of pictures", OTHER_METHOD, videos=False)
+    check_one_gpu(run, "Attention guidance")
     for layout in layouts:
-        check_canvas(noise, layout.height, layout.width)
+        check_canvas(run.noise, layout.height, layout.width)
 
 
 def _is_dynamic(model: Any) -> bool:  # noqa: ANN401

@@ -7,8 +7,8 @@ import comfy.model_patcher
 import comfy.patcher_extension
 from torch import Tensor
 
-from ...comfy.runs import check_one_gpu, warn_of_plain_prompts
-from ...comfy.wrapping import wrap_runs
+from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_plain_prompts
+from ...comfy.types import Model, Wrappers
 from ...soft_guidance.comfy.apply import soft_attention
 from ..depth_maps import DepthMap, join_rows, maps_under
 from ..local_fuser import Modulations
@@ -112,24 +112,18 @@ class DepthControl(comfy.controlnet.ControlBase):
         return join_rows([known[key] for key in keys], pictures)
 
 
-def follow_depths(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def follow_depths(model: Model) -> Model:
     """Give a clone of the model that tells control objects of their run; doing so twice changes nothing more."""
-    return wrap_runs(model, WRAPPER, _remember_run)
+    return around_runs(model, WRAPPER, _remember_run)
 
 
-def _remember_run(executor: Any, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - ComfyUI's wrapper
-    """OUTER_SAMPLE wrapper: the model options are ComfyUI's copy for this one run, so nothing outlives it."""
-    guider = executor.class_obj
-    check_one_gpu(guider, "Depth Compose")
-    entries = (entry for conditioning in guider.conds.values() for entry in conditioning)
-    if not any(_has_depth(entry.get("control")) for entry in entries):
+def _remember_run(run: Run) -> Tensor:
+    check_one_gpu(run, "Depth Compose")
+    if not any(_has_depth(entry.get("control")) for entry in run.entries):
         warn_of_plain_prompts("Depth Compose", "depths")
-    guider.model_options.setdefault("transformer_options", {})[RUN] = DepthRun()
-    comfy.patcher_extension.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.CALC_COND_BATCH, WRAPPER, _tell_areas, guider.model_options,
-        is_model_options=True,
-    )  # fmt: skip
-    return executor(*args, **kwargs)
+    run.options.setdefault("transformer_options", {})[RUN] = DepthRun()
+    run.wrap(Wrappers.CALC_COND_BATCH, WRAPPER, _tell_areas)
+    return run.go()
 
 
 def _has_depth(control: Any) -> bool:  # noqa: ANN401 - ComfyUI's chain of control objects

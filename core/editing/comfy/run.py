@@ -1,21 +1,18 @@
 """What editing does around one run of a ComfyUI sampler: inversion, the start, and holding on to the picture."""
 
 from collections.abc import Callable
-from typing import Any
 
-import comfy.patcher_extension
 import torch
 from torch import Tensor
 
-from ...comfy.runs import check_parts, warn_of_plain_prompts
-from ...comfy.wrapping import wrap_runs
+from ...comfy.runs import Run, around_runs, check_parts, warn_of_plain_prompts
+from ...comfy.types import Callback, Entry, Executor, Guider, Model, ModelSampling, Wrappers
 from ...inversion.comfy.invert import invert_latent, require_deterministic
 from ...inversion.inversion import blend_noise, rising_sigmas, state_at
 from ...layout.masks import is_same_aspect, resample_by_area
 from ..edits import EditError
 
 WRAPPER = "stagecraft_edit"
-Wrappers = comfy.patcher_extension.WrappersMP
 # Options on the source prompt's entries, which themselves never rule a step: tensors and numbers only.
 SOURCE = "stagecraft_source"  # on all of them
 FREE = "stagecraft_free_mask"  # (h w) at the picture's resolution, on the first
@@ -27,63 +24,49 @@ REFINEMENTS = "stagecraft_refinements"
 LATEST_START = 0.11
 
 
-def follow_edits(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def follow_edits(model: Model) -> Model:
     """Give a clone of the model that follows the edits on its prompts; doing so twice changes nothing more."""
-    return wrap_runs(model, WRAPPER, run_edits)
+    return around_runs(model, WRAPPER, run_edits)
 
 
-def run_edits(
-    executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
-    noise: Tensor,
-    latent_image: Tensor,
-    sampler: Any,  # noqa: ANN401
-    sigmas: Tensor,
-    denoise_mask: Tensor | None = None,
-    callback: Any = None,  # noqa: ANN401
-    disable_pbar: bool = False,
-    *args: Any,  # noqa: ANN401
-    **kwargs: Any,  # noqa: ANN401
-) -> Tensor:
-    """OUTER_SAMPLE wrapper: inverts the picture, starts the run, and holds on to what shall stay.
-
-    The conditioning and the model options that it changes are ComfyUI's copies for this one run.
+def run_edits(run: Run) -> Tensor:
+    """Invert the picture, start the run from there, and hold on to what shall stay.
 
     Raises:
         EditError: a latent, a schedule or a sampler that does not go together with the edits.
     """
-    guider = executor.class_obj
-    source = _take_source(guider)
+    source = _take_source(run.guider)
     if not source:
         warn_of_plain_prompts("Edit Picture", "edits")
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+        return run.go()
     free, keep, keeps_noise, refinements = _take_edits(source)
-    patcher = guider.model_patcher
-    sampling = patcher.get_model_object("model_sampling")
-    _check_run(noise, latent_image, sigmas, free, sampling, kwargs.get("latent_shapes"))
+    _check_run(run, free)
     if keeps_noise:
-        require_deterministic(sampler, "an edit that keeps some of the inverted noise")
+        require_deterministic(run.sampler, "an edit that keeps some of the inverted noise")
 
-    levels = rising_sigmas(sigmas)
+    levels = rising_sigmas(run.sigmas)
     steps = len(levels) - 1
     trajectory = invert_latent(
-        patcher, [[entry.pop("cross_attn", None), entry] for entry in source], latent_image, levels,
-        refinements=refinements, callback=_share_of(callback, 0, 2 * steps), disable_pbar=disable_pbar,
-    )  # fmt: skip
-    cells = (1,) * (noise.ndim - 2) + tuple(noise.shape[-2:])
-    free, keep = (resample_by_area(mask, *cells[-2:]).reshape(cells).to(trajectory) for mask in (free, keep))
-    clean = patcher.model.process_latent_in(latent_image.to(trajectory))
-    noise = _start_noise(trajectory[-1], clean, noise.to(trajectory), keep, sigmas[0].to(trajectory), sampling)
-    hold = _holding(trajectory, levels.to(trajectory), clean, free)
-    comfy.patcher_extension.add_wrapper_with_key(
-        Wrappers.PREDICT_NOISE, WRAPPER, hold, guider.model_options, is_model_options=True
+        run.model,
+        [[entry.pop("cross_attn", None), entry] for entry in source],
+        run.latent,
+        levels,
+        refinements=refinements,
+        callback=_share_of(run.callback, 0, 2 * steps),
+        disable_pbar=run.disable_pbar,
     )
-    callback = _share_of(callback, steps, 2 * steps)
-    result = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, *args, **kwargs)
+    cells = (1,) * (run.noise.ndim - 2) + tuple(run.noise.shape[-2:])
+    free, keep = (resample_by_area(mask, *cells[-2:]).reshape(cells).to(trajectory) for mask in (free, keep))
+    clean = run.model.model.process_latent_in(run.latent.to(trajectory))
+    highest = run.sigmas[0].to(trajectory)
+    noise = _start_noise(trajectory[-1], clean, run.noise.to(trajectory), keep, highest, run.model_sampling)
+    run.wrap(Wrappers.PREDICT_NOISE, WRAPPER, _holding(trajectory, levels.to(trajectory), clean, free))
+    result = run.go(noise=noise, callback=_share_of(run.callback, steps, 2 * steps))
     # Samplers end on the prediction, but not all of them to the last bit.
-    return torch.where(free.to(result) > 0, result, latent_image.to(result))
+    return torch.where(free.to(result) > 0, result, run.latent.to(result))
 
 
-def _take_source(guider: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+def _take_source(guider: Guider) -> list[Entry]:
     """Take the source prompt's entries off this run's conds."""
     found = []
     for name, entries in guider.conds.items():
@@ -92,7 +75,7 @@ def _take_source(guider: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     return found
 
 
-def _take_edits(source: list[dict[str, Any]]) -> tuple[Tensor, Tensor, int, int]:
+def _take_edits(source: list[Entry]) -> tuple[Tensor, Tensor, int, int]:
     for entry in source:
         # Without it they rule the whole run, or the share that their text encoder gave them.
         del entry[SOURCE], entry["start_percent"]
@@ -105,16 +88,10 @@ def _take_edits(source: list[dict[str, Any]]) -> tuple[Tensor, Tensor, int, int]
     return tuple(carriers[0].pop(key) for key in (FREE, KEEP, KEEPS_NOISE, REFINEMENTS))
 
 
-def _check_run(
-    noise: Tensor,
-    latent: Tensor,
-    sigmas: Tensor,
-    free: Tensor,
-    sampling: Any,  # noqa: ANN401
-    latent_shapes: Any,  # noqa: ANN401
-) -> None:
+def _check_run(run: Run, free: Tensor) -> None:
+    latent, sigmas = run.latent, run.sigmas
     needs = "Editing needs a latent of a picture or a video"
-    check_parts(noise, latent_shapes, needs, "Sample this model without edits", error=EditError)
+    check_parts(run, needs, "Sample this model without edits", error=EditError)
     height, width = latent.shape[-2:]
     if not is_same_aspect(height, width, *free.shape):
         raise EditError(
@@ -123,7 +100,7 @@ def _check_run(
         )
     if not latent.any():
         raise EditError("The latent is empty. Connect the latent output of Edit Picture to the sampler.")
-    if sigmas[0] < 0.999 * float(sampling.percent_to_sigma(LATEST_START)):
+    if sigmas[0] < 0.999 * float(run.model_sampling.percent_to_sigma(LATEST_START)):
         raise EditError(
             f"The run starts at noise level {float(sigmas[0]):.3g}, in mid-way; an edit starts from noise. Set denoise "
             "to 1 and start_at_step to 0."
@@ -133,11 +110,11 @@ def _check_run(
             f"The run stops at noise level {float(sigmas[-1]):.3g}; expected 0. Let end_at_step be the number of "
             "steps, or do not split the schedule."
         )
-    if not noise.any():
+    if not run.noise.any():
         raise EditError("The run adds no noise, but an edit needs it. Switch add_noise on, or connect Random Noise.")
 
 
-def _share_of(callback: Any, done: int, total: int) -> Any:  # noqa: ANN401
+def _share_of(callback: Callback | None, done: int, total: int) -> Callback | None:
     """Progress of one of the two halves, inversion and sampling, as progress of the whole."""
     if callback is None:
         return None
@@ -150,7 +127,7 @@ def _start_noise(
     noise: Tensor,
     keep: Tensor,
     sigma: Tensor,
-    sampling: Any,  # noqa: ANN401
+    sampling: ModelSampling,
 ) -> Tensor:
     """What to give ComfyUI as noise so that the run starts from inverted and fresh noise, without the picture itself.
 
@@ -169,7 +146,7 @@ def _holding(trajectory: Tensor, sigmas: Tensor, clean: Tensor, free: Tensor) ->
     """
     changing = free > 0
 
-    def hold(executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def hold(executor: Executor, x: Tensor, sigma: Tensor, *args: object, **kwargs: object) -> Tensor:
         seen = torch.where(changing, x, state_at(trajectory, sigmas, sigma.to(sigmas)).to(x))
         return torch.lerp(clean.to(x), executor(seen, sigma, *args, **kwargs), free.to(x))
 

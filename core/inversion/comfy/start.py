@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
-import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.runs import Run, around_runs
+from ...comfy.types import Model
 from ..inversion import renormalised, rising_sigmas
 from .invert import EULER, invert_latent, plain_guider, require_deterministic
 
@@ -200,7 +201,7 @@ def _check_end(model: Any, sigmas: Tensor) -> None:  # noqa: ANN401 - ComfyUI's 
         )
 
 
-def start_runs(model: Any, start: InvertedStart, *, refuse_noise: bool) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def start_runs(model: Model, start: InvertedStart, *, refuse_noise: bool) -> Model:
     """Give a clone of the model that knows the start, and looks after the runs that begin there.
 
     A run begins there if its noise is what `InvertedNoise` gives, or if it has no noise and the latent is the start's.
@@ -213,29 +214,16 @@ def start_runs(model: Any, start: InvertedStart, *, refuse_noise: bool) -> Any: 
         refuse_noise: whether a sampler that adds fresh noise is refused.
     """
 
-    def begin(
-        executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
-        noise: Tensor,
-        latent_image: Tensor,
-        sampler: Any,  # noqa: ANN401
-        sigmas: Tensor,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> Tensor:
-        by_latent = _is_latent_of(start, noise, latent_image)
-        if refuse_noise and (by_latent or _is_noise_of(start, noise, latent_image)):
-            require_deterministic(sampler, "the run")
-        if by_latent:
-            _check_level(start, sigmas)
-            if start.latent_share() == 0:
-                noise = start.noise(latent_image).to(noise)
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    def begin(run: Run) -> Tensor:
+        by_latent = _is_latent_of(start, run.noise, run.latent)
+        if refuse_noise and (by_latent or _is_noise_of(start, run.noise, run.latent)):
+            require_deterministic(run.sampler, "the run")
+        if not by_latent:
+            return run.go()
+        _check_level(start, run.sigmas)
+        return run.go(noise=start.noise(run.latent).to(run.noise)) if start.latent_share() == 0 else run.go()
 
-    model = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
-    model.remove_wrappers_with_key(kind, WRAPPER)  # the newest start counts
-    model.add_wrapper_with_key(kind, WRAPPER, begin)
-    return model
+    return around_runs(model, WRAPPER, begin, beside="replace")  # the newest start counts
 
 
 def _is_latent_of(start: InvertedStart, noise: Tensor, latent: Tensor) -> bool:

@@ -16,8 +16,8 @@ from typing import Any
 from ...layout.layout import Layout
 from ..vision_guidance import AS_PUBLISHED, VisionGuidance
 from . import keys
+from .follow import follow_layers
 from .make_layers import make_layers
-from .run import follow_layers
 from .settings import Conditioning, Layer, LayerSettings, share_negative
 
 PAPER, TRAJECTORIES = "paper", "trajectories"

@@ -1,76 +1,36 @@
-"""What layered rendering does around one run of a ComfyUI sampler: masks, the switch at t0, and vision guidance."""
+"""What layered rendering does in one run of a ComfyUI sampler: masks, the switch at t0, and vision guidance."""
 
 from collections.abc import Callable
 from typing import Any
 
 import comfy.model_patcher
-import comfy.patcher_extension
 import torch
 from torch import Tensor
 
 from ...attention.comfy.recording import read_phrase_attention
-from ...comfy.runs import check_canvas, check_one_gpu, check_parts, warn_of_plain_prompts
-from ...comfy.wrapping import wrap_runs
+from ...comfy.runs import Run, check_canvas
+from ...comfy.types import Wrappers
 from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
 from . import keys
 from .layer_on_grid import RunLayer
-from .trajectories import sample_apart
 
 WRAPPER = "stagecraft_layers"
-Wrappers = comfy.patcher_extension.WrappersMP
-
-
-def follow_layers(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
-    """Give a clone of the model that follows the layers on its prompts; doing so twice changes nothing more."""
-    return wrap_runs(model, WRAPPER, prepare_run)
-
-
-def prepare_run(
-    executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
-    noise: Tensor,
-    latent_image: Tensor,
-    sampler: Any,  # noqa: ANN401
-    sigmas: Tensor,
-    *args: Any,  # noqa: ANN401
-    **kwargs: Any,  # noqa: ANN401
-) -> Tensor:
-    """OUTER_SAMPLE wrapper: fits the layers of this run to its grid and schedule, and starts their vision guidance.
-
-    The conditioning and the model options that it changes are ComfyUI's copies for this one run.
-
-    Raises:
-        ValueError: latents of another shape than the layout, or of a kind that has no picture plane.
-    """
-    guider = executor.class_obj
-    if not any(keys.VISIBLE in entry for entry in _entries(guider)):
-        warn_of_plain_prompts("Layered Rendering", "layers")
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    _check_latents(guider, noise, kwargs.get("latent_shapes"))
-    run = LayeredRun(guider, noise, sigmas)
-    run.install()
-    if run.apart_until is not None:
-        sampler = sample_apart(run, sampler)
-    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-
-
-def _entries(guider: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    return [entry for conditioning in guider.conds.values() for entry in conditioning]
 
 
 class LayeredRun:
     """The layers of one run.
 
     Attributes:
-        guider: ComfyUI's, with this run's own copies of conds and model options.
+        run: of the sampler.
+        guider: the run's.
         layer_of: layer by the uuid of an entry.
         areas: rows, columns, top and left of the cropped entries, by uuid.
         alone: the layer that is being sampled apart, or None.
         apart_until: last noise level of the layers where they are sampled apart, or None.
     """
 
-    def __init__(self, guider: Any, noise: Tensor, sigmas: Tensor) -> None:  # noqa: ANN401
-        self.guider, self.sigmas = guider, sigmas
-        self.sampling = guider.model_patcher.get_model_object("model_sampling")
+    def __init__(self, run: Run) -> None:
+        self.run, self.guider, self.sigmas, self.sampling = run, run.guider, run.sigmas, run.model_sampling
         self.layer_of: dict[Any, RunLayer] = {}
         self.global_uuids: set[Any] = set()
         self.areas: dict[Any, tuple[int, ...]] = {}
@@ -79,8 +39,8 @@ class LayeredRun:
         self.last_layered_sigma = 0.0
         self.started = False
         layers: dict[int, RunLayer] = {}
-        for entry in _entries(guider):
-            self._read(entry, layers, noise)
+        for entry in run.entries:
+            self._read(entry, layers, run.noise)
         self.layers = list(layers.values())
 
     def _read(self, entry: dict[str, Any], layers: dict[int, RunLayer], noise: Tensor) -> None:
@@ -114,23 +74,18 @@ class LayeredRun:
 
     def install(self) -> None:
         """Add to this run's model options what the layers need, and nothing where they need nothing."""
-        options = self.guider.model_options
-
-        def add(kind: str, wrapper: Callable[..., Tensor]) -> None:
-            comfy.patcher_extension.add_wrapper_with_key(kind, WRAPPER, wrapper, options, is_model_options=True)
-
         seen_by_network = (EVERY_STEP,) if self.apart_until is not None else (EVERY_STEP, FIRST_STEP)
         if any(layer.is_guided and layer.inject in seen_by_network for layer in self.layers):
-            add(Wrappers.APPLY_MODEL, self._guide_rows)
+            self.run.wrap(Wrappers.APPLY_MODEL, WRAPPER, self._guide_rows)
         dynamic = any(layer.words is not None for layer in self.layers)
         if self.apart_until is None and (dynamic or self.areas):
-            add(Wrappers.PREDICT_NOISE, self._start)
+            self.run.wrap(Wrappers.PREDICT_NOISE, WRAPPER, self._start)
         if any(layer.cfg is not None for layer in self.layers):
             if "negative" not in self.guider.conds:
                 raise ValueError(
                     "A layer has a CFG of its own, but this guider has no negative prompt. Use KSampler or CFGGuider."
                 )
-            comfy.model_patcher.set_model_options_pre_cfg_function(options, self._scale_cfg, True)
+            comfy.model_patcher.set_model_options_pre_cfg_function(self.run.options, self._scale_cfg, True)
 
     def _start(self, executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """PREDICT_NOISE wrapper: before the first model call, crops the layers and measures the dynamic deltas."""
@@ -138,7 +93,7 @@ class LayeredRun:
             self.started = True
             self.measure(x, sigma, args[0] if args else kwargs.get("model_options", {}))
             # Only now: ComfyUI would have given every area a counterpart among the negative prompts.
-            for entry in _entries(self.guider):
+            for entry in self.run.entries:
                 if entry["uuid"] in self.areas:
                     entry["area"] = self.areas[entry["uuid"]]
         return executor(x, sigma, *args, **kwargs)
@@ -231,19 +186,6 @@ def _check_can_crop(entry: dict[str, Any]) -> None:
             "A ControlNet cannot be cropped with its layer: its hint is for the whole canvas. Switch crop off, or "
             "remove the ControlNet."
         )
-
-
-def _check_latents(guider: Any, noise: Tensor, latent_shapes: Any) -> None:  # noqa: ANN401
-    needs = "Layered rendering needs a latent of a picture or a video"
-    check_parts(noise, latent_shapes, needs, "Sample this model without layered rendering")
-    windows = guider.model_options.get("context_handler")
-    frames, rows = (noise.shape[2], noise.shape[3]) if noise.ndim == 5 else (0, -1)
-    if frames == rows and getattr(windows, "dim", None) == 2 and frames > windows.context_length:
-        raise ValueError(
-            f"The latent has as many frames as rows ({frames}), so ComfyUI's context windows would cut the layers' "
-            "masks instead of the frames. Make the video 4 frames longer or shorter, or change the height."
-        )
-    check_one_gpu(guider, "Layered rendering")
 
 
 def _last_sigma(sampling: Any, until: float) -> float:  # noqa: ANN401

@@ -12,9 +12,9 @@ from typing import Any
 from comfy.ldm.modules.attention import SpatialVideoTransformer
 
 from ...attention.comfy.recording import has_cross_attention
-from ...comfy.wrapping import wrap_runs
+from ...comfy.runs import around_runs
 from ..soft_guidance import PUBLISHED, RULES
-from .run import WRAPPER, prepare_run, soft_attention
+from .run import WRAPPER, show_regions, soft_attention
 from .tokens import Conditioning, RegionTokens, with_regions
 
 __all__ = ["RegionTokens", "apply_soft_guidance", "check_model", "soft_attention"]
@@ -54,7 +54,7 @@ def apply_soft_guidance(
     regions = [replace(region, mask=(region.mask >= 0.5).float()) for region in regions]
     both = [region for region in regions if region.negative]
     return (
-        wrap_runs(model, WRAPPER, prepare_run),
+        around_runs(model, WRAPPER, show_regions),
         with_regions(positive, regions, rule),
         with_regions(negative, both, rule) if both else negative,
     )

@@ -18,7 +18,8 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...attention.comfy.recording import OVERRIDE
-from ...comfy.runs import check_one_gpu, check_parts, warn_of_plain_prompts
+from ...comfy.runs import Run, check_one_gpu, check_parts, warn_of_plain_prompts
+from ...comfy.types import Wrappers
 from ...layout.masks import is_same_aspect
 from ..soft_guidance import joined_mask
 from .attention import SoftForward
@@ -27,44 +28,29 @@ from .tokens import RegionTokens, read_regions
 
 WRAPPER = "stagecraft_soft_guidance"
 ALIGNED = 8  # columns; what the fast kernels want of a mask's rows
-Wrappers = comfy.patcher_extension.WrappersMP
 
 
-def prepare_run(
-    executor: Any,  # noqa: ANN401 - ComfyUI's wrapper
-    noise: Tensor,
-    latent_image: Tensor,
-    sampler: Any,  # noqa: ANN401
-    sigmas: Tensor,
-    *args: Any,  # noqa: ANN401
-    **kwargs: Any,  # noqa: ANN401
-) -> Tensor:
-    """OUTER_SAMPLE wrapper: lets this run's evaluations see the regions on its prompts.
-
-    The model options that it changes are ComfyUI's copy for this one run.
+def show_regions(run: Run) -> Tensor:
+    """Let a run's evaluations see the regions on its prompts.
 
     Raises:
         ValueError: latents of another kind or shape than the regions' masks.
     """
-    guider = executor.class_obj
     regions = []
-    for entry in (entry for conditioning in guider.conds.values() for entry in conditioning):
+    for entry in run.entries:
         if found := read_regions(entry):
             regions += [region for region, _ in found]
             # Beside the text that they belong to: ComfyUI may copy an entry's options to a prompt with another text.
             entry["model_conds"] = {**entry["model_conds"], WRAPPER: comfy.conds.CONDConstant(tuple(found))}
     if not regions:
         warn_of_plain_prompts("Soft Guidance", "it")
-        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-    shapes = kwargs.get("latent_shapes")
-    check_parts(noise, shapes, "Soft guidance needs a latent of pictures", "Sample without it", videos=False)
-    check_one_gpu(guider, "Soft guidance")
+        return run.go()
+    check_parts(run, "Soft guidance needs a latent of pictures", "Sample without it", videos=False)
+    check_one_gpu(run, "Soft guidance")
     for region in regions:
-        _check_fits(region, noise)
-    comfy.patcher_extension.add_wrapper_with_key(
-        Wrappers.CALC_COND_BATCH, WRAPPER, SoftRun().evaluate, guider.model_options, is_model_options=True
-    )
-    return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        _check_fits(region, run.noise)
+    run.wrap(Wrappers.CALC_COND_BATCH, WRAPPER, SoftRun().evaluate)
+    return run.go()
 
 
 def soft_attention(transformer_options: dict[str, Any]) -> Callable[..., Tensor] | None:

@@ -1,8 +1,21 @@
-"""Drop-downs of files and folders that a graph opens by name."""
+"""What nodes share of their schemas: the menu's folder, drop-downs of files, links that are not there."""
 
 from collections.abc import Sequence
 
 from .api import io
+
+# The default of a link in `validate_inputs`, where a connected one is None, whatever it will bring.
+NOT_CONNECTED = "not connected"
+
+
+def category_of(module: str) -> str:
+    """The menu's folder of a node: that of its file, so that `nodes.soft_guidance.exemplars` is in "soft guidance".
+
+    Args:
+        module: `__name__` of the node's file.
+    """
+    folder = module.split(".")[-2]
+    return f"Stagecraft/{'TCIG' if folder == 'tcig' else folder.replace('_', ' ')}"
 
 
 def file_choice(

@@ -10,8 +10,8 @@ from ...core.attention_guidance.energies import CHEN, DEFAULT_ETA, ENERGIES
 from ...core.attention_guidance.step import RULES
 from ...core.segmentation.comfy import show_text
 from ..api import Layout, io, ui
+from ..inputs import category_of
 
-CATEGORY = "Stagecraft/attention"
 PUBLISHED = "as published"
 SITES = (MIDDLE_AND_FIRST_UP, *SHARES)
 NEVER = -1.0  # threshold that no energy falls to
@@ -26,7 +26,7 @@ class StageAttentionGuidance(io.ComfyNode):
         return io.Schema(
             node_id="StageAttentionGuidance",
             display_name="Attention Guidance",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Moves each thing of a layout to its place by the gradient of the model's own attention (Chen "
             "et al., BoxDiff, Attention Refocusing, SALI). For SD 1.x, SD 2.x and SDXL, with every sampler.",
             inputs=[
@@ -195,7 +195,7 @@ class StageGuidanceReport(io.ComfyNode):
         return io.Schema(
             node_id="StageGuidanceReport",
             display_name="Guidance Report",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Shows how the energy of Attention Guidance fell while a latent was sampled, as text and as a "
             "plot. Connect the sampler's latent.",
             is_output_node=True,

@@ -12,7 +12,7 @@ from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import LayoutError, layouts_of
 from ...core.layout.preview import preview_size
 from ..api import Layout, io, ui
-from .attention_guidance import CATEGORY
+from ..inputs import category_of
 
 DEFAULT_NOISE = 0.5  # things have found their places by then, and their outlines are not yet in the picture itself
 
@@ -26,7 +26,7 @@ class StageAttentionMaps(io.ComfyNode):
         return io.Schema(
             node_id="StageAttentionMaps",
             display_name="Attention Maps",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Shows where each phrase of a prompt looks in a picture: one heat map per phrase, from the "
             "model's cross-attention. For SD 1.x, SD 2.x and SDXL.",
             is_output_node=True,

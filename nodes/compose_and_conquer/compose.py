@@ -18,9 +18,7 @@ from ...core.compose_and_conquer.comfy.files import (
 from ...core.compose_and_conquer.files import CnCFileError
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
 from ..api import CnC, Exemplars, io
-from ..inputs import file_choice
-
-CATEGORY = "Stagecraft/compose"
+from ..inputs import category_of, file_choice
 
 
 class StageCnCLoader(io.ComfyNode):
@@ -32,7 +30,7 @@ class StageCnCLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageCnCLoader",
             display_name="Load CnC",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads the fusers of Compose and Conquer, which put a foreground in front of a background by "
             "depth and give each a look of its own.",
             inputs=[
@@ -78,7 +76,7 @@ class StageCnCConvert(io.ComfyNode):
         return io.Schema(
             node_id="StageCnCConvert",
             display_name="Convert CnC Checkpoint",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Takes the two fusers out of the published cnc_v1.ckpt and writes them as safetensors into "
             "models/cnc: about 1 GB of 6. Only tensors are read; nothing in the pickled file is run.",
             is_output_node=True,
@@ -121,7 +119,7 @@ class StageDepthCompose(io.ComfyNode):
         return io.Schema(
             node_id="StageDepthCompose",
             display_name="Depth Compose",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Composes a foreground in front of a background (Compose and Conquer): each has a depth map, "
             "and a look from a reference picture that stays in its own place.",
             inputs=[

@@ -20,8 +20,7 @@ from ...core.compose_and_conquer.depth_pair import (
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.masks import is_same_aspect
 from ..api import Layout, io
-from ..layout.layout import NOT_CONNECTED
-from .compose import CATEGORY
+from ..inputs import NOT_CONNECTED, category_of
 
 TWO, ONE, PLANES = "two depth images", "one depth image and a mask", "layout"
 SOURCES = (TWO, ONE, PLANES)
@@ -39,7 +38,7 @@ class StageDepthPair(io.ComfyNode):
         return io.Schema(
             node_id="StageDepthPair",
             display_name="Depth Pair",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Makes the two depth maps that Depth Compose reads: the foreground's, and the background's "
             "with what the foreground hides. Near is bright; both are stretched to 0..1.",
             inputs=[
@@ -136,11 +135,11 @@ class StageDepthPair(io.ComfyNode):
     def validate_inputs(
         cls,
         source: str | None,
-        foreground_depth: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        background_depth: Any = NOT_CONNECTED,  # noqa: ANN401
-        depth: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask: Any = NOT_CONNECTED,  # noqa: ANN401
-        layout: Any = NOT_CONNECTED,  # noqa: ANN401
+        foreground_depth: object = NOT_CONNECTED,
+        background_depth: object = NOT_CONNECTED,
+        depth: object = NOT_CONNECTED,
+        mask: object = NOT_CONNECTED,
+        layout: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a source without its inputs before anything runs; a connected source is checked when it runs."""
         given = {"depth": depth, "mask": mask, "layout": layout}

@@ -8,7 +8,8 @@ from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, edit_p
 from ...core.editing.edits import Edit
 from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from ..api import VisionGuidance, io
-from .edits import CATEGORY, Edits
+from ..inputs import category_of
+from .edits import Edits
 
 
 class StageEditPicture(io.ComfyNode):
@@ -20,7 +21,7 @@ class StageEditPicture(io.ComfyNode):
         return io.Schema(
             node_id="StageEditPicture",
             display_name="Edit Picture",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Prepares a run that paints edits into a given picture and leaves the rest of it as it is "
             "(LRDiff, arXiv 2311.18435; editing as reconstructed). Works with every sampler at denoise 1.",
             inputs=[

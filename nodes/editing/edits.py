@@ -8,8 +8,8 @@ from ...core.editing import edits as editing
 from ...core.editing.edits import Edit, EditError
 from ...core.layout.layout import Layout as LayoutValue
 from ..api import Layout, io
+from ..inputs import category_of
 
-CATEGORY = "Stagecraft/editing"
 Edits = io.Custom("STAGE_EDITS")
 
 BOX, OUTLINE = "box", "outline"
@@ -46,7 +46,7 @@ class StageEditInsert(io.ComfyNode):
         return io.Schema(
             node_id="StageEditInsert",
             display_name="Insert Objects",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Paints every thing of a layout into a given picture, each in its place.",
             inputs=[
                 Layout.Input(
@@ -79,7 +79,7 @@ class StageEditReplace(io.ComfyNode):
         return io.Schema(
             node_id="StageEditReplace",
             display_name="Replace Object",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Paints another thing in the place of one that is in a given picture.",
             inputs=[
                 io.Mask.Input("mask", tooltip=MASK_TIP.format("the old thing")),
@@ -148,7 +148,7 @@ class StageEditRemove(io.ComfyNode):
         return io.Schema(
             node_id="StageEditRemove",
             display_name="Remove Object",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Takes a thing out of a given picture and paints what lies behind it.",
             inputs=[
                 io.Mask.Input("mask", tooltip=MASK_TIP.format("the thing that goes away")),
@@ -190,7 +190,7 @@ class StageEditMove(io.ComfyNode):
         return io.Schema(
             node_id="StageEditMove",
             display_name="Move Object",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Moves a thing within a given picture: it keeps its looks, only its outline is painted anew, "
             "and what lies behind its old place is painted.",
             inputs=[

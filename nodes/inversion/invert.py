@@ -16,8 +16,8 @@ from ...core.inversion.comfy.start import (
 )
 from ...core.inversion.inversion import psnr_report, reconstruction_psnr
 from ..api import io
+from ..inputs import category_of
 
-CATEGORY = "Stagecraft/inversion"
 DEFAULT_STEPS, DEFAULT_SCHEDULER, DEFAULT_REFINEMENTS = 20, "normal", 1
 NOT_MEASURED = "Not measured: measure is off."
 
@@ -42,7 +42,7 @@ class StageInvert(io.ComfyNode):
         return io.Schema(
             node_id="StageInvert",
             display_name="Invert",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Follows a picture back to the noise that a deterministic sampler paints it from (DDIM "
             "inversion), and measures how well it comes back. Works with every model that ComfyUI samples.",
             inputs=[

@@ -13,7 +13,8 @@ from ...core.layout.layout import layouts_of
 from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
 from ...core.segmentation.segmenter import SegmenterError
 from ..api import Layout, io
-from .invert import CATEGORY, METHOD_TIP, OUTPUT_TIPS
+from ..inputs import category_of
+from .invert import METHOD_TIP, OUTPUT_TIPS
 
 ATTENTION = "attention map"
 # reconstructed: the authors' settings are not in any readable source. Chosen on tuning layouts with the embedded model;
@@ -33,7 +34,7 @@ class StageSpatialLatent(io.ComfyNode):
         return io.Schema(
             node_id="StageSpatialLatent",
             display_name="Spatial Latent",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Makes start noise in which things already lie where the layout says (SALI, arXiv 2401.16157): "
             "pastes a reference picture together and inverts it. Goes with plain sampling and every other method.",
             inputs=[

@@ -5,7 +5,7 @@ from typing import Any
 from ...core.layered_rendering.comfy.settings import LayerSettings
 from ..api import LayerSettings as SettingsSocket
 from ..api import io
-from .layered_rendering import CATEGORY
+from ..inputs import category_of
 
 
 class StageLayerSettings(io.ComfyNode):
@@ -17,7 +17,7 @@ class StageLayerSettings(io.ComfyNode):
         return io.Schema(
             node_id="StageLayerSettings",
             display_name="Layer Settings",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Gives one layer its own prompts, with the LoRA hooks and ControlNets on them, and its own "
             "CFG. Chain several for several layers.",
             inputs=[

@@ -5,8 +5,7 @@ from typing import Any
 from ...core.layered_rendering.comfy.render import MODES, PAPER, render_in_layers
 from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from ..api import LayerSettings, Layout, VisionGuidance, io
-
-CATEGORY = "Stagecraft/layered rendering"
+from ..inputs import category_of
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
@@ -22,7 +21,7 @@ class StageLayeredRendering(io.ComfyNode):
         return io.Schema(
             node_id="StageLayeredRendering",
             display_name="Layered Rendering",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Paints each region of a layout with its own prompt in the first part of the run, then the "
             "whole picture with yours (LRDiff, arXiv 2311.18435). Works with every sampler.",
             inputs=[

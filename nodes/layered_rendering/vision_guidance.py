@@ -7,7 +7,7 @@ from torch import Tensor
 from ...core.layered_rendering.vision_guidance import EVERY_STEP, INJECTIONS, PUBLISHED_TOP_K, SOURCES, VisionGuidance
 from ..api import VisionGuidance as GuidanceSocket
 from ..api import io
-from .layered_rendering import CATEGORY
+from ..inputs import category_of
 
 
 def read_vector(text: str) -> tuple[float, ...]:
@@ -34,7 +34,7 @@ class StageVisionGuidance(io.ComfyNode):
         return io.Schema(
             node_id="StageVisionGuidance",
             display_name="Vision Guidance",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Chooses the vector that is added inside a region and taken off outside it, for Layered "
             "Rendering (LRDiff, Eq. 5 and 6).",
             inputs=[

@@ -9,9 +9,8 @@ from ...core.layers.arrangement import Shadow, arrange, read_arrangements
 from ...core.layers.layered_image import LayeredImage, LayeredImageError, from_layers, to_layers
 from ...core.layers.stacking import Picture, stack_pictures
 from ..api import Layers, io
-from ..layout.layout import NOT_CONNECTED
+from ..inputs import NOT_CONNECTED, category_of
 
-CATEGORY = "Stagecraft/layers"
 SLOTS = (1, 2, 3, 4)
 SHOWS, HIDES = "1 shows the picture", "1 hides it, as from Load Image"
 SHADOW = Shadow()
@@ -55,7 +54,7 @@ class StageComposite(io.ComfyNode):
         return io.Schema(
             node_id="StageComposite",
             display_name="Composite Layers",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Lays layers over a background, exactly I = m F + (1 - m) B in painter's order, after moving, "
             "scaling, fading, reordering and hiding them and giving them soft shadows.",
             inputs=[
@@ -135,16 +134,16 @@ class StageComposite(io.ComfyNode):
     def validate_inputs(
         cls,
         arrange: str | None,
-        layers: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        background: Any = NOT_CONNECTED,  # noqa: ANN401
-        picture_1: Any = NOT_CONNECTED,  # noqa: ANN401
-        picture_2: Any = NOT_CONNECTED,  # noqa: ANN401
-        picture_3: Any = NOT_CONNECTED,  # noqa: ANN401
-        picture_4: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_1: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_2: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_3: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_4: Any = NOT_CONNECTED,  # noqa: ANN401
+        layers: object = NOT_CONNECTED,
+        background: object = NOT_CONNECTED,
+        picture_1: object = NOT_CONNECTED,
+        picture_2: object = NOT_CONNECTED,
+        picture_3: object = NOT_CONNECTED,
+        picture_4: object = NOT_CONNECTED,
+        mask_1: object = NOT_CONNECTED,
+        mask_2: object = NOT_CONNECTED,
+        mask_3: object = NOT_CONNECTED,
+        mask_4: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse lines that cannot be meant, and a mask without its picture, before anything runs."""
         pictures, masks = (picture_1, picture_2, picture_3, picture_4), (mask_1, mask_2, mask_3, mask_4)

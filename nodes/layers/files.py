@@ -6,8 +6,8 @@ from ...core.layers.comfy import layer_file_names, load_layers, require_layer_fi
 from ...core.layers.files import require_format
 from ...core.layers.layered_image import LayeredImageError, from_layers
 from ..api import Layers, io, ui
-from ..inputs import file_choice
-from .composite import CATEGORY, layered_outputs, layered_values
+from ..inputs import category_of, file_choice
+from .composite import layered_outputs, layered_values
 
 
 class StageSaveLayers(io.ComfyNode):
@@ -19,7 +19,7 @@ class StageSaveLayers(io.ComfyNode):
         return io.Schema(
             node_id="StageSaveLayers",
             display_name="Save Layers",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Saves layers, named and in order, as a Photoshop document, as OpenRaster (Krita, GIMP) and as "
             "one PNG each, beside a PNG of the whole picture that carries the workflow.",
             is_output_node=True,
@@ -90,7 +90,7 @@ class StageLoadLayers(io.ComfyNode):
         return io.Schema(
             node_id="StageLoadLayers",
             display_name="Load Layers",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Opens a Photoshop document or an OpenRaster file from ComfyUI's input folder, for example one "
             "of Save Layers that was painted on.",
             inputs=[

@@ -12,7 +12,8 @@ from ...core.layout.layer_stack import reference_batch, write_layers
 from ...core.layout.layout import LayoutError
 from ...core.layout.preview import draw_layout, fit_picture, fit_within, preview_size
 from ..api import Array, BoundingBox, BoundingBoxes, Layers, Layout, io, ui
-from .layout import CATEGORY, NOT_CONNECTED, visible_regions
+from ..inputs import NOT_CONNECTED, category_of
+from .layout import visible_regions
 
 EXAMPLE = json.dumps(
     {
@@ -37,7 +38,7 @@ class StageLayoutCanvas(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutCanvas",
             display_name="Layout Canvas",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Draw where things go: boxes and brushed masks with names, prompts, strengths and an order.",
             is_output_node=True,
             inputs=[
@@ -98,8 +99,8 @@ class StageLayoutCanvas(io.ComfyNode):
     def validate_inputs(
         cls,
         layout: str | None,
-        start: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        boxes: Any = NOT_CONNECTED,  # noqa: ANN401
+        start: object = NOT_CONNECTED,
+        boxes: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a bad drawing before anything runs."""
         if layout is None:

@@ -13,10 +13,9 @@ from ...core.layout.layout import LayoutError, layouts_of, parse_layout
 from ...core.layout.preview import draw_layout
 from ...core.layout.text import read_layout_text
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
+from ..inputs import NOT_CONNECTED, category_of
 
-CATEGORY = "Stagecraft/layout"
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
-NOT_CONNECTED = "not connected"
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
 FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
 
@@ -54,7 +53,7 @@ class StageLayout(io.ComfyNode):
         return io.Schema(
             node_id="StageLayout",
             display_name="Layout",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Says what is where: one line per thing with its box, or with a connected mask or box.",
             inputs=[
                 io.String.Input(
@@ -125,11 +124,11 @@ class StageLayout(io.ComfyNode):
     def validate_inputs(
         cls,
         layout: str | None,
-        boxes: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        mask_1: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_2: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_3: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask_4: Any = NOT_CONNECTED,  # noqa: ANN401
+        boxes: object = NOT_CONNECTED,
+        mask_1: object = NOT_CONNECTED,
+        mask_2: object = NOT_CONNECTED,
+        mask_3: object = NOT_CONNECTED,
+        mask_4: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a bad text before anything runs; what depends on connected masks and boxes is checked when it runs."""
         if layout is None:
@@ -182,7 +181,7 @@ class StageLayoutPreview(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutPreview",
             display_name="Layout Preview",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Draws a layout's boxes and masks in painter's order with their numbers and names.",
             is_output_node=True,
             inputs=[
@@ -219,7 +218,7 @@ class StageLayoutBatch(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutBatch",
             display_name="Layout Batch",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Joins layouts, so that every picture of a batch has its own. Chain several for more.",
             inputs=[
                 Layout.Input("first", tooltip="Layout of the first picture, or a batch of layouts for the first ones."),

@@ -12,7 +12,8 @@ from ...core.layout.other_programs import import_layout
 from ...core.layout.text import read_layout_text
 from ...core.layout.variations import MIRRORS, RegionEdit, edit_layout
 from ..api import Layout, io
-from .layout import CATEGORY, layout_outputs, layout_values
+from ..inputs import category_of
+from .layout import layout_outputs, layout_values
 
 
 def _canvas_inputs(default: int, least: int, extra: str) -> list[Any]:
@@ -52,7 +53,7 @@ class StageLayoutFromMasks(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutFromMasks",
             display_name="Layout From Masks",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="One region for each mask of a batch, named line by line. Chain several for more masks.",
             inputs=[
                 io.Mask.Input(
@@ -126,7 +127,7 @@ class StageLayoutFromJSON(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutFromJSON",
             display_name="Layout From JSON",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Reads layouts, COCO annotations, GLIGEN's phrases and boxes, and ComfyUI's own boxes.",
             inputs=[
                 io.String.Input(
@@ -214,7 +215,7 @@ class StageLayoutEdit(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutEdit",
             display_name="Edit Layout",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Moves, scales, mirrors or restyles one region of a layout, or all; join the results with "
             "Layout Batch for variations.",
             inputs=[

@@ -22,7 +22,7 @@ from ...core.segmentation.comfy import (
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.segmenter import Segmenter, SegmenterError
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import file_choice
+from ..inputs import category_of, file_choice
 
 
 class StageLayoutScore(io.ComfyNode):
@@ -34,7 +34,7 @@ class StageLayoutScore(io.ComfyNode):
         return io.Schema(
             node_id="StageLayoutScore",
             display_name="Layout Score",
-            category="Stagecraft/score",
+            category=category_of(__name__),
             description="Measures with a segmenter whether each thing of a layout is in its place, and draws what was "
             "found (solid) beside what was asked for (dashed).",
             is_output_node=True,

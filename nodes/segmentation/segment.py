@@ -20,10 +20,9 @@ from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
 from ...core.segmentation.segmenter import Segmenter, SegmenterError
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import file_choice
+from ..inputs import category_of, file_choice
 from ..layout.layout import visible_regions
 
-CATEGORY = "Stagecraft/segmentation"
 FOLDER_TIP = (
     "Folder under models/segmenters in the Hugging Face layout, with config.json and safetensors: a semantic model "
     "(SegFormer and others), Mask2Former, MaskFormer, or CLIPSeg. The model decides which things can be found: "
@@ -40,7 +39,7 @@ class StageSegmenterLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageSegmenterLoader",
             display_name="Load Segmenter",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads a segmentation model from a local folder. Chain several: each looks for what it knows.",
             inputs=[
                 file_choice("folder", segmenter_names(), "models/segmenters", FOLDER_TIP, EMBEDDED),
@@ -88,7 +87,7 @@ class StageSegment(io.ComfyNode):
         return io.Schema(
             node_id="StageSegment",
             display_name="Segment",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Reads the layout out of a picture: a named region with its mask for everything that the "
             "segmenter finds, larger things behind smaller ones.",
             is_output_node=True,

@@ -7,9 +7,7 @@ from torch import Tensor
 from ...core.clip.comfy.vision import EMBEDDED, clip_vision_names, load_clip_vision, require_clip_vision
 from ...core.compose_and_conquer.comfy.exemplars import make_exemplars
 from ..api import CnC, Exemplars, io
-from ..inputs import file_choice
-
-CATEGORY = "Stagecraft/soft guidance"
+from ..inputs import category_of, file_choice
 
 
 class StageCLIPVisionLoader(io.ComfyNode):
@@ -21,7 +19,7 @@ class StageCLIPVisionLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageCLIPVisionLoader",
             display_name="Load CLIP Vision Folder",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads the picture side of a CLIP in the Hugging Face layout, also of the small embedded one, "
             "which Load CLIP Vision does not know.",
             inputs=[
@@ -76,7 +74,7 @@ class StageExemplars(io.ComfyNode):
         return io.Schema(
             node_id="StageExemplars",
             display_name="Exemplars",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Turns reference pictures of a foreground and a background into tokens that say how each shall "
             "look (Compose and Conquer's global fuser).",
             inputs=[

@@ -9,8 +9,7 @@ from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regi
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
 from ..api import Exemplars, Layout, io
 from ..api import RegionTokens as RegionSocket
-from ..layout.layout import NOT_CONNECTED
-from .exemplars import CATEGORY
+from ..inputs import NOT_CONNECTED, category_of
 
 MOST = 1000.0  # of a strength: by then the text is not looked at any more
 
@@ -24,7 +23,7 @@ class StageRegionTokens(io.ComfyNode):
         return io.Schema(
             node_id="StageRegionTokens",
             display_name="Region Tokens",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Gives a region a prompt, or the style of a picture, of its own for Soft Guidance. Chain "
             "several for several regions.",
             inputs=[
@@ -79,9 +78,9 @@ class StageRegionTokens(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
-        conditioning: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        style_model: Any = NOT_CONNECTED,  # noqa: ANN401
-        clip_vision_output: Any = NOT_CONNECTED,  # noqa: ANN401
+        conditioning: object = NOT_CONNECTED,
+        style_model: object = NOT_CONNECTED,
+        clip_vision_output: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a region without tokens, or with tokens of two kinds, before anything runs."""
         has_style = [each is not NOT_CONNECTED for each in (style_model, clip_vision_output)]
@@ -121,7 +120,7 @@ class StageSoftGuidance(io.ComfyNode):
         return io.Schema(
             node_id="StageSoftGuidance",
             display_name="Soft Guidance",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Lets every region of the picture look at tokens of its own: a layout's phrases, any prompts, "
             "or looks of reference pictures. One evaluation for all regions; for SD 1.x, SD 2.x and SDXL.",
             inputs=[
@@ -193,11 +192,11 @@ class StageSoftGuidance(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
-        clip: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        layout: Any = NOT_CONNECTED,  # noqa: ANN401
-        exemplars: Any = NOT_CONNECTED,  # noqa: ANN401
-        mask: Any = NOT_CONNECTED,  # noqa: ANN401
-        regions: Any = NOT_CONNECTED,  # noqa: ANN401
+        clip: object = NOT_CONNECTED,
+        layout: object = NOT_CONNECTED,
+        exemplars: object = NOT_CONNECTED,
+        mask: object = NOT_CONNECTED,
+        regions: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse what lacks its other half before anything runs."""
         clip, layout, exemplars, mask, regions = (

@@ -19,8 +19,7 @@ from ...core.tcig.draft import (
 from ...core.tcig.prompts import read_prompts
 from ...core.tcig.starts import COLOURS, PICTURE, STARTS
 from ..api import VQGAN, Clip, Layout, Segmenters, io
-from ..layout.layout import NOT_CONNECTED
-from .models import CATEGORY
+from ..inputs import NOT_CONNECTED, category_of
 
 
 class StageTCIGDraft(io.ComfyNode):
@@ -32,7 +31,7 @@ class StageTCIGDraft(io.ComfyNode):
         return io.Schema(
             node_id="StageTCIGDraft",
             display_name="TCIG Draft",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Drafts a picture whose things lie where the layout says (TCIG, stage one): a VQGAN's codes "
             "are optimised until CLIP reads the prompt and segmenters see the layout. For stage two, TCIG Refine.",
             inputs=[
@@ -191,7 +190,7 @@ class StageTCIGDraft(io.ComfyNode):
         learning_rate: float | None,
         segmenter_noise: float | None = None,
         start_weight: float | None = None,
-        image: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
+        image: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse what cannot be meant before anything runs; connected values are checked when they run."""
         try:

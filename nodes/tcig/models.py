@@ -16,9 +16,7 @@ from ...core.tcig.comfy.models import (
 )
 from ...core.tcig.vqgan_files import VQGANFileError
 from ..api import VQGAN, Clip, io
-from ..inputs import file_choice
-
-CATEGORY = "Stagecraft/TCIG"
+from ..inputs import category_of, file_choice
 
 
 class StageVQGANLoader(io.ComfyNode):
@@ -30,7 +28,7 @@ class StageVQGANLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageVQGANLoader",
             display_name="Load VQGAN",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads a VQGAN, which paints TCIG's drafts from a grid of codes.",
             inputs=[
                 file_choice(
@@ -76,7 +74,7 @@ class StageVQGANConvert(io.ComfyNode):
         return io.Schema(
             node_id="StageVQGANConvert",
             display_name="Convert VQGAN Checkpoint",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Writes a VQGAN checkpoint of taming-transformers as a folder in diffusers' layout into "
             "models/vqgan. Only tensors are read; nothing in the pickled file is run.",
             is_output_node=True,
@@ -118,7 +116,7 @@ class StageCLIPLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageCLIPLoader",
             display_name="Load CLIP Folder",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads a whole CLIP in the Hugging Face layout, the side that reads texts and the side that "
             "sees pictures. ComfyUI's own CLIP objects hold one of the two.",
             inputs=[

@@ -17,8 +17,8 @@ from ...core.tcig.refinement import (
     report_json,
 )
 from ..api import Layout, Segmenters, io, ui
+from ..inputs import category_of
 
-CATEGORY = "Stagecraft/TCIG"
 MEASURED, BY_HAND = "mask fit", "by hand"
 
 
@@ -31,7 +31,7 @@ class StageTCIGRefine(io.ComfyNode):
         return io.Schema(
             node_id="StageTCIGRefine",
             display_name="TCIG Refine",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Noises a draft and paints it again with any checkpoint (TCIG, arXiv 2403.01212, stage two). "
             "How much it is noised follows from how well the draft's masks fit, and the fit is measured again after.",
             is_output_node=True,

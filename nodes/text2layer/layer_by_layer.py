@@ -14,8 +14,8 @@ from ...core.text2layer.comfy.layer_by_layer import (
 )
 from ...core.text2layer.prompts import layout_of_prompt, split_prompt
 from ..api import LayeredVAE, Layers, Layout, io
-from ..layers.composite import CATEGORY, layered_outputs, layered_values
-from ..layout.layout import NOT_CONNECTED
+from ..inputs import NOT_CONNECTED, category_of
+from ..layers.composite import layered_outputs, layered_values
 
 EXAMPLE = "a dog, a balloon and an apple on a green meadow"
 
@@ -29,7 +29,7 @@ class StageLayerByLayer(io.ComfyNode):
         return io.Schema(
             node_id="StageLayerByLayer",
             display_name="Layer by Layer",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Paints a picture as a background and a layer for each thing, each with the others below it in "
             "view. Goes on from layers that there are, or paints one of them anew and keeps the others.",
             inputs=[
@@ -160,8 +160,8 @@ class StageLayerByLayer(io.ComfyNode):
         prompt: str | None,
         replace: int | None = 0,
         denoise: float | None = 1.0,
-        layout: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        layers: Any = NOT_CONNECTED,  # noqa: ANN401
+        layout: object = NOT_CONNECTED,
+        layers: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse what cannot be meant before anything runs; connected values are checked when they run."""
         try:

@@ -19,8 +19,7 @@ from ...core.text2layer.splitting import (
     hole_to_fill,
 )
 from ..api import Layers, io, ui
-from ..layers.composite import CATEGORY
-from ..layout.layout import NOT_CONNECTED
+from ..inputs import NOT_CONNECTED, category_of
 
 ALL, GOOD = "every picture", "good ones only"
 CHECKPOINT = ("model", "vae", "positive")
@@ -35,7 +34,7 @@ class StageSplitLayers(io.ComfyNode):
         return io.Schema(
             node_id="StageSplitLayers",
             display_name="Split Layers",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Splits pictures into a foreground, a background that a checkpoint of yours fills in behind "
             "it, and the mask, as Text2Layer's training set is made (arXiv 2307.09781), and measures how well it went.",
             is_output_node=True,
@@ -176,10 +175,10 @@ class StageSplitLayers(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
-        model: Any = NOT_CONNECTED,  # noqa: ANN401 - a link is None here, whatever it will bring
-        vae: Any = NOT_CONNECTED,  # noqa: ANN401
-        positive: Any = NOT_CONNECTED,  # noqa: ANN401
-        background: Any = NOT_CONNECTED,  # noqa: ANN401
+        model: object = NOT_CONNECTED,
+        vae: object = NOT_CONNECTED,
+        positive: object = NOT_CONNECTED,
+        background: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a split without anything that fills the background before anything runs."""
         given = zip(CHECKPOINT, (model, vae, positive), strict=True)

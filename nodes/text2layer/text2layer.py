@@ -9,8 +9,7 @@ from ...core.layers.layered_image import Layer, LayeredImage, to_layers
 from ...core.text2layer.comfy.model import EMBEDDED, file_version, load_text2layer, require_file, text2layer_names
 from ...core.text2layer.files import Text2LayerFileError
 from ..api import LayeredVAE, Layers, io
-from ..inputs import file_choice
-from ..layers.composite import CATEGORY
+from ..inputs import category_of, file_choice
 
 
 class StageText2LayerLoader(io.ComfyNode):
@@ -22,7 +21,7 @@ class StageText2LayerLoader(io.ComfyNode):
         return io.Schema(
             node_id="StageText2LayerLoader",
             display_name="Load Text2Layer",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Loads a model that paints foreground, background and the mask between them at once "
             "(Text2Layer, arXiv 2307.09781). Prompts are encoded by the checkpoint that it was trained from.",
             inputs=[
@@ -75,7 +74,7 @@ class StageLayersDecode(io.ComfyNode):
         return io.Schema(
             node_id="StageLayersDecode",
             display_name="Layers Decode",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Turns latents that a Text2Layer model has painted into layers, as VAE Decode turns others "
             "into pictures.",
             inputs=[
@@ -126,7 +125,7 @@ class StageLayersEncode(io.ComfyNode):
         return io.Schema(
             node_id="StageLayersEncode",
             display_name="Layers Encode",
-            category=CATEGORY,
+            category=category_of(__name__),
             description="Turns two layers into a latent of a Text2Layer model, to paint over them with a denoise below "
             "1, or with Set Latent Noise Mask.",
             inputs=[

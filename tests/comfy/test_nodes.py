@@ -1,5 +1,6 @@
 """What a user reads on every node, and that the nodes hand on to the core what they are given."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.layout import LayoutError, parse_layout
 from stagecraft.nodes import NODES
-from stagecraft.nodes.inputs import file_choice
+from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings
 from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
 from stagecraft.nodes.layered_rendering.vision_guidance import StageVisionGuidance, read_vector
-from stagecraft.nodes.layout.layout import NOT_CONNECTED, StageLayout, StageLayoutBatch, StageLayoutPreview
+from stagecraft.nodes.layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
@@ -22,7 +23,8 @@ DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 def test_every_node_explains_itself(node):
     schema = node.GET_SCHEMA()
     assert schema.node_id == node.__name__ and schema.display_name and schema.description
-    assert schema.category.startswith("Stagecraft/")
+    folder = Path(inspect.getfile(node)).parent.name.replace("_", " ")
+    assert schema.category.casefold() == f"stagecraft/{folder}"
     assert all(len(each.tooltip or "") > 20 for each in schema.inputs), "an input has no tooltip"
     assert all(each.tooltip and each.display_name for each in schema.outputs), "an output has no name or tooltip"
     page = (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from stagecraft.core.layout.layout import parse_layout
 from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance, soft_attention
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, SoftGuidance, two_sides
-from stagecraft.nodes.layout.layout import NOT_CONNECTED
+from stagecraft.nodes.inputs import NOT_CONNECTED
 from stagecraft.nodes.soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
 from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 from stagecraft.sticker_world.shipped import CLIP_FOLDER

@@ -87,6 +87,29 @@ class Run:
         return run.executor(*first, *run.rest, **run.named)
 
 
+@dataclass(frozen=True)
+class _Wrapper:
+    """ComfyUI's OUTER_SAMPLE wrapper of a method; two of one method are equal, as one function is to itself."""
+
+    method: Callable[[Run], Tensor]
+
+    def __call__(
+        self,
+        executor: Executor,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Sampler,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callback | None = None,
+        disable_pbar: bool = False,
+        *rest: object,
+        **named: object,
+    ) -> Tensor:
+        first = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar)
+        return self.method(Run(executor, *first, rest, named))
+
+
 def around_runs(
     model: Model, key: str, method: Callable[[Run], Tensor], *, beside: Literal["keep", "add", "replace"] = "keep"
 ) -> Model:
@@ -100,27 +123,11 @@ def around_runs(
             it makes room.
     """
     kind = Wrappers.OUTER_SAMPLE
-
-    def wrapper(
-        executor: Executor,
-        noise: Tensor,
-        latent_image: Tensor,
-        sampler: Sampler,
-        sigmas: Tensor,
-        denoise_mask: Tensor | None = None,
-        callback: Callback | None = None,
-        disable_pbar: bool = False,
-        *rest: object,
-        **named: object,
-    ) -> Tensor:
-        first = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar)
-        return method(Run(executor, *first, rest, named))
-
     model = model.clone()
     if beside == "replace":
         model.remove_wrappers_with_key(kind, key)
     if beside != "keep" or not model.get_wrappers(kind, key):
-        model.add_wrapper_with_key(kind, key, wrapper)
+        model.add_wrapper_with_key(kind, key, _Wrapper(method))
     return model
 
 

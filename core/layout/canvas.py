@@ -6,8 +6,9 @@ from typing import Any
 
 from .boxes import read_bounding_boxes
 from .layer_stack import canvas_of, is_layers
-from .layout import Layout, layout_from_data
+from .layout import Layout
 from .masks import is_same_aspect
+from .reading import layout_from_data
 from .region import LayoutError
 from .text import read_layout_text
 
@@ -32,7 +33,7 @@ def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> La
     data = _with_canvas(text)
     regions = _shown(data)
     if regions or (start is None and boxes is None):
-        return layout_from_data(data, None, boxes if any(map(_has_no_place, regions)) else None)
+        return layout_from_data(data, boxes=boxes if any(map(_has_no_place, regions)) else None)
     offered = offered_layout(start, boxes, data["width"], data["height"])
     if offered is None:
         raise LayoutError("Nothing is drawn, and the connected boxes are none. Draw a region.")
@@ -70,7 +71,7 @@ def offered_layout(
     if not read:
         return start
     named = [{"phrase": f"thing {k}"} | box for k, box in enumerate(read, 1)]
-    drawn = layout_from_data({"width": width, "height": height, "regions": named}, None, None)
+    drawn = layout_from_data({"width": width, "height": height, "regions": named})
     return drawn if start is None else drawn.in_front_of(start)
 
 
@@ -90,7 +91,7 @@ def check_canvas(text: str, is_connected: bool) -> Layout | None:
     data = _with_canvas(text)
     regions = _shown(data)
     if not is_connected or (regions and not any(map(_has_no_place, regions))):
-        return layout_from_data(data, None, None)
+        return layout_from_data(data)
     return None
 
 

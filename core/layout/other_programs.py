@@ -8,7 +8,8 @@ larger things may be laid behind smaller ones.
 from collections.abc import Mapping
 from typing import Any
 
-from .layout import Layout, layout_from_data, parse_layout
+from .layout import Layout
+from .reading import layout_from_data, parse_layout
 from .region import MOST_MASK_PIXELS, LayoutError, describe
 from .run_length import has_inside, is_run_length
 from .text import read_layout_text
@@ -47,11 +48,11 @@ def import_layout(
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
     data = read_layout_text(text)
     if "annotations" in data:
-        layout = layout_from_data(given | _read_coco(data, picture, masks), None, None)
+        layout = layout_from_data(given | _read_coco(data, picture, masks))
     elif any(key in data for key in PHRASES):
-        layout = layout_from_data(given | _read_gligen(data), None, None)
+        layout = layout_from_data(given | _read_gligen(data))
     elif _are_boxes(boxes := data["regions"] if set(data) == {"regions"} else data):
-        return layout_from_data(given, None, boxes)
+        return layout_from_data(given, boxes=boxes)
     elif not text.strip() or not data:
         raise LayoutError(f"The JSON is empty. Known are {FORMATS}.")
     else:

@@ -6,11 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from ...core.comfy.pictures import check_references, load_references, reference_times
-from ...core.layout.boxes import write_bounding_boxes, write_elements
 from ...core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas, shape_warning
-from ...core.layout.layer_stack import reference_batch, write_layers
 from ...core.layout.layout import LayoutError
 from ...core.layout.preview import draw_layout, fit_picture, fit_within, preview_size
+from ...core.layout.writing import reference_batch, write_bounding_boxes, write_elements, write_layers
 from ..api import Array, BoundingBox, BoundingBoxes, Layers, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
 from .layout import visible_regions

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from ...core.comfy.pictures import reference_times
-from ...core.layout.boxes import write_bounding_boxes
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError, layouts_of, parse_layout
+from ...core.layout.layout import LayoutError, layouts_of
 from ...core.layout.preview import draw_layout
+from ...core.layout.reading import parse_layout
 from ...core.layout.text import read_layout_text
+from ...core.layout.writing import write_bounding_boxes
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
 

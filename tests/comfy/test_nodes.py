@@ -8,7 +8,8 @@ import torch
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes import NODES
 from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings

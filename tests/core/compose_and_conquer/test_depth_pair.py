@@ -19,7 +19,7 @@ from stagecraft.core.compose_and_conquer.depth_pair import (
     pair_from_two,
     stretch,
 )
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 
 SIZE = 48
 

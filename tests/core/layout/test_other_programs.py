@@ -5,14 +5,16 @@ import math
 
 import pytest
 import torch
-from stagecraft.core.layout.boxes import read_bounding_boxes, write_bounding_boxes, write_elements
+from stagecraft.core.layout.boxes import read_bounding_boxes
 from stagecraft.core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas
-from stagecraft.core.layout.layer_stack import cover, read_layers, reference_batch, write_layers
-from stagecraft.core.layout.layout import Layout, LayoutError, Region, parse_layout
+from stagecraft.core.layout.layer_stack import read_layers
+from stagecraft.core.layout.layout import Layout, LayoutError, Region
 from stagecraft.core.layout.masks import outer_box
 from stagecraft.core.layout.other_programs import import_layout
 from stagecraft.core.layout.preview import draw_layout, fit_picture
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.variations import MIRRORS, RegionEdit, edit_layout
+from stagecraft.core.layout.writing import cover, reference_batch, write_bounding_boxes, write_elements, write_layers
 
 COCO = {
     "images": [

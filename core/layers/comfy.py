@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..comfy.pictures import path_in_input
 from .files import SUFFIXES, read_layer_file, write_layer_file
 from .layered_image import LayeredImage
-from .stored import LayerFileError, merged_picture, whole_layers
+from .stored import LayerFileError, stored
 
 FOLDER = "layered_pictures"  # the kind of model folder; the front door adds the pack's own to it
 LONGEST_PART = 40  # letters of a layer's name in its file's name
@@ -68,17 +68,18 @@ def save_layers(
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
     stem = f"{name}_{counter:05}_"
     metadata = _workflow(hidden)
-    pictures = {f"{stem}.png": merged_picture(image)}
+    picture = stored(image)
+    pngs_by_name = {f"{stem}.png": picture.merged}
     if pngs:
-        for number, layer in enumerate(whole_layers(image)):
-            pictures[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
-    for file, picture in pictures.items():
-        picture.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
+        for number, layer in enumerate(picture.whole):
+            pngs_by_name[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
+    for file, png in pngs_by_name.items():
+        png.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
     documents = [f"{stem}{suffix}" for suffix in suffixes]
     for file in documents:
-        write_layer_file(image, Path(folder) / file)
-    files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pictures))
-    return SavedLayers(subfolder, tuple(pictures), files)
+        write_layer_file(picture, Path(folder) / file)
+    files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pngs_by_name))
+    return SavedLayers(subfolder, tuple(pngs_by_name), files)
 
 
 def _file_part(name: str) -> str:

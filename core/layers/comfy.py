@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import folder_paths
 from comfy.cli_args import args
@@ -22,6 +22,13 @@ DEFAULT_PREFIX = "Stagecraft"
 COMPRESSION = 4  # of PNGs, as in Save Image
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+
+
+class HiddenInputs(Protocol):
+    """What ComfyUI tells a node of its run: the queued prompt, and the graph of the editor among other things."""
+
+    prompt: Mapping[str, Any] | None
+    extra_pnginfo: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def save_layers(
     suffixes: Sequence[str],
     *,
     pngs: bool,
-    hidden: Any = None,  # noqa: ANN401 - the node's hidden inputs
+    hidden: HiddenInputs | None = None,
 ) -> SavedLayers:
     """Save one picture's layers into the output folder, under one number that ComfyUI's naming chooses.
 
@@ -87,7 +94,7 @@ def _file_part(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")[:LONGEST_PART] or "layer"
 
 
-def _workflow(hidden: Any) -> PngInfo | None:  # noqa: ANN401
+def _workflow(hidden: HiddenInputs | None) -> PngInfo | None:
     if args.disable_metadata or hidden is None:
         return None
     metadata = PngInfo()

@@ -20,7 +20,7 @@ GRID = 1000  # elements count from 0 to this along each side
 SLACK = 0.5  # pixels by which a rounded box may leave the canvas
 
 
-def read_bounding_boxes(value: Any, width: int, height: int) -> list[dict[str, Any]]:  # noqa: ANN401 - see above
+def read_bounding_boxes(value: object, width: int, height: int) -> list[dict[str, Any]]:
     """Read bounding boxes of any known shape into regions' keys.
 
     Args:
@@ -55,7 +55,7 @@ def read_bounding_boxes(value: Any, width: int, height: int) -> list[dict[str, A
     return [_read_one(box, width, height) for box in value]
 
 
-def _read_one(box: Any, width: int, height: int) -> dict[str, Any]:  # noqa: ANN401 - see the module
+def _read_one(box: object, width: int, height: int) -> dict[str, Any]:
     if not isinstance(box, Mapping):
         raise LayoutError(f"A connected box is {describe(box)}; expected x, y, width and height in pixels.")
     metadata = box.get("metadata") if isinstance(box.get("metadata"), Mapping) else {}

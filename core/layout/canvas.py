@@ -16,7 +16,7 @@ DEFAULT_SIDE = 512  # pixels of a canvas whose text does not say
 CELL = 8  # pixels of a latent cell of the usual checkpoints
 
 
-def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> Layout:  # noqa: ANN401
+def read_canvas(text: str, start: Layout | None = None, boxes: object = None) -> Layout:
     """Build the layout that a canvas stands for.
 
     The widget's own regions count. Those of them without a place take the connected boxes, in order. Where the widget
@@ -43,7 +43,7 @@ def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> La
 
 def offered_layout(
     start: Layout | None,
-    boxes: Any,  # noqa: ANN401 - see `read_bounding_boxes`
+    boxes: object,
     width: int,
     height: int,
 ) -> Layout | None:
@@ -153,7 +153,7 @@ def _shown(data: Mapping[str, Any]) -> list[Any]:
     return [region for region in regions if not (isinstance(region, Mapping) and region.get("hidden") is True)]
 
 
-def _has_no_place(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def _has_no_place(region: object) -> bool:
     return isinstance(region, Mapping) and region.get("box") is None and region.get("mask") is None
 
 

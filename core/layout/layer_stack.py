@@ -7,7 +7,7 @@ and rotation (radians, clockwise about its middle). Equal z_index: the later lie
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ FINEST = 2048  # pixels along the longer side of a mask that is made from a laye
 MOST = 1e9  # of any number of a layer, either side of 0; beyond it no picture is meant, and floats overflow
 
 
-def is_layers(value: object) -> bool:
+def is_layers(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a value is a stack of layers."""
     return isinstance(value, Mapping) and isinstance(value.get("layers"), list | tuple)
 

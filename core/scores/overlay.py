@@ -43,7 +43,7 @@ def draw_scores(image: Tensor, scores: Sequence[RegionScore], masks: Sequence[Ar
         masks: one (h w) mask per region of what the segmenter found, or None.
 
     Returns:
-        (h' w' 3) float32 on the CPU, enlarged by `drawing.enlarged`.
+        (h' w' 3) float32 on the CPU, enlarged by `plates.enlarged`.
     """
     factor, canvas = enlarging_factor(*image.shape[:2]), enlarged(image).numpy().copy()
     for i, mask in enumerate(masks):

@@ -118,9 +118,8 @@ def test_layers_are_cut_to_where_they_are_not_empty(tmp_path):
     colour = torch.ones(1, HEIGHT, WIDTH, 3)
     image = LayeredImage(0 * colour, [Layer(colour, alpha, "box"), Layer(colour, empty, "nothing")])
     write_layer_file(stored(image), tmp_path / "a.psd")
-    assert [layer.bbox for layer in PSDImage.open(tmp_path / "a.psd")] == [
-        (0, 0, WIDTH, HEIGHT), (5, 3, 20, 9), (0, 0, 1, 1)
-    ]  # fmt: skip
+    boxes = [(0, 0, WIDTH, HEIGHT), (5, 3, 20, 9), (0, 0, 1, 1)]
+    assert [layer.bbox for layer in PSDImage.open(tmp_path / "a.psd")] == boxes
     assert read_layer_file(tmp_path / "a.psd").layers[1].alpha.max() == 0
 
 

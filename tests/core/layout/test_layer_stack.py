@@ -106,9 +106,8 @@ def test_layers_of_a_large_canvas_are_small_pictures():
         Region("a hat", (0, 0, 0.125, 0.125)),
     )
     document = write_layers(Layout(8192, 1024, "", "", regions), {"rex.png": torch.rand(20, 60, 4)})
-    assert [layer["image"].shape[1:3] for layer in document["layers"]] == [
-        (192, 2048), (86, 2048), (256, 2048), (128, 1024)
-    ]  # fmt: skip
+    sizes = [(192, 2048), (86, 2048), (256, 2048), (128, 1024)]
+    assert [layer["image"].shape[1:3] for layer in document["layers"]] == sizes
     sky, dog, cat, hat = read_layers(document, 1, 1)
     assert [region["box"] for region in (sky, dog, hat)] == [regions[i].box for i in (0, 1, 3)]
     assert cat["box"] == (0.25, 0.125, 0.75, 0.625) and cat["mask"].shape == (256, 2048)

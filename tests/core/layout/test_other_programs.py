@@ -21,7 +21,7 @@ COCO = {
         {"image_id": 8, "category_id": 1, "segmentation": {"size": [64, 64], "counts": [0, 640, 3456]}},
         {"image_id": 7, "caption": "a dog before a cat "},
     ],
-}  # fmt: skip
+}
 
 
 ZEROS = {"size": [64, 64], "counts": "PP4"}  # nothing but outside

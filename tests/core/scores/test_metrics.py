@@ -111,7 +111,10 @@ def test_mean_class_iou_equals_masks_class_by_class():
 
 def slow_kid(x, y):
     """Both sums written out, sample by sample."""
-    kernel = lambda a, b: (float(np.dot(a, b)) / len(a) + 1) ** 3  # noqa: E731
+
+    def kernel(a, b):
+        return (float(np.dot(a, b)) / len(a) + 1) ** 3
+
     m, n = len(x), len(y)
     within_x = sum(kernel(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
     within_y = sum(kernel(y[i], y[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))

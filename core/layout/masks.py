@@ -169,11 +169,11 @@ def soften(mask: Tensor, edge: int) -> Tensor:
 
 
 def fill_hole(depth: Tensor, hole: Tensor) -> Tensor:
-    """Continue depth smoothly into a hole: coarser and coarser means of what is known, the finest that reaches there.
+    """Continue depth, or one colour, smoothly into a hole: coarser and coarser means, the finest that reaches there.
 
     Args:
         depth: (b 1 h w).
-        hole: (b 1 h w), 1 where the depth is not known; a picture that is all hole becomes 0.
+        hole: (b 1 h w), 1 where it is not known; a picture that is all hole becomes 0.
 
     Returns:
         (b 1 h w), unchanged outside the hole.

@@ -4,16 +4,12 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..drawing.plates import region_colour
+from ..drawing.plots import plot_energies
 
 KEPT_RUNS = 64
-WIDTH, HEIGHT, MARGIN, LETTERS = 640, 360, 48, 15  # pixels of the plot
-PAPER, INK, RULER = (24, 26, 32), (225, 225, 225), (70, 74, 84)
 
 
 @dataclass(frozen=True)
@@ -62,38 +58,9 @@ class GuidedRunLog:
 
     def plot(self) -> Tensor:
         """Draw the energy over the evaluations, a line per picture: float32 (h w 3) in 0..1."""
-        canvas = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
-        draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(LETTERS)
-        draw.text((MARGIN, 8), self.title, fill=INK, font=font)
-        if not self.measurements:
-            draw.text((MARGIN, HEIGHT // 2), "nothing was guided", fill=INK, font=font)
-            return _as_image(canvas)
-        values = [each.energies for each in self.measurements]
-        top = max(max(each) for each in values) or 1.0
-        right, bottom = WIDTH - 12, HEIGHT - 28
-
-        def point(index: int, value: float) -> tuple[float, float]:
-            across = index / max(1, len(values) - 1)
-            return MARGIN + across * (right - MARGIN), bottom - value / top * (bottom - 36)
-
-        for share in (0.0, 0.5, 1.0):
-            y = point(0, share * top)[1]
-            draw.line((MARGIN, y, right, y), fill=RULER)
-            draw.text((4, y - LETTERS / 2), f"{share * top:.2g}", fill=INK, font=font)
-        draw.text((MARGIN, bottom + 6), "evaluations of the energy; dots: first of a model call", fill=INK, font=font)
-        if 0 < self.threshold <= top:
-            y = point(0, self.threshold)[1]
-            for x in range(MARGIN, right, 12):
-                draw.line((x, y, x + 6, y), fill=INK)
-        firsts = [i for i, m in enumerate(self.measurements) if i == 0 or self.measurements[i - 1].call != m.call]
-        for picture in range(len(values[0])):
-            colour = region_colour(picture)
-            points = [point(i, each[picture]) for i, each in enumerate(values)]
-            if len(points) > 1:
-                draw.line(points, fill=colour, width=2)
-            for x, y in (points[i] for i in firsts):
-                draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
-        return _as_image(canvas)
+        calls = [each.call for each in self.measurements]
+        firsts = [i for i, call in enumerate(calls) if i == 0 or calls[i - 1] != call]
+        return plot_energies([each.energies for each in self.measurements], firsts, self.threshold, self.title)
 
 
 class GuidanceLog:
@@ -129,7 +96,3 @@ def _fingerprint(latent: Tensor) -> bytes:
     # In half precision, because a host may hand a latent on in that.
     values = latent.detach().to("cpu", torch.float16).contiguous().numpy()
     return hashlib.blake2b(values.tobytes(), digest_size=16).digest()
-
-
-def _as_image(canvas: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(canvas, np.float32) / 255)

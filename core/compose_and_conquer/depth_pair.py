@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
 from ..layout.layout import Layout
+from ..layout.masks import fill_hole, grown
 
 WHOLE, CUT_OUT, MASKED = "v1", "v2", "v3"
 VARIANTS = (CUT_OUT, WHOLE, MASKED)  # the published default first
@@ -85,33 +85,6 @@ def cut_foreground(depth: Tensor, mask: Tensor, variant: str) -> Tensor:
     return stretch((depth - lowest) * mask)
 
 
-def fill_hole(depth: Tensor, hole: Tensor) -> Tensor:
-    """Continue depth smoothly into a hole: coarser and coarser means of what is known, the finest that reaches there.
-
-    Args:
-        depth: (b 1 h w).
-        hole: (b 1 h w), 1 where the depth is not known; a picture that is all hole becomes 0.
-
-    Returns:
-        (b 1 h w), unchanged outside the hole.
-    """
-    height, width = depth.shape[-2:]
-    known = 1 - hole
-    if not hole.any() or min(height, width) == 1:
-        return depth * known
-    pooled = F.adaptive_avg_pool2d(torch.cat([depth * known, known], 1), ((height + 1) // 2, (width + 1) // 2))
-    coarse_known = (pooled[:, 1:] > 0).to(depth.dtype)
-    coarse = pooled[:, :1] / pooled[:, 1:].clamp(min=1e-6) * coarse_known
-    filled = fill_hole(coarse, 1 - coarse_known)
-    upper = F.interpolate(filled, (height, width), mode="bilinear", align_corners=False)
-    return depth * known + upper * hole
-
-
-def grow(mask: Tensor, pixels: int) -> Tensor:
-    """Grow a mask (b 1 h w) by so many pixels to all sides, corners included."""
-    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels) if pixels > 0 else mask
-
-
 def pair_from_two(
     foreground: Tensor | None, background: Tensor | None, mask: Tensor | None, variant: str = CUT_OUT
 ) -> DepthPair:
@@ -149,7 +122,7 @@ def pair_from_one(depth: Tensor, mask: Tensor, variant: str = CUT_OUT, margin: i
         margin: pixels around the foreground that the background does not keep either, because depth models blur there.
     """
     binary = (mask >= 0.5).to(depth.dtype)
-    behind = fill_hole(depth, grow(binary, margin))
+    behind = fill_hole(depth, grown(binary, margin))
     return DepthPair(cut_foreground(depth, binary, variant), stretch(behind), binary)
 
 

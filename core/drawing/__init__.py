@@ -1,1 +1,10 @@
-"""Pictures that the pack draws itself: plates and plots."""
+"""Pictures that the pack draws itself: plates over pictures, and plots.
+
+colours of regions           plates.region_colour
+text on a plate              plates.draw_plate
+outlines of masks            plates.mask_outline
+enlarged by whole factors    plates.enlarged
+axes of a plot               plots.Plot
+energies of a guidance       plots.plot_energies
+losses of a draft            plots.plot_losses
+"""

@@ -13,8 +13,14 @@ LINE = 3  # pixels of a picture whose shorter side is 512
 
 # One colour per region, far apart in hue and readable on most pictures.
 COLOURS = (
-    (255, 99, 71), (64, 160, 255), (255, 212, 59), (80, 220, 100), (214, 120, 255), (64, 224, 208), (255, 150, 40),
-)  # fmt: skip
+    (255, 99, 71),
+    (64, 160, 255),
+    (255, 212, 59),
+    (80, 220, 100),
+    (214, 120, 255),
+    (64, 224, 208),
+    (255, 150, 40),
+)
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 

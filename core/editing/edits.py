@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..layout.masks import Box, is_same_aspect, resample_by_area
+from ..layout.masks import INSIDE, is_same_aspect, outer_box, resample_by_area, soften
 from ..layout.region import Region
 
 
@@ -83,7 +82,7 @@ def replace(mask: Tensor, phrase: str, *, whole_box: bool, keep: float = 0.0, **
         EditError: a mask that cannot be meant.
     """
     mask = checked_mask(mask, f'Replacing by "{phrase}"')
-    place = {"box": bounding_box(mask)} if whole_box else {"mask": mask}
+    place = {"box": outer_box(mask, INSIDE)} if whole_box else {"mask": mask}
     return Edit("replace", region=Region(phrase, **place, **of_region), old=mask, keep=keep)
 
 
@@ -131,39 +130,6 @@ def checked_mask(mask: Tensor, what: str) -> Tensor:
             "MaskEditor, or connect the mask of a detector or a layout."
         )
     return mask
-
-
-def bounding_box(mask: Tensor) -> Box:
-    """Box around what is at least half inside a mask (h w): x0, y0, x1, y1 in 0..1."""
-    inside = mask >= 0.5
-    rows, columns = (torch.nonzero(inside.any(axis)).flatten() for axis in (1, 0))
-    height, width = mask.shape
-    x0, x1 = int(columns[0]) / width, (int(columns[-1]) + 1) / width
-    return x0, int(rows[0]) / height, x1, (int(rows[-1]) + 1) / height
-
-
-def soften(mask: Tensor, edge: int) -> Tensor:
-    """Grow a mask by soft edges: as it is inside, falling to 0 over about `edge` pixels outside of it.
-
-    reconstructed: no source says how the edited region is joined to the rest. A mask that is grown and then blurred by
-    as much keeps all of its inside at 1, so nothing of the old thing stays, and its edge crosses several latent cells,
-    so no seam is seen.
-
-    Args:
-        mask: (h w) in 0..1.
-        edge: pixels; exactly 0 at this distance (rounded up to even) and beyond.
-
-    Returns:
-        float32 (h w), nowhere below the mask.
-    """
-    reach = (edge + 1) // 2
-    if reach == 0:
-        return mask.float()
-    padded = F.pad(rearrange(mask.float(), "h w -> 1 1 h w"), (2 * reach,) * 4, mode="replicate")
-    size = 2 * reach + 1
-    grown = F.max_pool2d(F.max_pool2d(padded, (size, 1), stride=1), (1, size), stride=1)
-    blurred = F.avg_pool2d(F.avg_pool2d(grown, (size, 1), stride=1), (1, size), stride=1)
-    return torch.maximum(blurred.clamp(0, 1)[0, 0], mask)
 
 
 def shifted(picture: Tensor, right: int, down: int) -> Tensor:

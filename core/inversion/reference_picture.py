@@ -15,8 +15,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..layout.layout import Layout
+from ..layout.masks import INSIDE, Box, largest_components, outer_box
 from ..layout.region import Region
-from ..scores.metrics import largest_components
 
 # reconstructed: the background without a picture of its own. A plain one leaves too little noise in the inverted latent
 # (arXiv 2410.23530), and white is what SALI's authors warn of; so mid-grey with noise of several sizes, whose coarse
@@ -78,15 +78,14 @@ def paste_things(background: Tensor, layout: Layout, pictures: Sequence[Tensor],
 
 def _paste(canvas: Tensor, region: Region, picture: Tensor, mask: Tensor) -> None:
     height, width = canvas.shape[:2]
-    rows, columns = _bounds(mask)
+    rows, columns = _window(_box_around(mask), *mask.shape)
     picture, mask = picture[rows, columns, :3].float(), mask[rows, columns].float()
     if region.mask is not None:
         alpha = region.mask_on(height, width)
-        into = _bounds(alpha)
+        into = _window(_box_around(alpha), height, width)
         alpha = alpha[into]
     else:
-        x0, y0, x1, y1 = region.box
-        into = _pixels(y0, y1, height), _pixels(x0, x1, width)
+        into = _window(region.box, height, width)
         alpha = None
     size = tuple(place.stop - place.start for place in into)
     # The thing's colours alone are scaled, so that none of what was around it comes along at its edge.
@@ -96,11 +95,15 @@ def _paste(canvas: Tensor, region: Region, picture: Tensor, mask: Tensor) -> Non
     window.copy_(torch.lerp(window, picture, alpha[..., None]))
 
 
-def _bounds(mask: Tensor) -> tuple[slice, slice]:
-    """Rows and columns of the smallest rectangle around what is at least half inside, or inside at all."""
-    inside = (mask >= 0.5) if (mask >= 0.5).any() else mask > 0
-    found = [torch.nonzero(inside.any(axis)).flatten() for axis in (1, 0)]
-    return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in found)
+def _box_around(mask: Tensor) -> Box:
+    """The box around what is at least half inside, or inside at all."""
+    return outer_box(mask, INSIDE) or outer_box(mask)
+
+
+def _window(box: Box, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a box, at least one of each."""
+    x0, y0, x1, y1 = box
+    return _pixels(y0, y1, height), _pixels(x0, x1, width)
 
 
 def _pixels(start: float, end: float, size: int) -> slice:

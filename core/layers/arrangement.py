@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..layout.masks import outer_box
 from ..layout.region import nearest
-from ..text2layer.autoencoder import keep_inside
 from .layered_image import Layer, LayeredImage, LayeredImageError
-from .placing import Place, placed
+from .placing import Place, keep_inside, placed
 
 NUMBERS = ("right", "down", "scale", "turn", "opacity", "order", "shadow")
 WORDS = ("flip", "flip upside down", "hidden", "shown")

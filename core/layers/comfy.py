@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import folder_paths
 from comfy.cli_args import args
@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..comfy.pictures import path_in_input
 from .files import SUFFIXES, read_layer_file, write_layer_file
 from .layered_image import LayeredImage
-from .stored import LayerFileError, merged_picture, whole_layers
+from .stored import LayerFileError, stored
 
 FOLDER = "layered_pictures"  # the kind of model folder; the front door adds the pack's own to it
 LONGEST_PART = 40  # letters of a layer's name in its file's name
@@ -22,6 +22,13 @@ DEFAULT_PREFIX = "Stagecraft"
 COMPRESSION = 4  # of PNGs, as in Save Image
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+
+
+class HiddenInputs(Protocol):
+    """What ComfyUI tells a node of its run: the queued prompt, and the graph of the editor among other things."""
+
+    prompt: Mapping[str, Any] | None
+    extra_pnginfo: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def save_layers(
     suffixes: Sequence[str],
     *,
     pngs: bool,
-    hidden: Any = None,  # noqa: ANN401 - the node's hidden inputs
+    hidden: HiddenInputs | None = None,
 ) -> SavedLayers:
     """Save one picture's layers into the output folder, under one number that ComfyUI's naming chooses.
 
@@ -68,17 +75,18 @@ def save_layers(
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
     stem = f"{name}_{counter:05}_"
     metadata = _workflow(hidden)
-    pictures = {f"{stem}.png": merged_picture(image)}
+    picture = stored(image)
+    pngs_by_name = {f"{stem}.png": picture.merged}
     if pngs:
-        for number, layer in enumerate(whole_layers(image)):
-            pictures[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
-    for file, picture in pictures.items():
-        picture.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
+        for number, layer in enumerate(picture.whole):
+            pngs_by_name[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
+    for file, png in pngs_by_name.items():
+        png.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
     documents = [f"{stem}{suffix}" for suffix in suffixes]
     for file in documents:
-        write_layer_file(image, Path(folder) / file)
-    files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pictures))
-    return SavedLayers(subfolder, tuple(pictures), files)
+        write_layer_file(picture, Path(folder) / file)
+    files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pngs_by_name))
+    return SavedLayers(subfolder, tuple(pngs_by_name), files)
 
 
 def _file_part(name: str) -> str:
@@ -86,7 +94,7 @@ def _file_part(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_")[:LONGEST_PART] or "layer"
 
 
-def _workflow(hidden: Any) -> PngInfo | None:  # noqa: ANN401
+def _workflow(hidden: HiddenInputs | None) -> PngInfo | None:
     if args.disable_metadata or hidden is None:
         return None
     metadata = PngInfo()

@@ -5,27 +5,27 @@ from pathlib import Path
 from .layered_image import LayeredImage
 from .openraster import read_openraster, write_openraster
 from .photoshop import read_psd, require_psd_tools, write_psd
-from .stored import LayerFileError, join_stored, merged_picture, trimmed_layers
+from .stored import LayerFileError, StoredPicture, join_stored
 
 PSD, OPENRASTER = ".psd", ".ora"
 SUFFIXES = (PSD, OPENRASTER)
 
 
-def write_layer_file(image: LayeredImage, path: str | Path) -> None:
+def write_layer_file(picture: StoredPicture, path: str | Path) -> None:
     """Save one picture in layers, named and in order; the suffix, .psd or .ora, says which format.
 
-    Files hold 8 bits of straight colour and opacity; what they show is `image.composite()` to about one of 256 steps.
+    Files hold 8 bits of straight colour and opacity; what they show is the layered picture's own composite to about one
+    of 256 steps.
 
     Raises:
-        LayerFileError: several pictures in a batch, another suffix, or psd-tools is not installed.
+        LayerFileError: another suffix, or psd-tools is not installed.
     """
     path = Path(path)
     _require_suffix(path)
-    layers, merged = trimmed_layers(image), merged_picture(image)
     if path.suffix.lower() == PSD:
-        write_psd(path, layers, merged.size)
+        write_psd(path, picture.trimmed(), picture.merged.size)
     else:
-        write_openraster(path, layers, merged)
+        write_openraster(path, picture.trimmed(), picture.merged)
 
 
 def require_format(suffix: str) -> None:

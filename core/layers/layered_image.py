@@ -180,7 +180,7 @@ def on_background(layers: Sequence[Layer]) -> LayeredImage:
 
 
 def to_layers(image: LayeredImage) -> list[dict[str, Any]]:
-    """Write pictures as ComfyUI's own stacks of layers (LAYERS; see `layers.py`), the background lowest.
+    """Write pictures as ComfyUI's own stacks of layers (LAYERS; see `layout.layer_stack`), the background lowest.
 
     A stack's pictures are one layer each there, so a batch becomes a list of stacks, which nodes give as a list output.
 

@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from .stored import LayerFileError, StoredLayer, require_normal, require_opaque_group
 
+if TYPE_CHECKING:
+    from psd_tools.api.layers import GroupMixin, Layer
+
 WITH_PIXELS = ("pixel", "type", "smartobject", "shape")  # psd-tools' kinds of layers that hold a picture of themselves
 NORMAL, THROUGH = "normal", "pass_through"  # the second is a group's usual blend mode
 
 
-def _psd_tools() -> Any:  # noqa: ANN401 - a module
+def _psd_tools() -> ModuleType:
     try:
         import psd_tools
     except ImportError as error:
@@ -69,7 +73,7 @@ def read_psd(path: Path) -> tuple[list[StoredLayer], tuple[int, int]]:
         raise LayerFileError(f"{path.name} cannot be read as a Photoshop document: {error}. Save it again.") from error
 
 
-def _layers(group: Any, visible: bool) -> Iterator[StoredLayer]:  # noqa: ANN401 - psd-tools' group
+def _layers(group: "GroupMixin", visible: bool) -> Iterator[StoredLayer]:
     """Lowest first, as the document lists them."""
     for layer in group:
         seen, opacity = visible and layer.visible, layer.opacity / 255 * _fill(layer)
@@ -85,7 +89,7 @@ def _layers(group: Any, visible: bool) -> Iterator[StoredLayer]:  # noqa: ANN401
             yield StoredLayer(layer.name, _picture(layer), layer.left, layer.top, seen, opacity)
 
 
-def _require_plain(layer: Any) -> None:  # noqa: ANN401 - psd-tools' layer
+def _require_plain(layer: "Layer") -> None:
     """Refuse what changes pixels in ways that they do not show by themselves."""
     problem = ""
     if layer.has_effects():
@@ -109,19 +113,19 @@ def _require_plain(layer: Any) -> None:  # noqa: ANN401 - psd-tools' layer
         )
 
 
-def _fill(layer: Any) -> float:  # noqa: ANN401 - psd-tools' layer
+def _fill(layer: "Layer") -> float:
     """The second opacity of a layer (Fill), 0..1; without effects it works as the first does."""
     from psd_tools.constants import Tag
 
     return layer.tagged_blocks.get_data(Tag.BLEND_FILL_OPACITY, 255) / 255
 
 
-def _mask_setting(layer: Any, name: str, default: float) -> float:  # noqa: ANN401 - psd-tools' layer
+def _mask_setting(layer: "Layer", name: str, default: float) -> float:
     found = getattr(layer.mask.parameters, name, None)
     return default if found is None else found
 
 
-def _picture(layer: Any) -> Image.Image:  # noqa: ANN401 - psd-tools' layer
+def _picture(layer: "Layer") -> Image.Image:
     """Its own pixels as RGBA, with its mask multiplied in."""
     picture, mask = layer.topil().convert("RGBA"), layer.mask
     if mask is None or mask.disabled:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..layout.layer_stack import layer_number
 
+# Text2Layer (arXiv 2307.09781), section 3: the foreground is what the picture shows where the mask is above this.
+FOREGROUND_FROM = 0.1
 CLEAR = 1e-4  # opacity below which a resampled colour is not known; far below one step of 8 bits (1/255)
 
 
@@ -115,3 +117,11 @@ def _resampled(rgba: Tensor, place: Place, high: float, wide: float, height: int
     colour = (found[:3] / found[3].clamp(min=CLEAR)).clamp(0, 1)
     colour = torch.where((alpha > 0) & (found[3] > CLEAR), colour, 0.0)
     return rearrange(torch.cat([colour, alpha[None]]), "c h w -> h w c")
+
+
+def keep_inside(foreground: Tensor, mask: Tensor) -> Tensor:
+    """A foreground as Text2Layer's training has it (section 3): (b 3 h w), (b 1 h w) -> (b 3 h w).
+
+    What lies outside is black. # reconstructed: the paper does not say what fills it.
+    """
+    return torch.where(mask > FOREGROUND_FROM, foreground, 0.0)  # whatever lies outside, NaN too

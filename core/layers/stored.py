@@ -54,8 +54,8 @@ def in_8_bits(image: LayeredImage) -> LayeredImage:
     exact one: opacity up or down, colour by at most one step more than its own rounding. So errors of many layers do
     not add up. A picture that is in 256 steps already stays as it is.
     """
-    exact, stored = image.background.float(), _rounded(image.background)
-    background, layers = stored, []
+    exact, below = image.background.float(), _rounded(image.background)
+    background, layers = below, []
     for layer in image.layers:
         colour, alpha = layer.colour.float().clamp(0, 1), layer.alpha.float().clamp(0, 1)
         if not layer.visible:
@@ -65,12 +65,12 @@ def in_8_bits(image: LayeredImage) -> LayeredImage:
         nearest = _rounded(alpha)
         other = (nearest + STEP * (alpha - nearest).sign()).clamp(0, 1)
         (first, first_error), (second, second_error) = (
-            _best_colour(colour, candidate, stored, exact) for candidate in (nearest, other)
+            _best_colour(colour, candidate, below, exact) for candidate in (nearest, other)
         )
         is_better = second_error < first_error - MARGIN
         alpha = torch.where(is_better, other, nearest)
         colour = torch.where(is_better[..., None], second, first)
-        stored = alpha[..., None] * colour + (1 - alpha[..., None]) * stored
+        below = alpha[..., None] * colour + (1 - alpha[..., None]) * below
         layers.append(Layer(colour, alpha, layer.name))
     return LayeredImage(background, layers)
 
@@ -87,44 +87,45 @@ def _rounded(values: Tensor) -> Tensor:
     return (values.float().clamp(0, 1) * 255).round() / 255
 
 
-def merged_picture(image: LayeredImage) -> Image.Image:
-    """The composite of one picture's layers as files hold them, RGB."""
-    _require_one(image)
-    return Image.fromarray(to_bytes(in_8_bits(image).composite()[0]))
+@dataclass(frozen=True)
+class StoredPicture:
+    """One picture as files of any format hold it; `stored` makes it.
+
+    Attributes:
+        merged: the composite of its layers, RGB.
+        whole: background and layers, lowest first, each of the canvas' size. Names are the layers', or "layer 2" where
+            one has none.
+    """
+
+    merged: Image.Image
+    whole: tuple[StoredLayer, ...]
+
+    def trimmed(self) -> list[StoredLayer]:
+        """The layers, each cut to where it is not empty; an empty one keeps a pixel, as some programs refuse none."""
+        cut = []
+        for layer in self.whole:
+            box = (0, 0, *layer.picture.size)
+            if layer.picture.mode == "RGBA":
+                box = layer.picture.getchannel("A").getbbox() or (0, 0, 1, 1)
+            cut.append(StoredLayer(layer.name, layer.picture.crop(box), box[0], box[1], layer.visible))
+        return cut
 
 
-def whole_layers(image: LayeredImage) -> list[StoredLayer]:
-    """Background and layers of one picture, lowest first, each of the canvas' size.
-
-    Names are the layers', or "layer 2" where one has none.
+def stored(image: LayeredImage) -> StoredPicture:
+    """Reduce a picture to 8 bits, once for all files that it is written to: the search for its colours takes longest.
 
     Raises:
         LayerFileError: several pictures in a batch.
     """
-    _require_one(image)
+    if len(image.background) != 1:
+        raise LayerFileError(f"{len(image.background)} pictures are one batch; expected one for each file.")
     image = in_8_bits(image)
-    stored = [StoredLayer(BACKGROUND, Image.fromarray(to_bytes(image.background[0])))]
+    whole = [StoredLayer(BACKGROUND, Image.fromarray(to_bytes(image.background[0])))]
     for number, layer in enumerate(image.layers, start=1):
         printable = "".join(letter for letter in layer.name if letter.isprintable()).strip()
         name = printable[:LONGEST_NAME] or f"layer {number}"
-        stored.append(StoredLayer(name, Image.fromarray(to_bytes(layer.rgba()[0])), visible=layer.visible))
-    return stored
-
-
-def trimmed_layers(image: LayeredImage) -> list[StoredLayer]:
-    """The same, each cut to where it is not empty; an empty one keeps a pixel, as some programs refuse none."""
-    stored = []
-    for layer in whole_layers(image):
-        box = (0, 0, *layer.picture.size)
-        if layer.picture.mode == "RGBA":
-            box = layer.picture.getchannel("A").getbbox() or (0, 0, 1, 1)
-        stored.append(StoredLayer(layer.name, layer.picture.crop(box), box[0], box[1], layer.visible))
-    return stored
-
-
-def _require_one(image: LayeredImage) -> None:
-    if len(image.background) != 1:
-        raise LayerFileError(f"{len(image.background)} pictures are one batch; expected one for each file.")
+        whole.append(StoredLayer(name, Image.fromarray(to_bytes(layer.rgba()[0])), visible=layer.visible))
+    return StoredPicture(Image.fromarray(to_bytes(image.composite()[0])), tuple(whole))
 
 
 def join_stored(layers: Iterable[StoredLayer], size: tuple[int, int]) -> LayeredImage:
@@ -136,16 +137,16 @@ def join_stored(layers: Iterable[StoredLayer], size: tuple[int, int]) -> Layered
     if not all(1 <= side <= LARGEST_SIDE for side in size):
         raise LayerFileError(f"The file's canvas is {size[0]} x {size[1]} pixels; expected 1 to {LARGEST_SIDE} a side.")
     placed = []
-    for stored in layers:
-        if not 0 <= stored.opacity <= 1 or max(abs(stored.left), abs(stored.top)) > FARTHEST:
+    for layer in layers:
+        if not 0 <= layer.opacity <= 1 or max(abs(layer.left), abs(layer.top)) > FARTHEST:
             raise LayerFileError(
-                f'The layer "{stored.name}" lies at {stored.left}, {stored.top} with an opacity of {stored.opacity:g}; '
+                f'The layer "{layer.name}" lies at {layer.left}, {layer.top} with an opacity of {layer.opacity:g}; '
                 "expected a place near the canvas and 0 to 1. Save the file again."
             )
         canvas = Image.new("RGBA", size)
-        canvas.paste(stored.picture.convert("RGBA"), (stored.left, stored.top))
+        canvas.paste(layer.picture.convert("RGBA"), (layer.left, layer.top))
         rgba = torch.from_numpy(np.asarray(canvas, np.float32) / 255)[None]
-        placed.append(Layer(rgba[..., :3], rgba[..., 3] * stored.opacity, stored.name, stored.visible))
+        placed.append(Layer(rgba[..., :3], rgba[..., 3] * layer.opacity, layer.name, layer.visible))
     if not placed:
         raise LayerFileError("The file holds no layer with a picture. Save it with layers.")
     return on_background(placed)

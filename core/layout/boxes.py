@@ -1,21 +1,18 @@
-"""ComfyUI's own bounding boxes: read in every shape that its nodes produce, written in the official ones.
+"""ComfyUI's own bounding boxes: read in every shape that its nodes produce.
 
 The official value is a dictionary x, y, width, height in pixels with optional metadata; detectors and editors hand it
 on alone, in lists, in lists of lists (one per frame), as JSON text, or as elements with a box on a 0..1000 grid. A
-stack of layers has places too; see `layers`.
+stack of layers has places too; see `layer_stack`.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .layer_stack import is_layers, pixel_box, read_layers
+from .layer_stack import is_layers, read_layers
 from .masks import Box
-from .region import LayoutError, colour_to_hex, describe
-
-if TYPE_CHECKING:
-    from .layout import Layout
+from .region import LayoutError, describe
 
 NAME_KEYS = ("text", "name", "label", "desc")  # where editors and detectors keep what a box is called
 PALETTE_KEYS = ("palette", "color_palette")
@@ -23,7 +20,7 @@ GRID = 1000  # elements count from 0 to this along each side
 SLACK = 0.5  # pixels by which a rounded box may leave the canvas
 
 
-def read_bounding_boxes(value: Any, width: int, height: int) -> list[dict[str, Any]]:  # noqa: ANN401 - see above
+def read_bounding_boxes(value: object, width: int, height: int) -> list[dict[str, Any]]:
     """Read bounding boxes of any known shape into regions' keys.
 
     Args:
@@ -58,7 +55,7 @@ def read_bounding_boxes(value: Any, width: int, height: int) -> list[dict[str, A
     return [_read_one(box, width, height) for box in value]
 
 
-def _read_one(box: Any, width: int, height: int) -> dict[str, Any]:  # noqa: ANN401 - see the module
+def _read_one(box: object, width: int, height: int) -> dict[str, Any]:
     if not isinstance(box, Mapping):
         raise LayoutError(f"A connected box is {describe(box)}; expected x, y, width and height in pixels.")
     metadata = box.get("metadata") if isinstance(box.get("metadata"), Mapping) else {}
@@ -106,33 +103,3 @@ def _rounded(value: float, slack: float) -> float:
     """A coordinate that lies on the canvas up to rounding, on the canvas."""
     near = min(max(value, 0.0), 1.0)
     return near if math.isfinite(value) and abs(near - value) <= slack else value
-
-
-def write_bounding_boxes(layout: "Layout") -> list[list[dict[str, Any]]]:
-    """Give every region's box in ComfyUI's official shape, painter's order, one frame.
-
-    Returns:
-        One list of dictionaries x, y, width, height (whole pixels, at least one); the metadata hold the phrase as text
-        and name, the longer prompt as desc, the colour as palette and the painter's order as z_index. For a region with
-        a mask it is the box around what the mask covers.
-    """
-    boxes = []
-    for order, region in enumerate(layout.sorted_regions()):
-        x0, y0, x1, y1 = pixel_box(layout, region)
-        metadata = {"type": "obj", "text": region.phrase, "name": region.phrase, "desc": region.prompt or region.phrase}
-        metadata |= {"palette": [colour_to_hex(region.colour)]} if region.colour else {}
-        box = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-        boxes.append(box | {"metadata": metadata | {"z_index": order}})
-    return [boxes]
-
-
-def write_elements(layout: "Layout") -> list[dict[str, Any]]:
-    """Give every region as an element: [ymin, xmin, ymax, xmax] on a grid of 0..1000, painter's order."""
-    elements = []
-    for box in write_bounding_boxes(layout)[0]:
-        x0, x1 = (round(GRID * x / layout.width) for x in (box["x"], box["x"] + box["width"]))
-        y0, y1 = (round(GRID * y / layout.height) for y in (box["y"], box["y"] + box["height"]))
-        element = {"type": "obj", "bbox": [y0, x0, y1, x1], "desc": box["metadata"]["desc"]}
-        palette = box["metadata"].get("palette")
-        elements.append(element | ({"color_palette": palette} if palette else {}))
-    return elements

@@ -6,8 +6,9 @@ from typing import Any
 
 from .boxes import read_bounding_boxes
 from .layer_stack import canvas_of, is_layers
-from .layout import Layout, layout_from_data
+from .layout import Layout
 from .masks import is_same_aspect
+from .reading import layout_from_data
 from .region import LayoutError
 from .text import read_layout_text
 
@@ -15,7 +16,7 @@ DEFAULT_SIDE = 512  # pixels of a canvas whose text does not say
 CELL = 8  # pixels of a latent cell of the usual checkpoints
 
 
-def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> Layout:  # noqa: ANN401
+def read_canvas(text: str, start: Layout | None = None, boxes: object = None) -> Layout:
     """Build the layout that a canvas stands for.
 
     The widget's own regions count. Those of them without a place take the connected boxes, in order. Where the widget
@@ -32,7 +33,7 @@ def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> La
     data = _with_canvas(text)
     regions = _shown(data)
     if regions or (start is None and boxes is None):
-        return layout_from_data(data, None, boxes if any(map(_has_no_place, regions)) else None)
+        return layout_from_data(data, boxes=boxes if any(map(_has_no_place, regions)) else None)
     offered = offered_layout(start, boxes, data["width"], data["height"])
     if offered is None:
         raise LayoutError("Nothing is drawn, and the connected boxes are none. Draw a region.")
@@ -42,7 +43,7 @@ def read_canvas(text: str, start: Layout | None = None, boxes: Any = None) -> La
 
 def offered_layout(
     start: Layout | None,
-    boxes: Any,  # noqa: ANN401 - see `read_bounding_boxes`
+    boxes: object,
     width: int,
     height: int,
 ) -> Layout | None:
@@ -70,7 +71,7 @@ def offered_layout(
     if not read:
         return start
     named = [{"phrase": f"thing {k}"} | box for k, box in enumerate(read, 1)]
-    drawn = layout_from_data({"width": width, "height": height, "regions": named}, None, None)
+    drawn = layout_from_data({"width": width, "height": height, "regions": named})
     return drawn if start is None else drawn.in_front_of(start)
 
 
@@ -90,7 +91,7 @@ def check_canvas(text: str, is_connected: bool) -> Layout | None:
     data = _with_canvas(text)
     regions = _shown(data)
     if not is_connected or (regions and not any(map(_has_no_place, regions))):
-        return layout_from_data(data, None, None)
+        return layout_from_data(data)
     return None
 
 
@@ -152,7 +153,7 @@ def _shown(data: Mapping[str, Any]) -> list[Any]:
     return [region for region in regions if not (isinstance(region, Mapping) and region.get("hidden") is True)]
 
 
-def _has_no_place(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def _has_no_place(region: object) -> bool:
     return isinstance(region, Mapping) and region.get("box") is None and region.get("mask") is None
 
 

@@ -1,4 +1,4 @@
-"""ComfyUI's own stacks of layers (LAYERS): read as regions, and written from them.
+"""ComfyUI's own stacks of layers (LAYERS), read as regions; writing.py writes them.
 
 A stack is {"version": 1, "canvas": (width, height), "layers": items}. An item has an image (b h w c), its place x, y,
 w, h in pixels of the canvas, and may have a mask (1 is transparent), z_index, name, opacity, visible, flip_h, flip_v
@@ -7,28 +7,21 @@ and rotation (radians, clockwise about its middle). Equal z_index: the later lie
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, colour_to_rgb, describe
-
-if TYPE_CHECKING:
-    from .layout import Layout
+from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, describe
 
 FINEST = 2048  # pixels along the longer side of a mask that is made from a layer, and of a layer that is made
 MOST = 1e9  # of any number of a layer, either side of 0; beyond it no picture is meant, and floats overflow
-GREY = (0.5, 0.5, 0.5)  # of a layer that has neither a picture nor a colour
-REFERENCE_SIDE = 512  # pixels of each side of a picture in a batch of references
-PLAIN_SIDE = 64  # the same, where all of them are plain colours
 
 
-def is_layers(value: Any) -> bool:  # noqa: ANN401 - a socket brings anything
+def is_layers(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a value is a stack of layers."""
     return isinstance(value, Mapping) and isinstance(value.get("layers"), list | tuple)
 
@@ -162,81 +155,3 @@ def _placed(
     ground = tuple(math.ceil(side * scale) for side in canvas)
     placed = picture.transform(ground, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(placed, np.float32)).clamp(0, 1)
-
-
-def write_layers(layout: "Layout", pictures: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Give every region as a layer, painter's order: its reference picture, or its colour.
-
-    Args:
-        layout: what lies where.
-        pictures: (h w 3 or 4) in 0..1 for each region's `reference`; a region without one becomes a plain colour.
-
-    Returns:
-        {"version": 1, "canvas": (width, height), "layers": [...]}. A region with a mask is transparent outside it. The
-        picture of a very large region is a whole part of its size; x, y, w and h are its place all the same.
-    """
-    layers = []
-    for order, region in enumerate(layout.sorted_regions()):
-        x0, y0, x1, y1 = pixel_box(layout, region)
-        coarser = math.ceil(max(y1 - y0, x1 - x0) / FINEST)
-        size = (math.ceil((y1 - y0) / coarser), math.ceil((x1 - x0) / coarser))
-        picture = pictures.get(region.reference)
-        if picture is None:
-            picture = torch.tensor(colour_to_rgb(region.colour) or GREY).expand(*size, 3)
-        else:
-            picture = cover(picture, *size)
-        item = {"image": picture[None], "type": "raster", "x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0}
-        if region.mask is not None:
-            grid = (math.ceil(layout.height / coarser), math.ceil(layout.width / coarser))
-            own = Image.fromarray(region.mask_on(*grid).numpy())
-            sides = zip((x0, y0, x1, y1), own.size * 2, (layout.width, layout.height) * 2, strict=True)
-            place = tuple(pixel * new / old for pixel, new, old in sides)
-            own = own.resize(size[::-1], Image.Resampling.BILINEAR, place)
-            item["mask"] = 1 - torch.from_numpy(np.array(own))[None]
-        layers.append(item | {"name": region.phrase, "z_index": order})
-    return {"version": 1, "canvas": (layout.width, layout.height), "layers": layers}
-
-
-def reference_batch(layout: "Layout", pictures: Mapping[str, Tensor]) -> Tensor:
-    """One square picture for every region, painter's order: its reference picture on white, or its colour, or grey.
-
-    Args:
-        layout: what lies where.
-        pictures: (h w 3 or 4) in 0..1 for each region's `reference`.
-
-    Returns:
-        (n s s 3) float32 in 0..1.
-    """
-    side = REFERENCE_SIDE if any(region.reference in pictures for region in layout.regions) else PLAIN_SIDE
-    squares = []
-    for region in layout.sorted_regions():
-        picture = pictures.get(region.reference)
-        if picture is None:
-            squares.append(torch.tensor(colour_to_rgb(region.colour) or GREY).expand(side, side, 3))
-            continue
-        opaque = picture[..., 3:] if picture.shape[-1] == 4 else 1.0
-        squares.append(cover(picture[..., :3] * opaque + (1 - opaque), side, side))
-    return torch.stack(squares)
-
-
-def cover(picture: Tensor, height: int, width: int) -> Tensor:
-    """Scale a picture (h w c) until it covers a rectangle and cut off evenly what hangs over: (height width c)."""
-    old_height, old_width = picture.shape[:2]
-    factor = max(height / old_height, width / old_width)
-    # Cut roughly first: of a long thin picture, scaled whole, almost all would hang over and fill the memory.
-    margin = math.ceil(1 / factor) + 1  # what the scaling looks at beyond the edge
-    top, left = (
-        max(0, math.floor((old - new / factor) / 2) - margin) for old, new in ((old_height, height), (old_width, width))
-    )
-    picture = picture[top : old_height - top, left : old_width - left]
-    size = (max(height, round(picture.shape[0] * factor)), max(width, round(picture.shape[1] * factor)))
-    scaled = F.interpolate(rearrange(picture, "h w c -> 1 c h w"), size=size, mode="bilinear", antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return rearrange(scaled[0, :, top : top + height, left : left + width], "c h w -> h w c")
-
-
-def pixel_box(layout: "Layout", region: Region) -> tuple[int, int, int, int]:
-    """A region's box in whole pixels of the canvas, at least one along each side: x0, y0, x1, y1."""
-    x0, y0, x1, y1 = region.outer_box()
-    left, top = min(round(x0 * layout.width), layout.width - 1), min(round(y0 * layout.height), layout.height - 1)
-    return left, top, max(round(x1 * layout.width), left + 1), max(round(y1 * layout.height), top + 1)

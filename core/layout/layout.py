@@ -1,7 +1,7 @@
 """Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,18 +9,12 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from .boxes import read_bounding_boxes
 from .masks import is_same_aspect
-from .places import with_boxes, with_masks, with_shape
-from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_keys, check_text, describe
-from .text import read_layout_text
+from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_text, describe
 
-__all__ = ["Layout", "LayoutError", "Region", "layout_from_data", "layouts_of", "parse_layout"]
+__all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
 SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
-MOST_MASK_PIXELS = 2**28  # of all masks that stand in a layout's text together; 1 GiB of memory
-KEYS = ("width", "height", "prompt", "background", "regions")
-EDITOR_KEY = "editor"  # in JSON only: what an editor keeps for itself
 
 
 @dataclass(frozen=True)
@@ -134,18 +128,9 @@ class Layout:
         return torch.stack([_pool(uncovered, finer), *reversed(visible)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the layout as JSON values; `from_dict` gives back an equal layout."""
+        """Give the layout as JSON values; `layout_from_data` in reading.py gives back an equal layout."""
         data = {"width": self.width, "height": self.height, "prompt": self.prompt, "background": self.background}
         return data | {"regions": [region.to_dict() for region in self.regions]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Layout":
-        """Build a layout from JSON values; prompt and background may be left out.
-
-        Raises:
-            LayoutError: a key or a value that is not a layout's.
-        """
-        return layout_from_data(data, masks=None, boxes=None)
 
 
 def layouts_of(layout: "Layout | Sequence[Layout]", pictures: int) -> list["Layout"]:
@@ -167,7 +152,7 @@ def layouts_of(layout: "Layout | Sequence[Layout]", pictures: int) -> list["Layo
     return list(layout)
 
 
-def check_side(key: str, side: Any) -> int:  # noqa: ANN401 - JSON holds anything
+def check_side(key: str, side: object) -> int:
     """Give a side of the canvas if it is one.
 
     Raises:
@@ -182,96 +167,3 @@ def check_side(key: str, side: Any) -> int:  # noqa: ANN401 - JSON holds anythin
 
 def _pool(mask: Tensor, factor: int) -> Tensor:
     return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()
-
-
-def parse_layout(
-    text: str,
-    *,
-    width: int = 512,
-    height: int = 512,
-    prompt: str = "",
-    background: str = "",
-    masks: Sequence[Tensor] | None = None,
-    boxes: Any = None,  # noqa: ANN401 - see `read_bounding_boxes`
-) -> Layout:
-    """Build a layout from text: JSON (`Layout.to_dict`, or a list of regions) or one region per line.
-
-    A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
-    just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
-    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing.
-
-    Args:
-        text: JSON or lines; may be empty where `boxes` carry their own phrases.
-        width: canvas, pixels, where the text does not say.
-        height: canvas, pixels, where the text does not say.
-        prompt: global prompt where the text does not say.
-        background: background prompt where the text does not say.
-        masks: (h w) each, counted from 1 by `mask k`; without such references one for each region, in order.
-        boxes: ComfyUI's bounding boxes in any of their shapes, in pixels, for the regions without a place, in order.
-
-    Raises:
-        LayoutError: what is wrong, and in which line.
-    """
-    given = {"width": width, "height": height, "prompt": prompt, "background": background}
-    said = {key: value for key, value in read_layout_text(text).items() if value != "" or key not in given}
-    return layout_from_data(given | said, masks, boxes)
-
-
-def layout_from_data(
-    data: Mapping[str, Any],
-    masks: Sequence[Tensor] | None,
-    boxes: Any,  # noqa: ANN401 - see `read_bounding_boxes`
-) -> Layout:
-    """Build a layout from JSON values, giving the connected masks and boxes to the regions that ask for them.
-
-    Raises:
-        LayoutError: wrong values, or masks and boxes that do not fit the regions.
-    """
-    if not isinstance(data, Mapping):
-        raise LayoutError(f"The layout is {describe(data)}; expected an object with the keys {', '.join(KEYS)}.")
-    check_keys(data, (*KEYS, EDITOR_KEY), "The layout")
-    for key in ("width", "height"):
-        if key not in data:
-            raise LayoutError(f'The layout has no "{key}"; expected the canvas in pixels.')
-    regions = data.get("regions", [])
-    if not isinstance(regions, list | tuple):
-        raise LayoutError(f'The layout\'s "regions" is {describe(regions)}; expected a list.')
-    shown = [dict(region) if isinstance(region, Mapping) else region for region in regions if not _is_hidden(region)]
-    if len(shown) > MOST_REGIONS:
-        raise LayoutError(f"The layout has {len(shown)} regions; at most {MOST_REGIONS} are possible.")
-    if regions and not shown and boxes is None:
-        raise LayoutError(f"All {len(regions)} regions of the layout are hidden. Show at least one.")
-    width, height = check_side("width", data["width"]), check_side("height", data["height"])
-    read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
-    regions = with_boxes(with_masks(shown, masks), read)
-    return Layout(
-        width=width,
-        height=height,
-        prompt=data.get("prompt", ""),
-        background=data.get("background", ""),
-        regions=tuple(_read_regions(regions, height, width)),
-    )
-
-
-def _is_hidden(region: Any) -> bool:  # noqa: ANN401 - JSON holds anything
-    """Whether an editor has switched the region off."""
-    hidden = region.get("hidden", False) if isinstance(region, Mapping) else False
-    if type(hidden) is not bool:
-        name = describe(region.get("phrase", ""))
-        raise LayoutError(f'The region {name} has "hidden": {describe(hidden)}; expected true or false.')
-    return hidden
-
-
-def _read_regions(regions: list[Any], height: int, width: int) -> Iterator[Region]:
-    """Build the regions one by one, so that masks without end in a short text are refused before they are built."""
-    pixels = 0
-    for data in regions:
-        region = Region.from_dict(with_shape(data, height, width))
-        if region.mask is not None and not isinstance(data.get("mask"), Tensor):
-            pixels += region.mask.numel()
-        if pixels > MOST_MASK_PIXELS:
-            raise LayoutError(
-                f"The masks in the layout's text have more than {MOST_MASK_PIXELS} pixels together. Give them a lower "
-                "resolution; it needs only the canvas' aspect ratio."
-            )
-        yield region

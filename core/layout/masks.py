@@ -1,15 +1,28 @@
-"""Masks on grids: exact area coverage, resampling by area, and painter's order as a partition of unity.
+"""Masks on grids: coverage and resampling by area, boxes around them, their pieces, their edges and their holes.
 
-Everything is measured by area, never by sampling points, so grids of odd sizes and sizes that do not divide each other
+Shares are measured by area, never by sampling points, so grids of odd sizes and sizes that do not divide each other
 give every cell exactly the share that lies in it.
 """
 
+from typing import TypeAlias
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import einsum, reduce
+from einops import einsum, rearrange, reduce
+from scipy import ndimage
 from torch import Tensor
 
+Array: TypeAlias = np.ndarray | Tensor
 Box = tuple[float, float, float, float]
+
+INSIDE = 0.5  # a soft mask's threshold
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
+
+
+def to_numpy(values: Array) -> np.ndarray:
+    """Give the values as a numpy array on the CPU; tensors are detached."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def box_coverage(box: Box, height: int, width: int) -> Tensor:
@@ -75,22 +88,103 @@ def is_same_aspect(height: int, width: int, canvas_height: int, canvas_width: in
     )
 
 
-def grown(inside: Tensor, pixels: int) -> Tensor:
-    """A binary mask (h w) grown by so many pixels to all sides; below 0 shrunk, but not from the picture's edge.
+def outer_box(mask: Array, at_least: float | None = None) -> Box | None:
+    """The smallest box around what lies in a mask (h w): x0, y0, x1, y1 in 0..1.
 
-    Columns and rows are pooled one after the other, so that many pixels cost little more than few.
+    Args:
+        mask: in 0..1.
+        at_least: the value from which on a pixel counts, such as `INSIDE`; None: whatever the mask covers at all.
+
+    Returns:
+        None where no pixel counts.
+    """
+    counts = to_numpy(mask > 0 if at_least is None else mask >= at_least)
+    rows, columns = np.flatnonzero(counts.any(1)).tolist(), np.flatnonzero(counts.any(0)).tolist()
+    if not rows:
+        return None
+    height, width = counts.shape
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+
+
+def largest_components(mask: Array, number: int = 1) -> list[np.ndarray]:
+    """Connected components of a mask, largest first.
+
+    Args:
+        mask: (h w), bool or soft.
+        number: how many to return at most.
+
+    Returns:
+        Up to `number` bool (h w) masks. Pixels that touch at a corner are connected. Of equally large components the
+        one that comes first in reading order is first.
+    """
+    labels, found = ndimage.label(to_numpy(mask) >= INSIDE, EIGHT_NEIGHBOURS)
+    if not found:
+        return []
+    sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")[:number]
+    return [labels == index + 1 for index in order]
+
+
+def grown(inside: Tensor, pixels: int) -> Tensor:
+    """Masks (... h w) grown by so many pixels to all sides, corners included.
+
+    Args:
+        inside: float; of a soft mask each pixel takes the highest value that lies so near.
+        pixels: below 0 the masks shrink, but not from the picture's edge.
     """
     if pixels == 0:
         return inside
-    size = 2 * abs(pixels) + 1
-    grid = inside[None, None] if pixels > 0 else 1 - inside[None, None]
-    # Max pooling pads with minus infinity: beyond the edge there is neither what is in the mask nor what is not.
-    grid = F.max_pool2d(F.max_pool2d(grid, (size, 1), 1, (abs(pixels), 0)), (1, size), 1, (0, abs(pixels)))[0, 0]
-    return grid if pixels > 0 else 1 - grid
+    reach, size = abs(pixels), 2 * abs(pixels) + 1
+    planes = inside.reshape(-1, 1, *inside.shape[-2:])
+    planes = planes if pixels > 0 else 1 - planes
+    # Columns and rows one after the other, so that many pixels cost little more than few. Max pooling pads with minus
+    # infinity: beyond the edge there is neither what is in the mask nor what is not.
+    planes = F.max_pool2d(F.max_pool2d(planes, (size, 1), 1, (reach, 0)), (1, size), 1, (0, reach))
+    return (planes if pixels > 0 else 1 - planes).reshape(inside.shape)
 
 
-def outer_box(mask: Tensor) -> Box:
-    """The box around what a mask (h w) covers at all: x0, y0, x1, y1 in 0..1; the mask must not be empty."""
-    rows, columns = mask.amax(1).nonzero().flatten().tolist(), mask.amax(0).nonzero().flatten().tolist()
-    height, width = mask.shape
-    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+def soften(mask: Tensor, edge: int) -> Tensor:
+    """Grow a mask by soft edges: as it is inside, falling to 0 over about `edge` pixels outside of it.
+
+    reconstructed: no source says how the edited region is joined to the rest. A mask that is grown and then blurred by
+    as much keeps all of its inside at 1, so nothing of the old thing stays, and its edge crosses several latent cells,
+    so no seam is seen.
+
+    Args:
+        mask: (h w) in 0..1.
+        edge: pixels; exactly 0 at this distance (rounded up to even) and beyond.
+
+    Returns:
+        float32 (h w), nowhere below the mask.
+    """
+    reach = (edge + 1) // 2
+    if reach == 0:
+        return mask.float()
+    # By repeating the edge: a thing that leaves the picture is as thick beyond it, so nothing fades at the border.
+    padded = F.pad(rearrange(mask.float(), "h w -> 1 1 h w"), (2 * reach,) * 4, mode="replicate")
+    wide = grown(padded, reach)[..., reach:-reach, reach:-reach]
+    size = 2 * reach + 1
+    blurred = F.avg_pool2d(F.avg_pool2d(wide, (size, 1), stride=1), (1, size), stride=1)
+    return torch.maximum(blurred.clamp(0, 1)[0, 0], mask)
+
+
+def fill_hole(depth: Tensor, hole: Tensor) -> Tensor:
+    """Continue depth, or one colour, smoothly into a hole: coarser and coarser means, the finest that reaches there.
+
+    Args:
+        depth: (b 1 h w).
+        hole: (b 1 h w), 1 where it is not known; a picture that is all hole becomes 0.
+
+    Returns:
+        (b 1 h w), unchanged outside the hole.
+    """
+    height, width = depth.shape[-2:]
+    known = 1 - hole
+    if not hole.any() or min(height, width) == 1:
+        return depth * known
+    pooled = F.adaptive_avg_pool2d(torch.cat([depth * known, known], 1), ((height + 1) // 2, (width + 1) // 2))
+    coarse_known = (pooled[:, 1:] > 0).to(depth.dtype)
+    coarse = pooled[:, :1] / pooled[:, 1:].clamp(min=1e-6) * coarse_known
+    filled = fill_hole(coarse, 1 - coarse_known)
+    upper = F.interpolate(filled, (height, width), mode="bilinear", align_corners=False)
+    return depth * known + upper * hole

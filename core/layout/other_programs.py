@@ -8,7 +8,8 @@ larger things may be laid behind smaller ones.
 from collections.abc import Mapping
 from typing import Any
 
-from .layout import Layout, layout_from_data, parse_layout
+from .layout import Layout
+from .reading import layout_from_data, parse_layout
 from .region import MOST_MASK_PIXELS, LayoutError, describe
 from .run_length import has_inside, is_run_length
 from .text import read_layout_text
@@ -47,11 +48,11 @@ def import_layout(
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
     data = read_layout_text(text)
     if "annotations" in data:
-        layout = layout_from_data(given | _read_coco(data, picture, masks), None, None)
+        layout = layout_from_data(given | _read_coco(data, picture, masks))
     elif any(key in data for key in PHRASES):
-        layout = layout_from_data(given | _read_gligen(data), None, None)
+        layout = layout_from_data(given | _read_gligen(data))
     elif _are_boxes(boxes := data["regions"] if set(data) == {"regions"} else data):
-        return layout_from_data(given, None, boxes)
+        return layout_from_data(given, boxes=boxes)
     elif not text.strip() or not data:
         raise LayoutError(f"The JSON is empty. Known are {FORMATS}.")
     else:
@@ -59,7 +60,7 @@ def import_layout(
     return layout.largest_first() if largest_behind else layout
 
 
-def _are_boxes(data: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def _are_boxes(data: object) -> bool:
     """Whether this is one of ComfyUI's boxes or elements, or a list or frames of them, and not our regions."""
     if isinstance(data, list):
         return bool(data) and (isinstance(data[0], list) or _are_boxes(data[0]))
@@ -139,11 +140,11 @@ def _coco_region(
     return region
 
 
-def _is_key(value: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def _is_key(value: object) -> bool:
     return isinstance(value, int | str)
 
 
-def _coco_box(box: Any, width: int, height: int, phrase: str) -> list[float]:  # noqa: ANN401
+def _coco_box(box: object, width: int, height: int, phrase: str) -> list[float]:
     if not isinstance(box, list) or len(box) != 4 or not all(type(side) in (int, float) for side in box):
         raise LayoutError(f'The COCO box of "{phrase}" is {describe(box)}; expected x, y, width and height in pixels.')
     x, y, wide, high = box
@@ -155,7 +156,7 @@ def _coco_box(box: Any, width: int, height: int, phrase: str) -> list[float]:  #
     ]
 
 
-def _coco_mask(outline: Any, width: int, height: int, name: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
+def _coco_mask(outline: object, width: int, height: int, name: str) -> Mapping[str, Any] | None:
     """A COCO outline as a layout's JSON has it: runs stay runs, None without an inside; polygons count in 0..1."""
     if is_run_length(outline):
         try:

@@ -28,7 +28,7 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
 
     Returns:
         (b h' w' 3) float32 in 0..1 on the CPU; h' and w' are the pictures' size (or `preview_size`) times the smallest
-        whole number that makes the shorter side at least `drawing.SMALLEST_SIDE` (less for a strip).
+        whole number that makes the shorter side at least `plates.SMALLEST_SIDE` (less for a strip).
     """
     if images is None:
         images = torch.full((1, *preview_size(layout), 3), PAPER)
@@ -114,7 +114,7 @@ def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
                 plate=plate,
                 ink=_readable_on(plate),
                 taken=taken,
-            )  # fmt: skip
+            )
         )
     return torch.from_numpy(np.asarray(canvas, np.float32) / 255)
 

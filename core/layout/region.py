@@ -161,7 +161,7 @@ def check_keys(data: Mapping[str, Any], known: Iterable[str], name: str) -> None
             raise LayoutError(f'{name} has the unknown key "{key}".{hint} Known: {", ".join(known)}.')
 
 
-def check_text(value: Any, name: str) -> None:  # noqa: ANN401 - JSON holds anything
+def check_text(value: object, name: str) -> None:
     """Refuse what is not text, and characters that no keyboard types and no tokenizer reads."""
     if not isinstance(value, str):
         raise LayoutError(f"{name} is {describe(value)}; expected text.")
@@ -170,7 +170,7 @@ def check_text(value: Any, name: str) -> None:  # noqa: ANN401 - JSON holds anyt
             raise LayoutError(f"{name} holds the control character U+{ord(character):04X}; remove it.")
 
 
-def describe(value: Any) -> str:  # noqa: ANN401 - JSON holds anything
+def describe(value: object) -> str:
     """Name a JSON value for an error message, short whatever it is."""
     text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -182,7 +182,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{found[0]}"?' if found else ""
 
 
-def _as_float(value: Any) -> float:  # noqa: ANN401 - JSON holds anything
+def _as_float(value: object) -> float:
     """The number as a float; NaN for what is no number, infinite for what is too large for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
@@ -192,7 +192,7 @@ def _as_float(value: Any) -> float:  # noqa: ANN401 - JSON holds anything
         return math.inf
 
 
-def _checked_box(box: Any, name: str) -> Box:  # noqa: ANN401 - JSON holds anything
+def _checked_box(box: object, name: str) -> Box:
     if not isinstance(box, list | tuple) or len(box) != 4:
         raise LayoutError(f"{name} has the box {describe(box)}; expected four numbers x0 y0 x1 y1 in 0..1.")
     x0, y0, x1, y1 = (_as_float(value) for value in box)
@@ -211,7 +211,7 @@ def _checked_box(box: Any, name: str) -> Box:  # noqa: ANN401 - JSON holds anyth
     return x0, y0, x1, y1
 
 
-def _checked_mask(mask: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds anything
+def _checked_mask(mask: object, name: str) -> Tensor:
     if not isinstance(mask, Tensor) or mask.ndim != 2 or 0 in mask.shape:
         found = tuple(mask.shape) if isinstance(mask, Tensor) else describe(mask)
         raise LayoutError(f"{name} has the mask {found}; expected a tensor of (height, width).")
@@ -233,7 +233,7 @@ def _mask_to_dict(mask: Tensor) -> dict[str, Any]:
     return {"height": mask.shape[0], "width": mask.shape[1], "float32_zlib_base64": base64.b64encode(packed).decode()}
 
 
-def _mask_from_dict(data: Any, name: str) -> Tensor:  # noqa: ANN401 - JSON holds anything
+def _mask_from_dict(data: object, name: str) -> Tensor:
     if is_run_length(data):
         try:
             return decode_runs(data, MOST_MASK_PIXELS)

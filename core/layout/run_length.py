@@ -8,7 +8,7 @@ time, least significant first, as characters from "0" on; 32 says that more foll
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ DATA, SIGN, MORE = 31, 16, 32  # bits of a character
 LONGEST = 7  # characters of a run: 35 bits, more than any picture has pixels
 
 
-def is_run_length(data: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def is_run_length(data: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a mask in JSON is written in runs."""
     return isinstance(data, Mapping) and set(data) == {"size", "counts"}
 
@@ -90,7 +90,7 @@ def _checked_runs(data: Mapping[str, Any], most: int) -> tuple[np.ndarray, int, 
     return runs, height, width
 
 
-def _read_list(counts: Any, pixels: int) -> np.ndarray:  # noqa: ANN401 - JSON holds anything
+def _read_list(counts: object, pixels: int) -> np.ndarray:
     if not isinstance(counts, list | tuple) or not all(type(run) is int and 0 <= run <= pixels for run in counts):
         raise ValueError("its runs are not whole numbers")
     return np.array(counts, np.int64)

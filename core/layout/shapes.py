@@ -1,7 +1,7 @@
 """Masks written as shapes, so that a layout stays a short text: ellipses and polygons."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ FINEST = 8  # samples along each side of a pixel; a hundredth of a pixel's area 
 LARGEST_DRAWING = 4096  # pixels along a side; larger canvases are drawn with fewer samples
 
 
-def is_shape(mask: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+def is_shape(mask: object) -> TypeGuard[dict[str, Any]]:
     """Whether a mask in a layout's JSON is written as a shape."""
     return isinstance(mask, dict) and len(mask) == 1 and next(iter(mask)) in SHAPES
 
@@ -58,7 +58,7 @@ def draw_shape(shape: dict[str, Any], height: int, width: int, name: str) -> Ten
     return mask
 
 
-def _points(kind: str, values: Any, name: str) -> list[tuple[float, float]]:  # noqa: ANN401
+def _points(kind: str, values: object, name: str) -> list[tuple[float, float]]:
     wanted = "four numbers x0 y0 x1 y1" if kind == "ellipse" else "three or more corners x y x y x y"
     problem = f"{name} has the {kind} {describe(values)}; expected {wanted} in 0..1 of the canvas"
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):

@@ -8,23 +8,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..layout.layout import Layout, LayoutError
-from ..layout.masks import Box, is_same_aspect
+from ..layout.masks import INSIDE, Array, Box, is_same_aspect, largest_components, outer_box, to_numpy
 from ..segmentation.class_names import match_class
 from ..segmentation.segmenter import Segmenter, readable
-from .metrics import (
-    HIT_IOU,
-    INSIDE,
-    Array,
-    average_precision,
-    bleed,
-    box_iou,
-    box_of_mask,
-    is_large_enough,
-    largest_components,
-    mask_iou,
-    mean_or_none,
-    to_numpy,
-)
+from .metrics import HIT_IOU, average_precision, bleed, box_iou, is_large_enough, mask_iou, mean_or_none
 
 # reconstructed: a thing fills this much of its tight box, the mean of Sticker World's sprites turned by up to 15
 # degrees. Only used where nothing better than the box says how large the thing should look.
@@ -110,7 +97,7 @@ def score_picture(
     if expected_areas is None:
         fill = [1.0 if region.mask is not None else BOX_FILL for region in regions]
         expected_areas = [float(seen.mean()) * share for seen, share in zip(visible, fill, strict=True)]
-    asked = [region.box if region.mask is None else box_of_mask(full[i]) for i, region in enumerate(regions)]
+    asked = [region.box if region.mask is None else outer_box(full[i], INSIDE) for i, region in enumerate(regions)]
     for region, box in zip(regions, asked, strict=True):
         if box is None:
             raise LayoutError(
@@ -123,7 +110,7 @@ def score_picture(
     for i, (region, index) in enumerate(zip(regions, indices, strict=True)):
         same = [j for j, other in enumerate(indices) if other == index]
         pixels, component = labels == index, components[i]
-        found = None if component is None else box_of_mask(component)
+        found = None if component is None else outer_box(component, INSIDE)
         has_masks = all(regions[j].mask is not None for j in same)
         scores.append(
             RegionScore(
@@ -149,7 +136,7 @@ def _share_out_components(labels: np.ndarray, indices: tuple[int, ...], asked: l
         components = largest_components(labels == index, len(same))
         if not components:
             continue
-        likeness = [[box_iou(box_of_mask(component), asked[i]) for component in components] for i in same]
+        likeness = [[box_iou(outer_box(component, INSIDE), asked[i]) for component in components] for i in same]
         for row, column in zip(*linear_sum_assignment(likeness, maximize=True), strict=True):
             chosen[same[row]] = components[column]
     return chosen

@@ -5,65 +5,19 @@ belongs to a mask when its value is at least `INSIDE`. A score that does not app
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 import numpy as np
-from scipy import ndimage
-from torch import Tensor
 
-from ..layout.masks import Box
+from ..layout.masks import INSIDE, Array, Box, largest_components, to_numpy
 
-Array: TypeAlias = np.ndarray | Tensor
-
-INSIDE = 0.5  # a soft mask's threshold
 HIT_IOU = 0.5  # box IoU from which a detection counts in AP@0.5
 PRESENT_SHARE = 0.5  # share of the expected area that one component must reach
-EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
-
-
-def to_numpy(values: Array) -> np.ndarray:
-    """Give the values as a numpy array on the CPU; tensors are detached."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:
     """Mean of the values that apply, or None if none does."""
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def largest_components(mask: Array, number: int = 1) -> list[np.ndarray]:
-    """Connected components of a mask, largest first.
-
-    Args:
-        mask: (h w), bool or soft.
-        number: how many to return at most.
-
-    Returns:
-        Up to `number` bool (h w) masks. Pixels that touch at a corner are connected. Of equally large components the
-        one that comes first in reading order is first.
-    """
-    labels, found = ndimage.label(to_numpy(mask) >= INSIDE, EIGHT_NEIGHBOURS)
-    if not found:
-        return []
-    sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
-    order = np.argsort(-sizes, kind="stable")[:number]
-    return [labels == index + 1 for index in order]
-
-
-def box_of_mask(mask: Array) -> Box | None:
-    """Tight box around a mask (h w), or None if no pixel is inside."""
-    inside = to_numpy(mask) >= INSIDE
-    if not inside.any():
-        return None
-    height, width = inside.shape
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return (
-        float(columns[0] / width),
-        float(rows[0] / height),
-        float((columns[-1] + 1) / width),
-        float((rows[-1] + 1) / height),
-    )
 
 
 def box_iou(first: Box | None, second: Box | None) -> float:

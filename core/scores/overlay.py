@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ..drawing.plates import LINE, SMALLEST_SIDE, Colour, draw_plate, enlarged, enlarging_factor, region_colour
 from ..layout.layout import Layout
-from ..layout.masks import Box
+from ..layout.masks import Array, Box, to_numpy
 from ..segmentation.segmenter import Segmenter, SegmenterError, back_to_size, readable
 from .layout_score import RegionScore, match_layout, score_picture
-from .metrics import Array, to_numpy
 
 TINT = 0.35  # opacity of a found mask
 DASH, LETTERS, MARGIN = 8, 18, 2  # pixels of a picture whose shorter side is 512
@@ -44,7 +43,7 @@ def draw_scores(image: Tensor, scores: Sequence[RegionScore], masks: Sequence[Ar
         masks: one (h w) mask per region of what the segmenter found, or None.
 
     Returns:
-        (h' w' 3) float32 on the CPU, enlarged by `drawing.enlarged`.
+        (h' w' 3) float32 on the CPU, enlarged by `plates.enlarged`.
     """
     factor, canvas = enlarging_factor(*image.shape[:2]), enlarged(image).numpy().copy()
     for i, mask in enumerate(masks):

@@ -1,10 +1,9 @@
-"""What the score node needs of ComfyUI: segmenter folders by name, and text on a node while the graph runs."""
+"""Segmenters in ComfyUI's model folders, by their names in a drop-down."""
 
 from functools import lru_cache
 from pathlib import Path
 
 import folder_paths
-from server import PromptServer
 
 from ..comfy.model_folders import config_folders, newest_change
 from .segmenter import Segmenter, SegmenterError
@@ -60,10 +59,3 @@ def segmenter_version(name: str) -> int:
 @lru_cache(KEPT)
 def _load(folder: Path, newest: int) -> Segmenter:
     return Segmenter.load(folder)
-
-
-def show_text(node_id: str | None, text: str) -> None:
-    """Write text on a node in the browser, as ComfyUI's own Get Image Size does; without a server nothing happens."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)

@@ -3,10 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SIDE = 256  # pixels; used where the folder has no preprocessor_config.json
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -37,7 +40,7 @@ class Opened:
     kind: str
     network: nn.Module
     names: tuple[str, ...]
-    tokenizer: Any
+    tokenizer: "PreTrainedTokenizerBase | None"
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -108,7 +111,7 @@ def _load_network(folder: Path, kind: str) -> nn.Module:
     return network
 
 
-def _load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers has no common type for them
+def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():

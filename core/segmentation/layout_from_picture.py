@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..layout.layout import Layout
+from ..layout.masks import INSIDE, largest_components, outer_box, to_numpy
 from ..layout.prompts import with_article
 from ..layout.region import MOST_REGIONS, LayoutError, Region
-from ..scores.metrics import box_of_mask, largest_components, to_numpy
 from .class_names import is_background, plain_name
 from .segmenter import Segmenter, SegmenterError, back_to_size, readable
 
@@ -73,7 +73,7 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
     regions = tuple(
         Region(
             phrase=each.phrase,
-            box=box_of_mask(each.mask),
+            box=outer_box(each.mask, INSIDE),
             mask=back_to_size(each.mask, height, width).float(),
             order=order,
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ from .networks import (
     semantic_logits,
     with_background,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["OpenSegmenter", "Segmenter", "SegmenterError"]
 
@@ -178,7 +181,7 @@ class Segmenter:
 class OpenSegmenter(Segmenter):
     """A network that looks for any phrase, with its `tokenizer`: it has no classes until `for_phrases` names some."""
 
-    tokenizer: Any = None
+    tokenizer: "PreTrainedTokenizerBase | None" = None
     _embeddings: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def name_of(self, phrase: str) -> str:

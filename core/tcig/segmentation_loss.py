@@ -11,8 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ..layout.layout import Layout, LayoutError
-from ..layout.masks import resample_by_area
-from ..scores.metrics import INSIDE, mask_iou
+from ..layout.masks import INSIDE, resample_by_area
+from ..scores.metrics import mask_iou
 from ..segmentation.segmenter import Segmenter, SegmenterError
 
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.placing import keep_inside
+
 LAYER_CHANNELS = {"foreground": 3, "background": 3, "mask": 1}  # reconstructed: the order in the stack
 IMAGE = "image"
-FOREGROUND_FROM = 0.1  # section 3: the foreground is what the picture shows where the mask is above this
 LOGVAR_RANGE = (-30.0, 20.0)  # as in Stable Diffusion's autoencoder
 # reconstructed: latents start with little noise. At the usual start, a deviation of 1, it drowns them for a long time.
 LOGVAR_START, LOGVAR_GAIN = -6.0, 0.1
@@ -198,14 +199,6 @@ class LayeredAutoencoder(nn.Module):
         colours = {name: (value.float() + 1) / 2 for name, value in outputs.items() if name != "mask"}
         # reconstructed: a sigmoid keeps the mask in 0..1
         return LayeredOutput(mask=outputs["mask"].float().sigmoid(), **colours)
-
-
-def keep_inside(foreground: Tensor, mask: Tensor) -> Tensor:
-    """The foreground as training has it (section 3): (b 3 h w), (b 1 h w) -> (b 3 h w).
-
-    What lies outside is black. # reconstructed: the paper does not say what fills it.
-    """
-    return torch.where(mask > FOREGROUND_FROM, foreground, 0.0)  # whatever lies outside, NaN too
 
 
 def _drop_norms(trunk: nn.Module) -> None:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor
 
-from .autoencoder import LayeredOutput, compose, keep_inside
+from ..layers.placing import keep_inside
+from .autoencoder import LayeredOutput, compose
 
 MASK_WEIGHT = 1.0  # lambda
 COMPOSITION_WEIGHT, LAPLACIAN_WEIGHT = 2.0, 3.0

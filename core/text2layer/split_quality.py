@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..layout.masks import grown
-from ..scores.metrics import largest_components
+from ..layout.masks import grown, largest_components
 
 # reconstructed: all limits. The paper's filters are trained; these were set on Sticker World's training scenes so that
 # true layers pass and spoiled ones do not.

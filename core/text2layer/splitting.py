@@ -11,9 +11,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..compose_and_conquer.depth_pair import fill_hole
-from ..editing.edits import soften
-from ..layout.masks import is_same_aspect, resample_by_area
+from ..layout.masks import fill_hole, is_same_aspect, resample_by_area, soften
 from .split_quality import Measure, is_good, measure_background
 
 THRESHOLD = 0.1  # the paper's: F is copied where the mask is above it

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ...commands.comfy_server import ComfyServer
 from ...commands.environment import CLONE, current_environment
-from ...core.layout.layout import Layout, parse_layout
+from ...core.layout.layout import Layout
 from ...core.layout.preview import draw_layout
+from ...core.layout.reading import parse_layout
 from ...sticker_world.world.concepts import CANVAS
 from ..graphs import sali
 from ..graphs.builder import Method

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...core.layout.layout import Layout, Region
-from ...core.layout.masks import Box
+from ...core.layout.masks import INSIDE, Box, largest_components, outer_box
 from ...core.layout.prompts import with_article
-from ...core.scores.metrics import box_iou, box_of_mask, largest_components
+from ...core.scores.metrics import box_iou
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, EMPTY_CAPTIONS, is_held_out
 from ...sticker_world.world.scene import cut_sprite
@@ -144,7 +144,7 @@ def _is_fulfillable(placements: list[Placement]) -> bool:
         components = largest_components(seen)
         if seen.sum() < (1 - MOST_HIDDEN) * full or not components:
             return False
-        if box_iou(box_of_mask(components[0]), _box(placement)) < SMALLEST_VISIBLE_IOU:
+        if box_iou(outer_box(components[0], INSIDE), _box(placement)) < SMALLEST_VISIBLE_IOU:
             return False
     return True
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...core.layout.layout import Layout
+from ...core.layout.reading import layout_from_data
 from ...sticker_world.world.backgrounds import paint_background
 from ...sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
 from ...sticker_world.world.scene import cut_sprite
@@ -111,7 +112,7 @@ def load_set(name: str) -> tuple[Item, ...]:
 
 
 def _item(row: dict) -> Item:
-    layout, placements = Layout.from_dict(row["layout"]), tuple(Placement(**p) for p in row["placements"])
+    layout, placements = layout_from_data(row["layout"]), tuple(Placement(**p) for p in row["placements"])
     if "masks" in row["tags"]:
         masks = [torch.from_numpy(placement.mask()) for placement in placements]
         regions = tuple(replace(region, mask=mask) for region, mask in zip(layout.regions, masks, strict=True))

@@ -13,6 +13,7 @@ from PIL import Image
 from ...commands.comfy_server import Result
 from ...core.layers.files import SUFFIXES, read_layer_file, write_layer_file
 from ...core.layers.layered_image import Layer, LayeredImage
+from ...core.layers.stored import stored
 from ...core.scores.metrics import mean_or_none
 from ...sticker_world.shipped import TEXT2LAYER_FILE
 from ...sticker_world.world.captions import plain_prompt
@@ -122,7 +123,7 @@ def saved_difference(image: LayeredImage, suffix: str) -> float:
     """Largest difference in 0..1 between a picture's composite and that of its file, opened again."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"layers{suffix}"
-        write_layer_file(image, path)
+        write_layer_file(stored(image), path)
         found = read_layer_file(path).composite()
     return float((found - image.composite()).abs().max())
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core.scores.metrics import Array, is_present, mask_iou, mean_or_none, to_numpy
+from ...core.layout.masks import Array, to_numpy
+from ...core.scores.metrics import is_present, mask_iou, mean_or_none
 
 FULL = 1e-12  # squared error below which a picture is the same; its PSNR is then cut off at 120 dB
 

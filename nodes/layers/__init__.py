@@ -1,1 +1,6 @@
-"""Nodes of pictures in layers."""
+"""Nodes of pictures in layers.
+
+Composite Layers    composite.StageComposite
+Save Layers         files.StageSaveLayers
+Load Layers         files.StageLoadLayers
+"""

@@ -1,5 +1,6 @@
 """Layers in the graph: laid over each other, moved and changed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -168,7 +169,7 @@ class StageComposite(io.ComfyNode):
         shadow_down: float,
         shadow_blur: float,
         mask_means: str,
-        layers: Any = None,  # noqa: ANN401 - ComfyUI's own stack of layers
+        layers: Mapping[str, Any] | None = None,
         background: Tensor | None = None,
         **slots: Tensor | None,
     ) -> io.NodeOutput:

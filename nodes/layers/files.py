@@ -1,5 +1,6 @@
 """Layers in files of painting programs: saved, and opened again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...core.layers.comfy import layer_file_names, load_layers, require_layer_file, save_layers
@@ -68,7 +69,7 @@ class StageSaveLayers(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        layers: Any,  # noqa: ANN401 - ComfyUI's own stack of layers
+        layers: Mapping[str, Any],
         filename_prefix: str,
         psd: bool,
         openraster: bool,

@@ -1,19 +1,16 @@
 """The layout canvas in the graph; its widget is in web/."""
 
 import json
-from typing import Any
 
 from torch import Tensor
 
-from ...core.comfy.pictures import check_references, load_references, reference_times
-from ...core.layout.boxes import write_bounding_boxes, write_elements
+from ...core.comfy.pictures import check_references, load_references
 from ...core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas, shape_warning
-from ...core.layout.layer_stack import reference_batch, write_layers
-from ...core.layout.layout import LayoutError
 from ...core.layout.preview import draw_layout, fit_picture, fit_within, preview_size
+from ...core.layout.writing import reference_batch, write_bounding_boxes, write_elements, write_layers
 from ..api import Array, BoundingBox, BoundingBoxes, Layers, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
-from .layout import visible_regions
+from .layout import Layouts, LayoutText, visible_regions
 
 EXAMPLE = json.dumps(
     {
@@ -29,7 +26,7 @@ EXAMPLE = json.dumps(
 )
 
 
-class StageLayoutCanvas(io.ComfyNode):
+class StageLayoutCanvas(LayoutText, io.ComfyNode):
     """Boxes and masks drawn in the editor -> layout."""
 
     @classmethod
@@ -103,28 +100,22 @@ class StageLayoutCanvas(io.ComfyNode):
         boxes: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a bad drawing before anything runs."""
-        if layout is None:
-            return True
-        try:
-            known = check_canvas(layout, is_connected=any(each is not NOT_CONNECTED for each in (start, boxes)))
+        is_connected = any(each is not NOT_CONNECTED for each in (start, boxes))
+
+        def read(text: str) -> None:
+            known = check_canvas(text, is_connected)
             if known is not None:
                 check_references(known)
-        except LayoutError as error:
-            return str(error)
-        return True
 
-    @classmethod
-    def fingerprint_inputs(cls, layout: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
-        """Run again when a reference picture's file has changed."""
-        return reference_times(layout)
+        return cls.checked(layout, read)
 
     @classmethod
     def execute(
         cls,
         layout: str,
         image: Tensor | None = None,
-        start: Any = None,  # noqa: ANN401 - our own Layout
-        boxes: Any = None,  # noqa: ANN401 - any of the shapes that ComfyUI's nodes produce
+        start: Layouts | None = None,
+        boxes: object = None,
     ) -> io.NodeOutput:
         """Build the layout, draw it, and tell the editor what came in."""
         built = read_canvas(layout, start, boxes)

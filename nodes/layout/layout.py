@@ -1,19 +1,23 @@
 """Layouts in and out of the graph."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ...core.comfy.pictures import reference_times
-from ...core.layout.boxes import write_bounding_boxes
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError, layouts_of, parse_layout
+from ...core.layout.layout import LayoutError, layouts_of
 from ...core.layout.preview import draw_layout
+from ...core.layout.reading import parse_layout
 from ...core.layout.text import read_layout_text
+from ...core.layout.writing import write_bounding_boxes
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
+
+Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brings: one, or one for each picture
 
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
@@ -44,7 +48,34 @@ def visible_regions(built: LayoutValue) -> Tensor:
     return built.visible_masks(math.ceil(built.height / coarser), math.ceil(built.width / coarser))[1:]
 
 
-class StageLayout(io.ComfyNode):
+class LayoutText:
+    """What nodes share that read a layout from a text; it stands before `io.ComfyNode` among a node's bases.
+
+    Attributes:
+        TEXT: name of the input with the text.
+    """
+
+    TEXT = "layout"
+
+    @staticmethod
+    def checked(text: str | None, read: Callable[[str], object]) -> bool | str:
+        """Answer of `validate_inputs`: True, or why the text cannot be read; a connected one is None until it runs."""
+        if text is None:
+            return True
+        try:
+            read(text)
+        except LayoutError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: object) -> tuple[int, ...]:
+        """Run again when a reference picture's file has changed."""
+        text = inputs.get(cls.TEXT)
+        return reference_times(text if isinstance(text, str) else None)
+
+
+class StageLayout(LayoutText, io.ComfyNode):
     """Text, boxes and masks -> layout."""
 
     @classmethod
@@ -131,21 +162,8 @@ class StageLayout(io.ComfyNode):
         mask_4: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a bad text before anything runs; what depends on connected masks and boxes is checked when it runs."""
-        if layout is None:
-            return True
-        try:
-            if all(value is NOT_CONNECTED for value in (boxes, mask_1, mask_2, mask_3, mask_4)):
-                parse_layout(layout)
-            else:
-                read_layout_text(layout)
-        except LayoutError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, layout: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
-        """Run again when a reference picture's file has changed."""
-        return reference_times(layout)
+        is_all = all(value is NOT_CONNECTED for value in (boxes, mask_1, mask_2, mask_3, mask_4))
+        return cls.checked(layout, parse_layout if is_all else read_layout_text)
 
     @classmethod
     def execute(
@@ -155,7 +173,7 @@ class StageLayout(io.ComfyNode):
         background: str,
         width: int,
         height: int,
-        boxes: Any = None,  # noqa: ANN401 - any of the shapes that ComfyUI's nodes produce
+        boxes: object = None,
         **masks: Tensor | None,
     ) -> io.NodeOutput:
         """Build the layout."""
@@ -197,7 +215,7 @@ class StageLayoutPreview(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout: Any, image: Tensor | None = None) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+    def execute(cls, layout: Layouts, image: Tensor | None = None) -> io.NodeOutput:
         """Draw."""
         count = 1 if isinstance(layout, LayoutValue) else len(layout)
         layouts = layouts_of(layout, count if image is None else len(image))
@@ -230,7 +248,7 @@ class StageLayoutBatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, first: Any, second: Any) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+    def execute(cls, first: Layouts, second: Layouts) -> io.NodeOutput:
         """Join them."""
         joined = [(each,) if isinstance(each, LayoutValue) else tuple(each) for each in (first, second)]
         return io.NodeOutput(joined[0] + joined[1])

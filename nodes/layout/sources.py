@@ -1,19 +1,20 @@
 """Layouts out of masks, out of JSON of other programs, and out of other layouts."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ...core.comfy.pictures import reference_times
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError, parse_layout
+from ...core.layout.layout import LayoutError
 from ...core.layout.other_programs import import_layout
+from ...core.layout.reading import parse_layout
 from ...core.layout.text import read_layout_text
 from ...core.layout.variations import MIRRORS, RegionEdit, edit_layout
 from ..api import Layout, io
 from ..inputs import category_of
-from .layout import layout_outputs, layout_values
+from .layout import Layouts, LayoutText, layout_outputs, layout_values
 
 
 def _canvas_inputs(default: int, least: int, extra: str) -> list[Any]:
@@ -85,12 +86,12 @@ class StageLayoutFromMasks(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, phrases: str | None) -> bool | str:
         """Refuse lines that cannot be meant before anything runs."""
-        try:
-            if phrases is not None and not read_layout_text(phrases).get("regions"):
-                return "phrases is empty. Write a name per line, one for each mask."
-        except LayoutError as error:
-            return str(error)
-        return True
+
+        def read(text: str) -> None:
+            if not read_layout_text(text).get("regions"):
+                raise LayoutError("phrases is empty. Write a name per line, one for each mask.")
+
+        return LayoutText.checked(phrases, read)
 
     @classmethod
     def execute(
@@ -101,7 +102,7 @@ class StageLayoutFromMasks(io.ComfyNode):
         background: str,
         width: int,
         height: int,
-        before: Any = None,  # noqa: ANN401 - our own Layout
+        before: Layouts | None = None,
     ) -> io.NodeOutput:
         """Build the layout."""
         if before is not None and not isinstance(before, LayoutValue):
@@ -118,8 +119,10 @@ class StageLayoutFromMasks(io.ComfyNode):
         return io.NodeOutput(*layout_values(built))
 
 
-class StageLayoutFromJSON(io.ComfyNode):
+class StageLayoutFromJSON(LayoutText, io.ComfyNode):
     """JSON of any known program -> layout."""
+
+    TEXT = "json"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -176,17 +179,8 @@ class StageLayoutFromJSON(io.ComfyNode):
         """Refuse what cannot be read before anything runs, unless part of it is connected."""
         if any(value is None for value in (json, picture, prompt, background, width, height, outlines)):
             return True
-        try:
-            canvas = {"width": width, "height": height, "prompt": prompt, "background": background}
-            import_layout(json, picture=picture, masks=outlines, **canvas)
-        except LayoutError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, json: str | None, **_: Any) -> tuple[int, ...]:  # noqa: ANN401
-        """Run again when a reference picture's file has changed."""
-        return reference_times(json)
+        canvas = {"width": width, "height": height, "prompt": prompt, "background": background}
+        return cls.checked(json, partial(import_layout, picture=picture, masks=outlines, **canvas))
 
     @classmethod
     def execute(
@@ -292,7 +286,7 @@ class StageLayoutEdit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout: Any, region: str, **changes: Any) -> io.NodeOutput:  # noqa: ANN401 - our own Layout
+    def execute(cls, layout: Layouts, region: str, **changes: float | str) -> io.NodeOutput:
         """Change it."""
         edit = RegionEdit(**changes)
         if isinstance(layout, LayoutValue):

@@ -1,1 +1,4 @@
-"""Nodes of scores."""
+"""Nodes of scores.
+
+Layout Score    layout_score.StageLayoutScore
+"""

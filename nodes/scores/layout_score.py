@@ -1,28 +1,21 @@
 """How well pictures follow a layout."""
 
 import json
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.comfy.device import on_device
-from ...core.comfy.progress import one_by_one
+from ...core.comfy.progress import one_by_one, show_text
 from ...core.layout.layout import layouts_of
 from ...core.scores.layout_score import report, report_text
 from ...core.scores.overlay import score_and_draw
-from ...core.segmentation.comfy import (
-    EMBEDDED,
-    load_segmenter,
-    require_segmenter,
-    segmenter_names,
-    segmenter_version,
-    show_text,
-)
+from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.segmenter import Segmenter, SegmenterError
 from ..api import Layout, Segmenters, io, ui
 from ..inputs import category_of, file_choice
+from ..layout.layout import Layouts
 
 
 class StageLayoutScore(io.ComfyNode):
@@ -90,7 +83,7 @@ class StageLayoutScore(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        layout: Any,  # noqa: ANN401 - our own Layout
+        layout: Layouts,
         segmenter: str,
         loaded: tuple[Segmenter, ...] | None = None,
     ) -> io.NodeOutput:

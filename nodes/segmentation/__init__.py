@@ -1,1 +1,5 @@
-"""Nodes of segmentation."""
+"""Nodes of segmentation.
+
+Load Segmenter    segment.StageSegmenterLoader
+Segment           segment.StageSegment
+"""

@@ -1,21 +1,12 @@
 """Segmentation models in the graph, and layouts that they read out of pictures."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ...core.comfy.device import on_device
-from ...core.comfy.progress import one_by_one
+from ...core.comfy.progress import one_by_one, show_text
 from ...core.layout.preview import draw_layout
-from ...core.segmentation.comfy import (
-    EMBEDDED,
-    load_segmenter,
-    require_segmenter,
-    segmenter_names,
-    segmenter_version,
-    show_text,
-)
+from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
 from ...core.segmentation.segmenter import Segmenter, SegmenterError
@@ -167,10 +158,22 @@ class StageSegment(io.ComfyNode):
         image: Tensor,
         segmenter: tuple[Segmenter, ...],
         classes: str,
-        **settings: Any,  # noqa: ANN401 - as `Reading` has them
+        least_area: float,
+        least_confidence: float,
+        single_pieces: bool,
+        prompt: str,
+        background: str,
     ) -> io.NodeOutput:
         """Read every picture."""
-        judge, reading = join_segmenters(segmenter), Reading(phrases=read_phrases(classes), **settings)
+        judge = join_segmenters(segmenter)
+        reading = Reading(
+            phrases=read_phrases(classes),
+            least_area=least_area,
+            least_confidence=least_confidence,
+            single_pieces=single_pieces,
+            prompt=prompt,
+            background=background,
+        )
         with on_device([each.network for each in segmenter]):
             layouts = [read_layout(picture, judge, reading) for picture in one_by_one(image)]
         drawn = torch.cat([draw_layout(each, picture[None]) for each, picture in zip(layouts, image, strict=True)])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ...core.layers.files import write_layer_file
 from ...core.layers.layered_image import Layer, LayeredImage
+from ...core.layers.stored import stored
 from ..shipped import MODELS
 from .backgrounds import paint_background
 from .scene import SPRITES
@@ -41,5 +42,5 @@ def main(arguments: list[str]) -> int:
     """Draw it and write the file: `python commands/launcher.py sticker_world.world.layered_picture [FILE]`."""
     path = Path(arguments[0]) if arguments else FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_layer_file(draw_picture(), path)
+    write_layer_file(stored(draw_picture()), path)
     return 0

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.other_programs import import_layout
+from stagecraft.core.layout.reading import layout_from_data
 from stagecraft.core.layout.run_length import encode_runs
 
 COCO = {
@@ -41,7 +41,7 @@ def test_foreign_layouts_are_read_as_in_python(run, data):
     script = """const state = await import("/extensions/stagecraft/layout_canvas/state.js");
         return state.writeLayout(module.importText(argument, state.emptyLayout(512, 512)))"""
     written = json.loads(run("import", script, text))
-    ours, theirs = Layout.from_dict(written), import_layout(text)
+    ours, theirs = layout_from_data(written), import_layout(text)
     assert (ours.width, ours.height) == (theirs.width, theirs.height)
     # Without a prompt of the text's own it stays empty here and goes on to follow the phrases.
     assert written["prompt"] == (theirs.prompt if data is PICTURES else "")

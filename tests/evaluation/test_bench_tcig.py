@@ -6,7 +6,7 @@ import pytest
 import torch
 from stagecraft.commands.messages import SetupProblem
 from stagecraft.core.clip.clip_guide import load_clip
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.cut_outs import CutOuts
 from stagecraft.core.tcig.draft import draft

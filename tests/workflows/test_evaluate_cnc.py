@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from stagecraft.commands.environment import CLONE
 from stagecraft.commands.workflow import to_api
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.evaluation import cli
 from stagecraft.evaluation.compose_and_conquer import looks as cnc_looks
 from stagecraft.evaluation.compose_and_conquer import order as cnc_order

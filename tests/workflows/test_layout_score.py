@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from stagecraft.commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
 from stagecraft.commands.environment import CLONE, current_environment
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.scores.layout_score import report, score_pictures
 from stagecraft.core.segmentation.segmenter import Segmenter
 from transformers import SegformerConfig, SegformerForSemanticSegmentation

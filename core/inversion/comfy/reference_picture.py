@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...comfy.captions import embed_captions
 from ...layout.layout import Layout
+from ...layout.masks import INSIDE
 from ...layout.prompts import fill_prompt
 from ...layout.region import Region
-from ...scores.metrics import INSIDE
 from ...segmentation.segmenter import Segmenter
 from ..reference_picture import paste_things, textured_grey
 from .cut_out_things import SMALLEST_SHARE, Checkpoint, check_cut_outs, cut_out, own_cut_out

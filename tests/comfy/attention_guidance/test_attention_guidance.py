@@ -15,7 +15,8 @@ from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.attention_guidance.step import NORMALISED, RULES
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance, SlowThing, slow_chen_loop
 from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.nodes.attention_guidance.attention_maps import StageAttentionMaps

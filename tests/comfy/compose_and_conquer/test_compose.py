@@ -25,7 +25,7 @@ from stagecraft.core.compose_and_conquer.files import CnCFileError, write_fusers
 from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
 from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.soft_guidance import AREA, SoftGuidance, two_sides
 from stagecraft.nodes.compose_and_conquer.compose import StageCnCConvert, StageCnCLoader, StageDepthCompose
 from stagecraft.sticker_world.compose_and_conquer.train import LOCAL

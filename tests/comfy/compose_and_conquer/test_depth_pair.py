@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from stagecraft.core.compose_and_conquer.depth_pair import CUT_OUT, MASKED, VARIANTS, WHOLE, DepthPairError
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes.compose_and_conquer.depth_pair import ONE, PLANES, TWO, StageDepthPair
 from stagecraft.nodes.layout.layout import StageLayout, StageLayoutBatch
 

@@ -18,7 +18,7 @@ from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import Region
 from stagecraft.nodes.editing.edit_picture import StageEditPicture
 from stagecraft.nodes.editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace

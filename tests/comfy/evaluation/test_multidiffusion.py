@@ -5,7 +5,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.evaluation.baselines.multidiffusion.method import COLOURS, paint_regions
 from stagecraft.tests.comfy.conftest import encode
 

@@ -9,7 +9,7 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent, require_deterministic, sampler_name
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.conftest import encode
 
 STEPS = 6

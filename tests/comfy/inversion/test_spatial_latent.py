@@ -29,7 +29,8 @@ from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_lat
 from stagecraft.core.inversion.comfy.start import falling_levels
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import Layout, LayoutError, Region, parse_layout
+from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.scores.layout_score import score_pictures
 from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
 from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent

@@ -10,7 +10,7 @@ import torch
 from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.families import CELL, FAMILIES, WIDTH, Family, build_family, fill
 
 import nodes as comfy_nodes

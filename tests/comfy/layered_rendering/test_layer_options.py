@@ -12,7 +12,8 @@ from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance, state_scale, vision_guidance
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 
 import nodes as comfy_nodes
 

@@ -24,7 +24,8 @@ from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.run import scale_of_state
 from stagecraft.core.layered_rendering.vision_guidance import state_scale
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.comfy.layered_rendering.slow_layers import SlowLayer, SlowRun
 

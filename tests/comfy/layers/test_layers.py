@@ -23,8 +23,13 @@ from stagecraft.sticker_world.world.layered_picture import FILE, SIDE, draw_pict
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 DEFAULTS = {
-    "arrange": "", "shadow": 0.0, "shadow_right": 0.02, "shadow_down": 0.03, "shadow_blur": 0.015, "mask_means": SHOWS,
-}  # fmt: skip
+    "arrange": "",
+    "shadow": 0.0,
+    "shadow_right": 0.02,
+    "shadow_down": 0.03,
+    "shadow_blur": 0.015,
+    "mask_means": SHOWS,
+}
 STEP = 1 / 255
 
 

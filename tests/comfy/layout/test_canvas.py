@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from stagecraft.core.comfy.pictures import load_references
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes.layout.canvas import EXAMPLE, StageLayoutCanvas
 from stagecraft.nodes.layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 
@@ -115,9 +116,8 @@ def test_names_that_lead_elsewhere_on_any_system_never_reach_the_disk(folders, n
 def test_reference_pictures_are_kept_no_finer_than_layers(folders):
     Image.new("RGB", (4096, 64), "red").save(folders / "input" / "wide.png")
     pictures = load_references(parse_layout(drawing(CAT, CAT | {"reference": "wide.png"})))
-    assert {name: picture.shape for name, picture in pictures.items()} == {
-        "pets/cat.png": (20, 40, 4), "wide.png": (32, 2048, 4)
-    }  # fmt: skip
+    shapes = {"pets/cat.png": (20, 40, 4), "wide.png": (32, 2048, 4)}
+    assert {name: picture.shape for name, picture in pictures.items()} == shapes
     assert (pictures["wide.png"] == torch.tensor([1.0, 0, 0, 1])).all()
 
 

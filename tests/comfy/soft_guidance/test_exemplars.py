@@ -14,7 +14,7 @@ from stagecraft.core.clip.small_clip import SmallCLIP
 from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars, make_exemplars
 from stagecraft.core.compose_and_conquer.comfy.files import CnC
 from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance, soft_attention
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, SoftGuidance, two_sides

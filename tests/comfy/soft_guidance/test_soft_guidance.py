@@ -14,7 +14,7 @@ from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, cell_mask
 from stagecraft.tests.comfy.conftest import CONTEXT, NEGATIVE, PROMPT, encode

@@ -13,7 +13,8 @@ from diffusers import VQModel
 from PIL import Image
 from stagecraft.core.clip.comfy import vision as comfy_clip_vision
 from stagecraft.core.comfy.device import on_device
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY

@@ -12,14 +12,12 @@ from stagecraft.core.compose_and_conquer.depth_pair import (
     DepthPairError,
     cut_foreground,
     draw_planes,
-    fill_hole,
-    grow,
     pair_from_layouts,
     pair_from_one,
     pair_from_two,
     stretch,
 )
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 
 SIZE = 48
 
@@ -69,22 +67,6 @@ def test_planes_hide_what_is_farther_and_ground_shows_between():
     ground = draw_planes(masks * 0, torch.tensor([[0.4, 0.8]]), torch.tensor([GROUND]))
     assert ground[0, 0, 0, 0] == 0 and ground[0, 0, -1, 0] == pytest.approx(GROUND)
     assert (ground.diff(dim=2) > 0).all() and (ground.diff(dim=3) == 0).all()
-
-
-def test_a_hole_is_filled_from_around_it_and_the_rest_stays():
-    slope = torch.linspace(0, 1, SIZE).expand(1, 1, SIZE, SIZE).contiguous()
-    hole = square(18, 12, 30, 36)
-    spoiled = torch.where(hole > 0, 50.0, slope)
-    filled = fill_hole(spoiled, hole)
-    torch.testing.assert_close(filled[hole == 0], slope[hole == 0])
-    assert (filled - slope).abs().max() < 0.15
-    torch.testing.assert_close(fill_hole(torch.where(hole > 0, 9.0, 0.3), hole), torch.full_like(slope, 0.3))
-    assert (fill_hole(slope, torch.ones_like(slope)) == 0).all()
-
-
-def test_growing_reaches_so_many_pixels_to_all_sides():
-    assert torch.equal(grow(square(10, 12, 20, 22), 3), square(7, 9, 23, 25))
-    assert torch.equal(grow(square(10, 12, 20, 22), 0), square(10, 12, 20, 22))
 
 
 def test_two_pictures_swapped_swap_the_pair():

@@ -2,17 +2,8 @@
 
 import pytest
 import torch
-from stagecraft.core.editing.edits import (
-    EditError,
-    bounding_box,
-    insert,
-    move,
-    plan_edits,
-    remove,
-    replace,
-    shifted,
-    soften,
-)
+from stagecraft.core.editing.edits import EditError, insert, move, plan_edits, remove, replace, shifted
+from stagecraft.core.layout.masks import soften
 from stagecraft.core.layout.region import Region
 
 HEIGHT, WIDTH = 40, 56
@@ -26,37 +17,6 @@ def block(top, left, height, width):
     mask = torch.zeros(HEIGHT, WIDTH)
     mask[top : top + height, left : left + width] = 1
     return mask
-
-
-def distance(mask):
-    """How many pixels every pixel is away from the mask, along the longer side."""
-    inside = [(y, x) for y in range(HEIGHT) for x in range(WIDTH) if mask[y, x] == 1]
-    return torch.tensor(
-        [[min(max(abs(y - v), abs(x - u)) for v, u in inside) for x in range(WIDTH)] for y in range(HEIGHT)]
-    )
-
-
-@pytest.mark.parametrize("edge", [1, 4, 7])
-def test_edges_fall_from_one_to_zero(edge):
-    mask = block(14, 20, 5, 3)
-    soft, away = soften(mask, edge), distance(mask)
-    reach = edge + edge % 2
-    assert (soft[away == 0] == 1).all()
-    assert (soft[away > reach] == 0).all()
-    assert ((soft > 0) & (soft < 1))[(away > 0) & (away < reach)].all()
-    middle = soft[16, 22:]  # straight away from the mask
-    assert (middle.diff() <= 0).all()
-
-
-def test_no_edge_is_the_mask_itself():
-    mask = 0.3 * block(3, 4, 5, 6)
-    assert torch.equal(soften(mask, 0), mask)
-
-
-def test_soft_masks_and_the_border_of_the_picture():
-    assert torch.allclose(soften(torch.full((8, 9), 0.4), 6), torch.tensor(0.4))
-    at_border = soften(block(0, 0, 10, 10), 6)
-    assert (at_border[:10, :10] == 1).all() and at_border[:, 20:].max() == 0
 
 
 def test_shifted_pixel_by_pixel():
@@ -147,10 +107,6 @@ def test_the_later_edit_wins():
 def test_masks_of_another_resolution():
     plan = plan_edits(picture(), [remove(torch.ones(HEIGHT // 2, WIDTH // 2))], 4)
     assert (plan.free == 1).all()
-
-
-def test_boxes_around_masks():
-    assert bounding_box(block(10, 14, 20, 7)) == (14 / WIDTH, 10 / HEIGHT, 21 / WIDTH, 30 / HEIGHT)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from stagecraft.core.layered_rendering.vision_guidance import (
     state_scale,
     vision_guidance,
 )
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 
 
 def test_inside_is_delta_and_outside_is_minus_delta():

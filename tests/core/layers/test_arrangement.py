@@ -47,9 +47,8 @@ def test_nothing_asked_changes_nothing_bit_for_bit():
 def test_lines_are_read():
     text = "dog | right=0.1 | down=-.05 | scale=1.5 | turn=-30 | opacity=0.8 | order=9 | shadow=.4 | flip | hidden"
     (dog,) = read_arrangements(text + " | name=my puppy")
-    assert dog == Arrangement(
-        "dog", 0.1, -0.05, 1.5, -30, 0.8, 9, flip_h=True, visible=False, shadow=0.4, name="my puppy"
-    )  # fmt: skip
+    numbers = (0.1, -0.05, 1.5, -30, 0.8, 9)  # right, down, scale, turn, opacity, order
+    assert dog == Arrangement("dog", *numbers, flip_h=True, visible=False, shadow=0.4, name="my puppy")
     assert read_arrangements("2 | flip upside down | shown") == (Arrangement("2", flip_v=True, visible=True),)
 
 

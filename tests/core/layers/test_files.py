@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from stagecraft.core.layers.files import OPENRASTER, PSD, read_layer_file, write_layer_file
 from stagecraft.core.layers.layered_image import Layer, LayeredImage
-from stagecraft.core.layers.stored import LayerFileError, in_8_bits, merged_picture, whole_layers
+from stagecraft.core.layers.stored import LayerFileError, in_8_bits, stored
 
 HEIGHT, WIDTH = 24, 36
 STEP = 1 / 255
@@ -38,7 +38,7 @@ def as_float(image):
 @FORMATS
 def test_a_file_opens_again_as_the_same_picture(tmp_path, suffix):
     image = picture(layers=4)
-    write_layer_file(image, tmp_path / f"a{suffix}")
+    write_layer_file(stored(image), tmp_path / f"a{suffix}")
     found = read_layer_file(tmp_path / f"a{suffix}")
     assert [layer.name for layer in found.layers] == ["dog", "dog", "a café & 猫 <3>", "layer 4"]
     expected = in_8_bits(image)
@@ -74,7 +74,7 @@ def test_other_programs_composite_it_alike(tmp_path, suffix):
     """The library's own composite of the layers, and the merged picture for programs that know none: to 1/255."""
     image = in_8_bits(picture(1))
     path = tmp_path / f"a{suffix}"
-    write_layer_file(image, path)
+    write_layer_file(stored(image), path)
     expected = image.composite()[0]
     if suffix == PSD:
         from psd_tools import PSDImage
@@ -102,7 +102,7 @@ def test_hidden_layers_stay_in_the_file_but_not_in_the_picture(tmp_path, suffix)
     image = picture(2)
     second = image.layers[1]
     image = image.with_layer(1, Layer(second.colour, second.alpha, "cat", visible=False))
-    write_layer_file(image, tmp_path / f"a{suffix}")
+    write_layer_file(stored(image), tmp_path / f"a{suffix}")
     found = read_layer_file(tmp_path / f"a{suffix}")
     assert [(layer.name, layer.visible) for layer in found.layers][1] == ("cat", False)
     assert (found.composite() - image.composite()).abs().max() < STEP
@@ -117,17 +117,16 @@ def test_layers_are_cut_to_where_they_are_not_empty(tmp_path):
     empty = torch.zeros_like(alpha)
     colour = torch.ones(1, HEIGHT, WIDTH, 3)
     image = LayeredImage(0 * colour, [Layer(colour, alpha, "box"), Layer(colour, empty, "nothing")])
-    write_layer_file(image, tmp_path / "a.psd")
-    assert [layer.bbox for layer in PSDImage.open(tmp_path / "a.psd")] == [
-        (0, 0, WIDTH, HEIGHT), (5, 3, 20, 9), (0, 0, 1, 1)
-    ]  # fmt: skip
+    write_layer_file(stored(image), tmp_path / "a.psd")
+    boxes = [(0, 0, WIDTH, HEIGHT), (5, 3, 20, 9), (0, 0, 1, 1)]
+    assert [layer.bbox for layer in PSDImage.open(tmp_path / "a.psd")] == boxes
     assert read_layer_file(tmp_path / "a.psd").layers[1].alpha.max() == 0
 
 
 def test_openraster_is_recognised_by_its_first_bytes(tmp_path):
     """What the specification asks for: the type first and as it is, a merged picture, a thumbnail of at most 256."""
     large = LayeredImage(torch.rand(1, 40, 600, 3))
-    write_layer_file(large, tmp_path / "a.ora")
+    write_layer_file(stored(large), tmp_path / "a.ora")
     assert (tmp_path / "a.ora").read_bytes()[30:54] == b"mimetypeimage/openraster"
     with zipfile.ZipFile(tmp_path / "a.ora") as archive:
         assert Image.open(archive.open("mergedimage.png")).size == (600, 40)
@@ -258,26 +257,26 @@ def test_documents_that_cannot_be_read_are_refused(tmp_path):
 def test_a_batch_and_another_format_are_refused(tmp_path):
     image = LayeredImage(torch.zeros(2, 4, 4, 3))
     with pytest.raises(LayerFileError, match="2 pictures are one batch; expected one for each file"):
-        write_layer_file(image, tmp_path / "a.ora")
+        write_layer_file(stored(image), tmp_path / "a.ora")
     with pytest.raises(LayerFileError, match='suffix ".xcf"'):
-        write_layer_file(image.pictures()[0], tmp_path / "a.xcf")
+        write_layer_file(stored(image.pictures()[0]), tmp_path / "a.xcf")
 
 
 def test_without_psd_tools_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psd_tools", None)
     with pytest.raises(LayerFileError, match="pip install psd-tools.*or use OpenRaster"):
-        write_layer_file(picture(), tmp_path / "a.psd")
-    write_layer_file(picture(), tmp_path / "a.ora")
+        write_layer_file(stored(picture()), tmp_path / "a.psd")
+    write_layer_file(stored(picture()), tmp_path / "a.ora")
     assert read_layer_file(tmp_path / "a.ora").layers
 
 
 def test_pngs_lie_over_each_other_without_being_moved():
     image = picture(3)
-    layers = whole_layers(image)
+    layers = stored(image).whole
     assert {layer.picture.size for layer in layers} == {(WIDTH, HEIGHT)}
     canvas = layers[0].picture.convert("RGBA")
     for layer in layers[1:]:
         canvas.alpha_composite(layer.picture)
     torch.testing.assert_close(
-        as_float(canvas.convert("RGB")), as_float(merged_picture(image)), atol=1.01 * STEP, rtol=0
+        as_float(canvas.convert("RGB")), as_float(stored(image).merged), atol=1.01 * STEP, rtol=0
     )

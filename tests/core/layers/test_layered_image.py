@@ -140,9 +140,8 @@ def test_a_stack_has_comfyuis_keys_and_its_mask_is_1_where_transparent():
     assert stack["version"] == 1 and stack["canvas"] == (2, 2)
     ground, dog = stack["layers"]
     assert ground["name"] == BACKGROUND and "mask" not in ground
-    assert {key: dog[key] for key in ("type", "x", "y", "w", "h", "name", "z_index")} == {
-        "type": "raster", "x": 0, "y": 0, "w": 2, "h": 2, "name": "dog", "z_index": 1
-    }  # fmt: skip
+    expected = {"type": "raster", "x": 0, "y": 0, "w": 2, "h": 2, "name": "dog", "z_index": 1}
+    assert {key: dog[key] for key in expected} == expected
     torch.testing.assert_close(dog["mask"], torch.full((1, 2, 2), 0.75))
 
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from stagecraft.core.layout.layout import Layout, LayoutError, Region, parse_layout
+from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.reading import layout_from_data, parse_layout
 from stagecraft.core.layout.region import MOST_MASK_PIXELS
 from stagecraft.core.layout.run_length import decode_runs, encode_runs
 
@@ -134,7 +135,7 @@ def test_bad_masks_in_json_say_what_is_wrong(text):
 
 
 def test_many_large_masks_in_a_short_text_are_refused_before_they_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("stagecraft.core.layout.layout.MOST_MASK_PIXELS", 4 * 32 * 32)
+    monkeypatch.setattr("stagecraft.core.layout.reading.MOST_MASK_PIXELS", 4 * 32 * 32)
     region = {"phrase": "a dog", "mask": {"size": [32, 32], "counts": [0, 32 * 32]}}
     assert len(parse_layout(json.dumps([region] * 4), width=64, height=64).regions) == 4
     with pytest.raises(LayoutError, match="more than 4096 pixels together"):
@@ -147,19 +148,19 @@ def test_what_belongs_to_the_editor_is_not_read():
     region = {"phrase": "a dog", "box": [0, 0, 1, 1], "editor": {"locked": True, "colour": 3}, "hidden": False}
     hidden = {"phrase": "", "box": "nonsense", "hidden": True}
     data = {"width": 64, "height": 64, "regions": [hidden, region], "editor": {"grid": 8}}
-    layout = Layout.from_dict(data)
+    layout = layout_from_data(data)
     assert layout == Layout(64, 64, "", "", (Region("a dog", (0, 0, 1, 1)),))
     assert "editor" not in json.dumps(layout.to_dict())
     with pytest.raises(LayoutError, match="All 1 regions of the layout are hidden"):
-        Layout.from_dict(data | {"regions": [hidden]})
+        layout_from_data(data | {"regions": [hidden]})
     with pytest.raises(LayoutError, match="expected true or false"):
-        Layout.from_dict(data | {"regions": [region | {"hidden": 1}]})
+        layout_from_data(data | {"regions": [region | {"hidden": 1}]})
     many = [hidden] * 200 + [region]
-    assert len(Layout.from_dict(data | {"regions": many}).regions) == 1
+    assert len(layout_from_data(data | {"regions": many}).regions) == 1
 
 
 def test_a_reference_picture_travels_with_its_region():
-    layout = Layout.from_dict(
+    layout = layout_from_data(
         {"width": 64, "height": 64, "regions": [{"phrase": "a dog", "box": [0, 0, 1, 1], "reference": "dogs/rex.png"}]}
     )
     assert layout.regions[0].reference == "dogs/rex.png"

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from stagecraft.core.layout.layout import Layout, LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import layout_from_data, parse_layout
 from stagecraft.core.layout.shapes import draw_shape
 
 
@@ -33,7 +34,7 @@ def test_a_full_polygon_covers_every_pixel():
 def test_lines_and_json_say_the_same():
     lines = "a dog: ellipse 0.1, 0.2, 0.5, 0.8 | colour=red\na cat: Polygon 0.5 0.1 0.9 0.1 0.9 0.9"
     by_lines = parse_layout(lines, width=64, height=32)
-    by_json = Layout.from_dict(
+    by_json = layout_from_data(
         {
             "width": 64,
             "height": 32,
@@ -44,7 +45,7 @@ def test_lines_and_json_say_the_same():
         }
     )
     assert by_lines == by_json
-    assert Layout.from_dict(by_lines.to_dict()) == by_lines, "drawn masks travel on as masks"
+    assert layout_from_data(by_lines.to_dict()) == by_lines, "drawn masks travel on as masks"
 
 
 def test_very_large_canvases_are_drawn_with_fewer_samples():
@@ -72,4 +73,4 @@ def test_shapes_that_cannot_be(place, message):
 def test_a_shape_of_other_values_in_json():
     for values in ("text", [True, 0, 1, 1], [[0, 0], [1, 1]]):
         with pytest.raises(LayoutError, match="expected four numbers"):
-            Layout.from_dict({"width": 64, "height": 64, "regions": [{"phrase": "a dog", "mask": {"ellipse": values}}]})
+            layout_from_data({"width": 64, "height": 64, "regions": [{"phrase": "a dog", "mask": {"ellipse": values}}]})

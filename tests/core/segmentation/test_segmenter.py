@@ -16,9 +16,13 @@ def write_segmenter(folder, classes=CLASSES):
     """Save a tiny random Segformer, in fp16 as the embedded one."""
     torch.manual_seed(0)
     config = SegformerConfig(
-        hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16,
-        id2label=dict(enumerate(classes)), label2id={name: i for i, name in enumerate(classes)},
-    )  # fmt: skip
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(classes)),
+        label2id={name: i for i, name in enumerate(classes)},
+    )
     SegformerForSemanticSegmentation(config).half().save_pretrained(folder)
     return folder
 

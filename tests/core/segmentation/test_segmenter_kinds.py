@@ -26,37 +26,63 @@ def write_preprocessor(folder, side=SIDE):
 
 def write_semantic(folder):
     config = transformers.SegformerConfig(
-        hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
         **labels(("background", *NAMES)),
-    )  # fmt: skip
+    )
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
 
 
 def swin():
     return {
-        "model_type": "swin", "image_size": SIDE, "patch_size": 4, "embed_dim": 8, "depths": [1] * 4,
-        "num_heads": [1, 1, 2, 2], "window_size": 2, "out_features": ["stage1", "stage2", "stage3", "stage4"],
-    }  # fmt: skip
+        "model_type": "swin",
+        "image_size": SIDE,
+        "patch_size": 4,
+        "embed_dim": 8,
+        "depths": [1] * 4,
+        "num_heads": [1, 1, 2, 2],
+        "window_size": 2,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
 
 
 def write_mask2former(folder):
     config = transformers.Mask2FormerConfig(
-        backbone_config=transformers.SwinConfig(**swin()), feature_size=32, mask_feature_size=32, hidden_dim=32,
-        encoder_feedforward_dim=16, encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16,
-        num_queries=5, **labels(NAMES),
-    )  # fmt: skip
+        backbone_config=transformers.SwinConfig(**swin()),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=16,
+        num_queries=5,
+        **labels(NAMES),
+    )
     transformers.Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
 
 
 def write_maskformer(folder):
     decoder = transformers.DetrConfig(
-        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=5,
-    )  # fmt: skip
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        num_queries=5,
+    )
     config = transformers.MaskFormerConfig(
-        fpn_feature_size=32, mask_feature_size=32, backbone_config=transformers.SwinConfig(**swin()),
-        decoder_config=decoder, **labels(NAMES),
-    )  # fmt: skip
+        fpn_feature_size=32,
+        mask_feature_size=32,
+        backbone_config=transformers.SwinConfig(**swin()),
+        decoder_config=decoder,
+        **labels(NAMES),
+    )
     transformers.MaskFormerForInstanceSegmentation(config).save_pretrained(folder)
 
 
@@ -69,24 +95,40 @@ def write_clipseg(folder):
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[], unk_token="<|endoftext|>")
     tokenizer.save_pretrained(folder)
     text = {
-        "vocab_size": len(vocabulary), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1,
-    }  # fmt: skip
+        "vocab_size": len(vocabulary),
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "bos_token_id": len(vocabulary) - 2,
+        "eos_token_id": len(vocabulary) - 1,
+    }
     vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
-        "image_size": 32, "patch_size": 8,
-    }  # fmt: skip
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     config = transformers.CLIPSegConfig(
-        text_config=text, vision_config=vision, projection_dim=16, reduce_dim=8, extract_layers=[0, 1, 2],
-        decoder_num_attention_heads=2, decoder_intermediate_size=16,
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        projection_dim=16,
+        reduce_dim=8,
+        extract_layers=[0, 1, 2],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )
     transformers.CLIPSegForImageSegmentation(config).save_pretrained(folder)
 
 
 WRITERS = {
-    "semantic": write_semantic, "mask2former": write_mask2former, "maskformer": write_maskformer,
+    "semantic": write_semantic,
+    "mask2former": write_mask2former,
+    "maskformer": write_maskformer,
     "clipseg": write_clipseg,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from stagecraft.core.clip.clip_guide import CLIPGuide
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.tcig.cut_outs import CutOuts
 from stagecraft.core.tcig.draft import CLIP, START, DraftError, draft
 from stagecraft.core.tcig.prompts import WeightedPrompt, distances

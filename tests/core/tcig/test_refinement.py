@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stagecraft.core.layout.layout import parse_layout
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.tcig.refinement import Strengths, plan_refinement, refinement_report, refinement_text
 
 LAYOUT = parse_layout("a dog: 0 0 0.5 1\nan apple: 0.75 0.5 1 1", width=64, height=32)

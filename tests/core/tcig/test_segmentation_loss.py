@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from stagecraft.core.layout.layout import LayoutError, parse_layout
+from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import Region
 from stagecraft.core.scores.layout_score import score_picture
 from stagecraft.core.segmentation.segmenter import SegmenterError

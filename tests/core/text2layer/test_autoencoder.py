@@ -8,14 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stagecraft.core.text2layer.autoencoder import (
-    FOREGROUND_FROM,
-    LayeredAutoencoder,
-    LayeredAutoencoderConfig,
-    LayeredOutput,
-    compose,
-    keep_inside,
-)
+from stagecraft.core.layers.placing import FOREGROUND_FROM, keep_inside
+from stagecraft.core.text2layer.autoencoder import LayeredAutoencoder, LayeredAutoencoderConfig, LayeredOutput, compose
 from stagecraft.core.text2layer.discriminator import (
     ADVERSARIAL_WEIGHT,
     SMALLEST_GRADIENT,

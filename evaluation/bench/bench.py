@@ -15,7 +15,8 @@ from ...core.layout.layout import Layout, Region
 from ...sticker_world.world.concepts import CANVAS
 from ..graphs.builder import STEPS, Graph
 from ..graphs.lrdiff import LRDiff
-from ..graphs.methods import METHODS, plain_prompt
+from ..graphs.methods import METHODS
+from ..graphs.plain import plain_prompt
 from ..pages.tables import bench_table
 from ..painter import Painter
 from ..result_rows import RESULTS, read_results, write_results

@@ -8,9 +8,9 @@ import numpy as np
 from ...core.scores.metrics import bleed, is_present, mask_iou, mean_or_none
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import EMPTY_CAPTIONS
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.pairs import Looks, depth_maps
 from .graphs import Asked, CnC
 from .scores import colour_distance

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...core.scores.metrics import mask_iou, mean_or_none
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.pairs import Pair
 from .graphs import Asked, CnC
 from .scores import OrderScore, judge_order

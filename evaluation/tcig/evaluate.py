@@ -19,9 +19,9 @@ from ...core.tcig.starts import NOISE
 from ...sticker_world.shipped import SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ..graphs.lrdiff import LRDiff
 from ..judging.scoring import Painted, score, spread
-from ..judging.yardsticks import Yardsticks, image_scores, result_row, to_images
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores, to_images
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.sets import LAYOUT_SETS, TUNING_SET, Item, load_set
 from ..sweeps import SCORES
 from .graphs import DRAFT, LAYERED_STRENGTH, SPECIALISTS, TCIG, Drawing, paint, refined

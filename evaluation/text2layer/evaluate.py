@@ -21,9 +21,9 @@ from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.scene import make_scene
 from ..base_family import all_present
 from ..judging.scoring import spread
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import TIMEOUT, Painter, evaluation_server
+from ..result_rows import measure, result_row
 from ..sets.sets import PresencePrompt, exactly, load_presence
 from . import layer_by_layer as text2layer_layers
 from .rows import AT_ONCE, CODEC_NAMES, NAMES, SHIPPED, Decoded, missing_parts, open_codec, open_painter

@@ -19,9 +19,9 @@ from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CANVAS
 from ..base_family import all_present
 from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import TIMEOUT, Painter
+from ..result_rows import measure, result_row
 from ..sets.sets import PresencePrompt, expected_areas
 from .scores import own_layers
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.evaluation import result_rows as files
+from stagecraft.evaluation import result_rows
 from stagecraft.evaluation.bench import bench
 from stagecraft.evaluation.bench import guidance as bench_guidance
 
@@ -34,7 +34,7 @@ def test_a_single_bench_keeps_the_other_rows_of_a_file(monkeypatch, tmp_path, ca
     path = tmp_path / "bench.json"
     names = ("name", "value", "unit", "baseline", "ratio")
     before = [dict(zip(names, (name, 1.0, "s", None, None), strict=True)) for name in ("picture", "guidance")]
-    files.write_results(path, {"rows": before})
+    result_rows.write_results(path, {"rows": before})
     measured = [{**before[1], "value": 2.0}, {**before[1], "name": "memory"}]
     monkeypatch.setitem(bench.BY_ITSELF, "guidance", lambda small: measured if small else [])
     assert bench.main(["guidance", "--small", "--json", str(path)]) == 0

@@ -10,8 +10,8 @@ from diffusers import VQModel
 from safetensors.torch import save_file
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.sticker_world import pipeline
-from stagecraft.sticker_world.checkpoint.export import export_segmenter
 from stagecraft.sticker_world.readers import segmenter as segmenters
+from stagecraft.sticker_world.readers.export import export_segmenter
 from stagecraft.sticker_world.readers.segmenter import (
     ANIMALS,
     CROP,

@@ -46,9 +46,13 @@ def presence_row(
     present = [all_present(yardsticks, p, names) for p, names in zip(pictures, concepts, strict=True)]
     images = image_scores(yardsticks, yardsticks.image_features(pictures), prompts, objects)
     return result_row(
-        method, presence_set(objects), images=images, seconds=seconds,
-        pictures=len(pictures), presence=mean_or_none(present),
-    )  # fmt: skip
+        method,
+        presence_set(objects),
+        images=images,
+        seconds=seconds,
+        pictures=len(pictures),
+        presence=mean_or_none(present),
+    )
 
 
 def ceiling_row(yardsticks: Yardsticks, objects: int, number: int) -> dict:

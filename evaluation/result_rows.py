@@ -12,6 +12,8 @@ from ..core.scores.metrics import mean_or_none
 
 RESULTS = Path(__file__).parent / "results"
 DIGITS = 6  # of the numbers in result files
+BENCH_DIGITS = 3
+BENCH_KEYS = ("name", "value", "unit", "baseline", "ratio")
 
 
 def result_row(
@@ -42,6 +44,14 @@ def measure(name: str, value: float | None, unit: str = "", target: float | None
     """Give a single number as result files keep it: its name, value and unit, and what is asked of it."""
     rounded = None if value is None else round(value, DIGITS)
     return {"name": name, "value": rounded, "unit": unit, "target": target}
+
+
+def bench_row(name: str, value: float, baseline: float | None = None, unit: str = "s") -> dict:
+    """One row of speed or memory with DESIGN's keys in their order; without a baseline it has no ratio."""
+    ratio = None if baseline is None else value / baseline if baseline else 0.0
+    numbers = {"value": value, "baseline": baseline, "ratio": ratio}
+    row = {key: None if number is None else round(number, BENCH_DIGITS) for key, number in numbers.items()}
+    return {key: {"name": name, "unit": unit, **row}[key] for key in BENCH_KEYS}
 
 
 def read_results(path: Path) -> dict[str, list[dict]]:

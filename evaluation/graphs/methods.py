@@ -77,9 +77,15 @@ class MultiDiffusion:
         builder = GraphBuilder()
         model, clip, vae = builder.load()
         painting = builder.add(
-            "EvaluationMultiDiffusion", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
-            negative=builder.encode(clip, NEGATIVE), bootstrapped=self.bootstrapped, seed=seed,
-        )  # fmt: skip
+            "EvaluationMultiDiffusion",
+            model=model,
+            clip=clip,
+            vae=vae,
+            layout=builder.layout(layout),
+            negative=builder.encode(clip, NEGATIVE),
+            bootstrapped=self.bootstrapped,
+            seed=seed,
+        )
         return builder.show(builder.painted([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures))
 
 

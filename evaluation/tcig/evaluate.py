@@ -179,11 +179,13 @@ def measures(rows: Sequence[dict], judged: Sequence[Judged]) -> list[dict]:
         found += [
             measure(
                 f"mask IoU that stage two loses, {judge_name} judge: {method}",
-                means[drafts_of(method)] - means[method], "", TARGET_LOSS if method == TCIG_NAME else None,
+                means[drafts_of(method)] - means[method],
+                "",
+                TARGET_LOSS if method == TCIG_NAME else None,
             )
             for method in METHODS
             if means.get(method) is not None and means.get(drafts_of(method)) is not None
-        ]  # fmt: skip
+        ]
     for key, target in (("clip", -TARGET_WORSE), ("kid", TARGET_WORSE)):
         ours, theirs = (_pooled(rows, method, key) for method in (TCIG_NAME, LRDIFF))
         if ours is not None and theirs:

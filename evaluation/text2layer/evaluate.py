@@ -173,9 +173,13 @@ def _table_row(
         mask_iou(each.layers.mask, yardsticks.labels(each.picture) > 0) for each in found if each.layers is not None
     )
     return result_row(
-        method, TABLE, images=images, pictures=len(found), presence=mean_or_none(present),
+        method,
+        TABLE,
+        images=images,
+        pictures=len(found),
+        presence=mean_or_none(present),
         mask_iou=mean_or_none(overlaps),
-    )  # fmt: skip
+    )
 
 
 def table_measures(distances: dict[str, float | None], overlaps: dict[str, float | None]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""From training weights to the shipped folders of CLIP and of the segmenters, in fp16 and in the Hugging Face layout."""
+"""From training weights to the shipped folders of CLIP and the segmenters: Hugging Face layout, fp16."""
 
 import json
 import shutil

@@ -51,9 +51,7 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
     node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **sockets).args
     chosen = VisionGuidance(top_k=3, inside=0.5, outside=2.0, inject="first step")
     settings = (LayerSettings("a dog", cfg=3.0), LayerSettings("background", negative=text))
-    core = render_in_layers(
-        model, clip, vae, layout, text, text, **given, crop=2, guidance=chosen, settings=settings
-    )  # fmt: skip
+    core = render_in_layers(model, clip, vae, layout, text, text, **given, crop=2, guidance=chosen, settings=settings)
     assert node[0].model is core[0].model and node[0].wrappers == core[0].wrappers
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
         assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()

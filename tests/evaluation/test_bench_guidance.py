@@ -7,6 +7,7 @@ from stagecraft.commands.messages import SetupProblem
 from stagecraft.evaluation import result_rows
 from stagecraft.evaluation.bench import bench
 from stagecraft.evaluation.bench import guidance as bench_guidance
+from stagecraft.evaluation.result_rows import BENCH_KEYS
 
 MEASURED = {
     "time": {"cfg": 20.0, "iteration": 10.0, "reference": 16.0},
@@ -22,7 +23,7 @@ def test_rows_are_ratios_to_baselines_of_the_same_backend(monkeypatch):
         bench_guidance, "_measure", lambda backend, case, small: asked.append((backend, case)) or MEASURED[case]
     )
     rows = bench_guidance.bench_guidance()
-    assert [tuple(row) for row in rows] == [bench.ROW_KEYS] * 7
+    assert [tuple(row) for row in rows] == [BENCH_KEYS] * 7
     assert [row["ratio"] for row in rows] == [0.5, 0.625, 0.25, 0.5, 0.625, 0.25, 1.005]
     assert [row["unit"] for row in rows] == ["s", "s", "MB", "s", "s", "MB", "s"]
     assert rows[2]["value"] == 1000

@@ -128,7 +128,7 @@ def picture(left: int, middle: int, right: int) -> np.ndarray:
         (picture(3, 3, 2), (False, False, True)),  # something else has the near one's shape
         (picture(1, 0, 2), (True, False, False)),  # nothing where they overlap
     ],
-)  # fmt: skip
+)
 def test_depth_order_is_read_where_the_shapes_overlap(labels, expected):
     score = cnc_scores.judge_order(labels, NEAR, FAR, (1, 2))
     assert (score.present, score.asked, score.outline) == expected

@@ -14,8 +14,18 @@ from stagecraft.evaluation.pages import page_tables, plots, tables
 from stagecraft.evaluation.result_rows import result_row
 
 DESIGN_KEYS = (
-    "method", "set", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds",
-)  # fmt: skip
+    "method",
+    "set",
+    "pictures",
+    "box_iou",
+    "ap50",
+    "mask_iou",
+    "bleed",
+    "presence",
+    "clip",
+    "kid",
+    "seconds",
+)
 HIT = RegionScore("a dog", "dog", (0, 0, 1, 1), (0, 0, 1, 1), 0.9, 1.0, None, 0.0, True)
 MISS = RegionScore("a cat", "cat", (0, 0, 1, 1), None, 0.0, 0.0, None, None, False)
 
@@ -123,8 +133,17 @@ def test_tables_are_markdown_with_aligned_columns():
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
-        "method", "set", "pictures", "box IoU", "AP@0.5", "bleed", "presence", "CLIP", "KID x 1000", "s / picture",
-    ]  # fmt: skip
+        "method",
+        "set",
+        "pictures",
+        "box IoU",
+        "AP@0.5",
+        "bleed",
+        "presence",
+        "CLIP",
+        "KID x 1000",
+        "s / picture",
+    ]
     assert lines[1].count("-:") == 8  # numbers to the right
     assert "2.00" in lines[2] and lines[3].split("|")[9].strip() == "-"
 
@@ -189,10 +208,14 @@ def test_gains_are_relative_and_count_every_picture_once():
     rows = [
         row(method=method, set=name, pictures=pictures, box_iou=value, ap50=None, clip=0.5)
         for method, name, pictures, value in [
-            ("chen", "objects_1", 10, 0.2), ("chen", "objects_2", 30, 0.4), ("chen", "objects_1/boxes", 10, 0.9),
-            ("sali", "objects_1", 10, 0.4), ("sali", "objects_2", 30, 0.5), ("plain", "objects_1", 10, 0.9),
+            ("chen", "objects_1", 10, 0.2),
+            ("chen", "objects_2", 30, 0.4),
+            ("chen", "objects_1/boxes", 10, 0.9),
+            ("sali", "objects_1", 10, 0.4),
+            ("sali", "objects_2", 30, 0.5),
+            ("plain", "objects_1", 10, 0.9),
         ]
-    ]  # fmt: skip
+    ]
     found = {measure["name"]: measure["value"] for measure in sali.gains(rows)}
     assert found == {
         "box IoU: sali against chen": pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1),

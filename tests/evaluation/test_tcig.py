@@ -54,8 +54,12 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
     for item in ITEMS[:2]:
         perfect, empty = item.perfect_picture(), np.zeros((CANVAS, CANVAS, 3), np.uint8)
         for method, picture in {
-            "tcig draft": perfect, "tcig": perfect, "drawing draft": empty, "drawing": perfect, "lrdiff": perfect,
-        }.items():  # fmt: skip
+            "tcig draft": perfect,
+            "tcig": perfect,
+            "drawing draft": empty,
+            "drawing": perfect,
+            "lrdiff": perfect,
+        }.items():
             found.append(judged(yardsticks, method, item, picture))
     rows = tcig.rows_of(yardsticks, found, TUNING_SET)
     assert all(tuple(row) == ROW_KEYS for row in rows)
@@ -70,8 +74,11 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
         assert 0 <= measures[f"{head}tcig draft, spread"]["value"] < 0.2
         lost = f"mask IoU that stage two loses, {judge} judge: "
         assert measures[f"{lost}tcig"] == {
-            "name": f"{lost}tcig", "value": 0.0, "unit": "", "target": tcig.TARGET_LOSS,
-        }  # fmt: skip
+            "name": f"{lost}tcig",
+            "value": 0.0,
+            "unit": "",
+            "target": tcig.TARGET_LOSS,
+        }
         assert measures[f"{lost}drawing"]["value"] < -0.8
     assert measures["clip: tcig against lrdiff"]["value"] == 0.0
     assert measures["kid: tcig against lrdiff"]["value"] == 0.0  # they are the same pictures

@@ -83,8 +83,12 @@ def test_schema_1_writes_links_as_objects():
 def test_widget_values_may_have_names():
     values = {"strength": 0.5, "seed": 7, "sampler": "heun", "tiled": True, "unknown": 1}
     assert convert(load(), sample(values=values), links=STRAIGHT[:1])["2"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": 0.5, "tiled": True,
-    }  # fmt: skip
+        "model": ["1", 0],
+        "seed": 7,
+        "sampler": "heun",
+        "strength": 0.5,
+        "tiled": True,
+    }
 
 
 @pytest.mark.parametrize("control", ["fixed", "increment", "decrement", "randomize"])
@@ -143,8 +147,12 @@ def test_a_widget_with_a_line_to_it_takes_the_line():
     prompt = to_api(workflow(load(), sample(inputs=inputs), number, links=links), info)
     # The widget keeps its place in the list of values although its value does not count.
     assert prompt["2"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": ["3", 0], "tiled": True,
-    }  # fmt: skip
+        "model": ["1", 0],
+        "seed": 7,
+        "sampler": "heun",
+        "strength": ["3", 0],
+        "tiled": True,
+    }
 
 
 def test_reroutes_are_followed():
@@ -239,8 +247,12 @@ def test_a_subgraph_is_unfolded():
     prompt = to_api(subgraph(instance()), OBJECT_INFO)
     assert list(prompt) == ["1", "2:3", "9"]
     assert prompt["2:3"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": 0.5, "tiled": True,
-    }  # fmt: skip
+        "model": ["1", 0],
+        "seed": 7,
+        "sampler": "heun",
+        "strength": 0.5,
+        "tiled": True,
+    }
     assert prompt["9"]["inputs"]["latent"] == ["2:3", 0]
 
 

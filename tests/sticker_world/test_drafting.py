@@ -49,8 +49,10 @@ def scenes():
     return Scenes(
         images=np.stack([scene.image for scene in drawn]),
         labels=np.stack([scene.labels() for scene in drawn]),
-        concepts=None, masks=None, captions=[scene.caption for scene in drawn],
-    )  # fmt: skip
+        concepts=None,
+        masks=None,
+        captions=[scene.caption for scene in drawn],
+    )
 
 
 def test_code_book_finds_the_clusters():

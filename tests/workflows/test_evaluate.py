@@ -82,9 +82,13 @@ def test_methods_differ_in_nothing_but_the_method(name):
     settings = {key: value for name in run for key, value in nodes.get(name, {}).items() if not isinstance(value, list)}
     settings.setdefault("seed", nodes.get("StageSpatialLatent", {}).get("seed"))
     assert settings == {
-        "seed": item.seed, "steps": graphs.STEPS, "cfg": graphs.CFG, "sampler_name": "euler", "scheduler": "normal",
+        "seed": item.seed,
+        "steps": graphs.STEPS,
+        "cfg": graphs.CFG,
+        "sampler_name": "euler",
+        "scheduler": "normal",
         "denoise": 1.0,
-    }  # fmt: skip
+    }
     links = [value[0] for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
     assert set(links) | {graphs.PICTURES} == set(graph)  # every node is there and none is left over
 

@@ -149,9 +149,13 @@ def test_other_checkpoints_are_refused(tmp_path):
 def test_shapes_follow_from_the_unet_as_comfyui_detects_it(family):
     """Real architectures without their weights: SD 1.5 gets the published fuser, others none."""
     shapes = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 320,
+        "use_spatial_transformer": True,
         "legacy": False,
-    }  # fmt: skip
+    }
     shapes |= {
         "SD15": {"channel_mult": (1, 2, 4, 4), "num_res_blocks": [2] * 4, "num_heads": 8, "context_dim": 768}
         | {"transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_output": [1] * 9 + [0] * 3},

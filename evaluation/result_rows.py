@@ -49,9 +49,8 @@ def measure(name: str, value: float | None, unit: str = "", target: float | None
 def bench_row(name: str, value: float, baseline: float | None = None, unit: str = "s") -> dict:
     """One row of speed or memory with DESIGN's keys in their order; without a baseline it has no ratio."""
     ratio = None if baseline is None else value / baseline if baseline else 0.0
-    numbers = {"value": value, "baseline": baseline, "ratio": ratio}
-    row = {key: None if number is None else round(number, BENCH_DIGITS) for key, number in numbers.items()}
-    return {key: {"name": name, "unit": unit, **row}[key] for key in BENCH_KEYS}
+    rounded = [None if number is None else round(number, BENCH_DIGITS) for number in (value, baseline, ratio)]
+    return dict(zip(BENCH_KEYS, (name, rounded[0], unit, *rounded[1:]), strict=True))
 
 
 def read_results(path: Path) -> dict[str, list[dict]]:

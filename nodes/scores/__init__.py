@@ -1,1 +1,4 @@
-"""Nodes of scores."""
+"""Nodes of scores.
+
+See how well pictures follow a layout  layout_score.StageLayoutScore
+"""

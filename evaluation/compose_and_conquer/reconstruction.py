@@ -48,7 +48,7 @@ def repaint(
     Args:
         painter: not needed for `REAL`.
         yardsticks: the judges.
-        methods: by name, as in `cnc_order.paint_pair`; `REAL`, without settings, is the scene itself, which shows what
+        methods: by name, as in `order.paint_pair`; `REAL`, without settings, is the scene itself, which shows what
             the segmenter's own errors cost.
         real: the scene.
     """

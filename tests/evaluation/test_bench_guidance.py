@@ -5,8 +5,7 @@ import json
 import pytest
 from stagecraft.commands.messages import SetupProblem
 from stagecraft.evaluation import result_rows
-from stagecraft.evaluation.bench import bench
-from stagecraft.evaluation.bench import guidance as bench_guidance
+from stagecraft.evaluation.bench import bench, guidance
 from stagecraft.evaluation.result_rows import BENCH_KEYS
 
 MEASURED = {
@@ -20,9 +19,9 @@ MEASURED = {
 def test_rows_are_ratios_to_baselines_of_the_same_backend(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        bench_guidance, "_measure", lambda backend, case, small: asked.append((backend, case)) or MEASURED[case]
+        guidance, "_measure", lambda backend, case, small: asked.append((backend, case)) or MEASURED[case]
     )
-    rows = bench_guidance.bench_guidance()
+    rows = guidance.bench_guidance()
     assert [tuple(row) for row in rows] == [BENCH_KEYS] * 7
     assert [row["ratio"] for row in rows] == [0.5, 0.625, 0.25, 0.5, 0.625, 0.25, 1.005]
     assert [row["unit"] for row in rows] == ["s", "s", "MB", "s", "s", "MB", "s"]
@@ -54,7 +53,7 @@ def test_a_measurement_that_fails_is_no_number(monkeypatch):
     class Failed:
         returncode, stdout = 1, ""
 
-    monkeypatch.setattr(bench_guidance, "current_environment", Here)
-    monkeypatch.setattr(bench_guidance.subprocess, "run", lambda *_, **__: Failed)
+    monkeypatch.setattr(guidance, "current_environment", Here)
+    monkeypatch.setattr(guidance.subprocess, "run", lambda *_, **__: Failed)
     with pytest.raises(SetupProblem, match="memory-guidance.*--small"):
-        bench_guidance._measure("pytorch", "memory-guidance", False)
+        guidance._measure("pytorch", "memory-guidance", False)

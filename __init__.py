@@ -4,12 +4,16 @@ The front door: which nodes there are, where the web files lie, and where the em
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .nodes.api import ComfyExtension
 
 WEB_DIRECTORY = "./web"
 MODELS = Path(__file__).parent / "models"
 
 
-async def comfy_entrypoint():  # noqa: ANN201 - the type is only known inside ComfyUI
+async def comfy_entrypoint() -> "ComfyExtension":
     """Give ComfyUI our nodes, after making the shipped weights appear in its drop-downs."""
     import folder_paths
 

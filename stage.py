@@ -18,8 +18,8 @@ import subprocess
 CLONE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, CLONE)
 
-from commands.environment import ensure_environment  # noqa: E402
-from commands.messages import SetupProblem  # noqa: E402
+from commands.environment import ensure_environment
+from commands.messages import SetupProblem
 
 # The module of each command and what it does.
 COMMANDS = {

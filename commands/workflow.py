@@ -146,6 +146,6 @@ def _has_control(name: str, kind: str, options: dict[str, Any]) -> bool:
     return bool(asked) if asked is not None else kind == "INT" and name in _SEED_NAMES
 
 
-def _wrapped(value: Any) -> Any:  # noqa: ANN401 - whatever a widget holds
+def _wrapped(value: object) -> object:
     """Mark a list as a value, because in a prompt a bare list is a connection."""
     return {"__value__": value} if isinstance(value, list) else value

@@ -11,7 +11,8 @@ from ..sticker_world.shipped import CHECKPOINT_FILE
 from ..sticker_world.world.concepts import CONCEPT_NAMES
 from ..sticker_world.world.dataset import TOKEN_GRID
 from ..sticker_world.world.scene import Scene
-from .judging.yardsticks import DIGITS, Yardsticks, image_scores, real_scenes, result_row
+from .judging.yardsticks import Yardsticks, image_scores, real_scenes
+from .result_rows import measure, result_row
 from .sets.sets import expected_areas
 
 HELD_OUT_SCENES = 256  # for the segmenter, the autoencoder, CLIP and the word maps
@@ -45,9 +46,13 @@ def presence_row(
     present = [all_present(yardsticks, p, names) for p, names in zip(pictures, concepts, strict=True)]
     images = image_scores(yardsticks, yardsticks.image_features(pictures), prompts, objects)
     return result_row(
-        method, presence_set(objects), images=images, seconds=seconds,
-        pictures=len(pictures), presence=mean_or_none(present),
-    )  # fmt: skip
+        method,
+        presence_set(objects),
+        images=images,
+        seconds=seconds,
+        pictures=len(pictures),
+        presence=mean_or_none(present),
+    )
 
 
 def ceiling_row(yardsticks: Yardsticks, objects: int, number: int) -> dict:
@@ -72,10 +77,7 @@ def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> li
         (maps, unseen, "", TARGETS["maps"]),
         (f"{maps}, combinations seen in training", seen, "", None),
     ]
-    return [
-        {"name": name, "value": None if value is None else round(value, DIGITS), "unit": unit, "target": target}
-        for name, value, unit, target in rows
-    ]
+    return [measure(*row) for row in rows]
 
 
 def segmenter_iou(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | None:

@@ -13,7 +13,7 @@ from ..commands.comfy_server import ComfyServer
 from ..commands.environment import CLONE, current_environment
 from ..sticker_world.world.concepts import CANVAS
 from .graphs.builder import PICTURES, Graph, Method
-from .graphs.methods import plain_prompt
+from .graphs.plain import plain_prompt
 from .sets.sets import Item
 
 BASELINES = Path(__file__).parent / "baselines.yaml"

@@ -13,20 +13,28 @@ from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZ
 from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
 from .training.loop import training_folder
 
-CPU_STEPS = {
-    "autoencoder": 4000, "decoder": 6000, "diffusion": 12000, "clip": 6000, "segmenter": 6000,
-    "vqgan": 4500, "segmenter_animals": 5500, "segmenter_things": 5000,
-    "cnc_local": 5000, "cnc_global": 3000, "cnc_joint": 2000, "cnc_single": 5000,
-    "t2l_autoencoder": 5000, "t2l_autoencoder_plain": 5000,
-    "t2l_layers": 3500, "t2l_two": 3500, "t2l_two_plain": 3500, "t2l_stacked": 3500, "t2l_single": 3500,
-}  # fmt: skip
-GPU_STEPS = {
-    "autoencoder": 30000, "decoder": 10000, "diffusion": 120000, "clip": 20000, "segmenter": 20000,
-    "vqgan": 40000, "segmenter_animals": 15000, "segmenter_things": 20000,
-    "cnc_local": 40000, "cnc_global": 20000, "cnc_joint": 10000, "cnc_single": 40000,
-    "t2l_autoencoder": 40000, "t2l_autoencoder_plain": 40000,
-    "t2l_layers": 60000, "t2l_two": 60000, "t2l_two_plain": 60000, "t2l_stacked": 60000, "t2l_single": 60000,
-}  # fmt: skip
+# part -> the length of its schedule on a CPU and on a GPU
+STEPS = {
+    "autoencoder": (4000, 30000),
+    "decoder": (6000, 10000),
+    "diffusion": (12000, 120000),
+    "clip": (6000, 20000),
+    "segmenter": (6000, 20000),
+    "vqgan": (4500, 40000),
+    "segmenter_animals": (5500, 15000),
+    "segmenter_things": (5000, 20000),
+    "cnc_local": (5000, 40000),
+    "cnc_global": (3000, 20000),
+    "cnc_joint": (2000, 10000),
+    "cnc_single": (5000, 40000),
+    "t2l_autoencoder": (5000, 40000),
+    "t2l_autoencoder_plain": (5000, 40000),
+    "t2l_layers": (3500, 60000),
+    "t2l_two": (3500, 60000),
+    "t2l_two_plain": (3500, 60000),
+    "t2l_stacked": (3500, 60000),
+    "t2l_single": (3500, 60000),
+}
 
 OWN_PAGE = "web/docs/training_on_your_pictures.md"
 LAYERS_PAGE = "web/docs/training_on_your_layers.md"
@@ -121,7 +129,7 @@ def main(argv: list[str]) -> None:
         parser.error(
             "--checkpoint, --clip-vision, --start and --lpips are for your own pictures; name their folder with --data"
         )
-    steps = dict(GPU_STEPS if cuda else CPU_STEPS)
+    steps = {part: on_gpu if cuda else on_cpu for part, (on_cpu, on_gpu) in STEPS.items()}
     if options.steps is not None:
         steps = dict.fromkeys(steps, options.steps)
     if options.samples is not None:

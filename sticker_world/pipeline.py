@@ -11,12 +11,13 @@ from torch import Tensor
 
 from .checkpoint.autoencoder import Autoencoder, train_autoencoder, train_decoder
 from .checkpoint.diffusion import collect, train_diffusion
-from .checkpoint.export import export_checkpoint, export_clip, export_segmenter
+from .checkpoint.export import export_checkpoint
 from .checkpoint.latents import encode_scenes, latent_colours
 from .checkpoint.shipped_weights import latent_scale, shipped_average
 from .compose_and_conquer.train import export_fusers, train_fusers
 from .compose_and_conquer.triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 from .readers.clip import TaughtCLIP, train_clip
+from .readers.export import export_clip, export_segmenter
 from .readers.segmenter import train_segmenter
 from .shipped import (
     CHECKPOINT_FILE,

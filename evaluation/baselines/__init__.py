@@ -1,1 +1,5 @@
-"""What the methods are measured against, written independently of them."""
+"""What the methods are measured against, written independently of them.
+
+Chen et al. 2023, arXiv 2304.03373  slow_guidance.slow_chen_loop
+MultiDiffusion, arXiv 2302.08113    multidiffusion.method.paint_regions
+"""

@@ -9,74 +9,101 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor, nn
 
 MIDDLE, UP = ("middle_block.", "mid_block."), ("output_blocks.", "up_blocks.")  # ComfyUI's and diffusers' names
+# (network, x (b c h w), timestep, text (b t c), more inputs by name) -> the network's raw output (b c h w)
+Call = Callable[..., Tensor]
 
 
 @dataclass
 class SlowThing:
-    """A phrase's token positions, and its boxes (x0, y0, x1, y1) in 0..1."""
+    """One phrase.
+
+    Attributes:
+        tokens: its positions in the prompt.
+        boxes: x0, y0, x1, y1 in 0..1.
+    """
 
     tokens: list[int]
     boxes: list[tuple[float, float, float, float]]
 
 
-def of_comfyui(network, x, timestep, text, **more):
+def of_comfyui(network: nn.Module, x: Tensor, timestep: Tensor, text: Tensor, **more: Tensor) -> Tensor:
     """Output of ComfyUI's U-Net; SDXL's needs y."""
     return network(x, timestep.expand(len(x)), context=text, transformer_options={}, **more)
 
 
-def of_diffusers(network, x, timestep, text, **more):
+def of_diffusers(network: nn.Module, x: Tensor, timestep: Tensor, text: Tensor, **more: dict[str, Tensor]) -> Tensor:
     """Output of diffusers' U-Net; SDXL's needs added_cond_kwargs."""
     return network(x, timestep, text, **more).sample
 
 
 @dataclass
 class SlowGuidance:
-    """Everything that the loop reads; the defaults are those of the authors' code."""
+    """Everything that the loop reads; the defaults are those of the authors' code.
 
-    network: torch.nn.Module
+    Attributes:
+        network: the U-Net; a copy of it is watched.
+        things: what is guided, and where to.
+        positive: the prompt's embedding (1 t c).
+        negative: the negative prompt's (1 t c).
+        sigmas: the run's noise levels, falling to 0.
+        timesteps: what the network is told, one for each sigma but the last.
+        kind: what the network predicts: "EPS" or "V_PREDICTION".
+        call: how the network is called.
+        cfg: classifier-free guidance.
+        scale: of the loss, eta.
+        iterations: at most, in a guided step.
+        guided_steps: the first so many steps are guided.
+        threshold: loss at which the guidance stops for good.
+        more: what the network takes besides, by name.
+        losses: of the last run: per step, per iteration.
+        maps: of the last evaluation: whether the map is of the way up, and the map (b heads n t).
+    """
+
+    network: nn.Module
     things: list[SlowThing]
-    positive: torch.Tensor  # 1 t c
-    negative: torch.Tensor
-    sigmas: torch.Tensor
-    timesteps: torch.Tensor  # what the network is told, one for each sigma but the last
+    positive: Tensor
+    negative: Tensor
+    sigmas: Tensor
+    timesteps: Tensor
     kind: str = "EPS"
-    call: Callable = of_comfyui
+    call: Call = of_comfyui
     cfg: float = 7.5
     scale: float = 30.0
     iterations: int = 5
     guided_steps: int = 10
     threshold: float = 0.2
     more: dict = field(default_factory=dict)
-    losses: list[list[float]] = field(default_factory=list)  # of the last run: per step, per iteration
+    losses: list[list[float]] = field(default_factory=list)
+    maps: list[tuple[bool, Tensor]] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.network = copy.deepcopy(self.network).requires_grad_(False)
-        self.maps = []
         for name, module in self.network.named_modules():
             if name.endswith("attn2") and name.startswith(MIDDLE + UP):
                 self.watch(module, name.startswith(UP))
 
-    def watch(self, module, is_up):
+    def watch(self, module: nn.Module, is_up: bool) -> None:
         """Keep softmax(q k^T / sqrt(d)) of a cross-attention, (b heads n t)."""
-        queries = []
+        queries: list[Tensor] = []
 
-        def keep(_module, _inputs, keys):
+        def keep(_module: nn.Module, _inputs: tuple, keys: Tensor) -> None:
             q, k = (x.unflatten(-1, (module.heads, -1)).transpose(1, 2) for x in (queries.pop(), keys))
             self.maps.append((is_up, (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)))
 
         module.to_q.register_forward_hook(lambda _module, _inputs, output: queries.append(output))
         module.to_k.register_forward_hook(keep)
 
-    def evaluate(self, x, sigma, timestep, text):
+    def evaluate(self, x: Tensor, sigma: Tensor, timestep: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Raw output of the network at the noisy x, and the maps of the middle and of the first up grid."""
         self.maps.clear()
         output = self.call(self.network, x / (sigma**2 + 1) ** 0.5, timestep, text, **self.more)
         first = next(weights.shape[2] for is_up, weights in self.maps if is_up)
         return output, [weights for is_up, weights in self.maps if not is_up or weights.shape[2] == first]
 
-    def loss(self, maps, height, width):
+    def loss(self, maps: list[Tensor], height: int, width: int) -> Tensor:
         """1 - share of every phrase's attention that lies in its boxes; squared, then the mean of everything."""
         total = 0.0
         for weights in maps:
@@ -93,7 +120,7 @@ class SlowGuidance:
                     total = total + ((1 - share) ** 2).mean() / len(thing.tokens)
         return total / (len(self.things) * len(maps))
 
-    def iteration(self, x, sigma, timestep):
+    def iteration(self, x: Tensor, sigma: Tensor, timestep: Tensor) -> tuple[float, Tensor]:
         """The loss at x, and its gradient times the scale."""
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_()
@@ -101,7 +128,7 @@ class SlowGuidance:
             loss = self.loss(maps, *x.shape[-2:])
             return loss.item(), torch.autograd.grad(self.scale * loss, x)[0]
 
-    def denoise(self, x, sigma, timestep):
+    def denoise(self, x: Tensor, sigma: Tensor, timestep: Tensor) -> Tensor:
         """Clean prediction with classifier-free guidance."""
         found = []
         for text in (self.positive, self.negative):
@@ -113,7 +140,7 @@ class SlowGuidance:
         return found[1] + self.cfg * (found[0] - found[1])
 
     @torch.no_grad()
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Tensor:
         """Euler steps from the noisy x (1 c h w)."""
         self.losses = []
         loss = float("inf")  # outlives a step: once it is low enough, the guidance stays off
@@ -128,7 +155,7 @@ class SlowGuidance:
         return x
 
 
-def slow_chen_loop(x, **settings):
+def slow_chen_loop(x: Tensor, **settings: object) -> Tensor:
     """Run the loop for every picture of x (b c h w) by itself; the settings are those of `SlowGuidance`."""
     loop = SlowGuidance(**settings)
     return torch.cat([loop(row[None]) for row in x])

@@ -15,17 +15,18 @@ from ...core.layout.layout import Layout, Region
 from ...sticker_world.world.concepts import CANVAS
 from ..graphs.builder import STEPS, Graph
 from ..graphs.lrdiff import LRDiff
-from ..graphs.methods import METHODS, plain_prompt
+from ..graphs.methods import METHODS
+from ..graphs.plain import plain_prompt
 from ..pages.tables import bench_table
 from ..painter import Painter
-from ..result_rows import RESULTS, read_results, write_results
+from ..result_rows import RESULTS, bench_row, read_results, write_results
 from ..sets.sets import LAYOUT_SETS, Item, load_set
 from .guidance import bench_guidance
 from .soft import bench_soft
 from .tcig import bench_tcig
 
+MILLISECONDS = 1000.0
 REPEATS = 5  # of every measurement; the median counts
-ROW_KEYS = ("name", "value", "unit", "baseline", "ratio")
 # Four boxes of a tenth of the canvas each, apart from each other and not on the grid of latent cells.
 SIDE = 0.1**0.5
 QUARTERS = [(x, y, x + SIDE, y + SIDE) for y in (0.09, 0.59) for x in (0.09, 0.59)]
@@ -60,12 +61,8 @@ def measure_in_turns(jobs: dict[str, Callable[[int], float]], repeats: int = REP
     return {name: median(values) for name, values in times.items()}
 
 
-def _row(name: str, seconds: float, baseline: float | None = None, unit: str = "s") -> dict:
-    """One row with DESIGN's keys; the unit is "s" or "ms", of a picture or of a step."""
-    factor = {"s": 1.0, "ms": 1000.0}[unit]
-    ratio = None if baseline is None else round(seconds / baseline, 3)
-    values = (round(factor * seconds, 3), unit, None if baseline is None else round(factor * baseline, 3), ratio)
-    return dict(zip(ROW_KEYS, (name, *values), strict=True))
+def _step_row(name: str, seconds: float, baseline: float) -> dict:
+    return bench_row(name, MILLISECONDS * seconds, MILLISECONDS * baseline, "ms")
 
 
 def _job(painter: Painter, method: str, item: Item) -> Callable[[int], float]:
@@ -111,7 +108,7 @@ def bench_picture(painter: Painter) -> list[dict]:
     """A plain picture with CFG."""
     item, name = first_of_boxes(LAYOUT_SETS[0]), f"picture, {STEPS} steps with CFG"
     times = measure_in_turns({name: _job(painter, "plain", item)})
-    return [_row(name, times[name])]
+    return [bench_row(name, times[name])]
 
 
 def bench_layered(painter: Painter) -> list[dict]:
@@ -121,7 +118,7 @@ def bench_layered(painter: Painter) -> list[dict]:
     for item in items:
         jobs[f"layered rendering, regions: {len(item.layout.regions)}"] = _job(painter, "lrdiff", item)
     times = measure_in_turns(jobs)
-    pictures = [_row(name, seconds, times["plain"]) for name, seconds in times.items() if name != "plain"]
+    pictures = [bench_row(name, seconds, times["plain"]) for name, seconds in times.items() if name != "plain"]
     return pictures + _layered_steps(painter, [item.layout for item in items]) + _cropped_steps(painter)
 
 
@@ -145,7 +142,7 @@ def _layered_steps(painter: Painter, layouts: Sequence[Layout]) -> list[dict]:
     for layout in layouts:
         rows = rows_of_step(layout)
         name = f"layered step, regions: {len(layout.regions)}, against a plain one of as many rows ({rows})"
-        found.append(_row(name, times[f"layered step, rows: {rows}"], times[f"plain step, rows: {rows}"], "ms"))
+        found.append(_step_row(name, times[f"layered step, rows: {rows}"], times[f"plain step, rows: {rows}"]))
     return found
 
 
@@ -156,7 +153,7 @@ def _cropped_steps(painter: Painter) -> list[dict]:
         method = LRDiff(t0=1.0, crop=crop)
         jobs[name] = _step_job(painter, lambda seed, steps, method=method: method(layout, seed, 1, steps=steps))
     times = measure_in_turns(jobs)
-    return [_row("layered step, 4 boxes of a tenth, crop against none", times["cropped"], times["whole"], "ms")]
+    return [_step_row("layered step, 4 boxes of a tenth, crop against none", times["cropped"], times["whole"])]
 
 
 AT_SERVER: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}

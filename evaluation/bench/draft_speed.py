@@ -58,9 +58,18 @@ def main(arguments: Sequence[str]) -> int:
     begin = time.perf_counter()
     colours = picture_start(vqgan, flat_colours(layout, side, side), side, side)
     result = draft(
-        vqgan, colours, guide, prompts, terms, seed=0, iterations=whole, segmenter_noise=SEGMENTER_NOISE,
-        clip_weight=CLIP_WEIGHT, start_weight=START_WEIGHT, start_map=outside_regions(layout, side, side, vqgan.factor),
-    )  # fmt: skip
+        vqgan,
+        colours,
+        guide,
+        prompts,
+        terms,
+        seed=0,
+        iterations=whole,
+        segmenter_noise=SEGMENTER_NOISE,
+        clip_weight=CLIP_WEIGHT,
+        start_weight=START_WEIGHT,
+        start_map=outside_regions(layout, side, side, vqgan.factor),
+    )
     found["seconds"] = time.perf_counter() - begin
     overlaps = region_overlaps(terms, result.picture)
     found["mask_iou"] = sum(overlaps.values()) / len(overlaps)
@@ -71,9 +80,13 @@ def main(arguments: Sequence[str]) -> int:
 def small_vqgan() -> VQGAN:
     """A small VQGAN with random weights, to see that everything runs."""
     network = VQModel(
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8), latent_channels=4, num_vq_embeddings=32, norm_num_groups=4,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        latent_channels=4,
+        num_vq_embeddings=32,
+        norm_num_groups=4,
+    )
     return VQGAN(network.eval().requires_grad_(False))
 
 

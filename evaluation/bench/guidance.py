@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ...commands.environment import CLONE, current_environment
 from ...commands.messages import SetupProblem
+from ..result_rows import bench_row
 
 LAUNCHER = CLONE / "commands" / "launcher.py"
 BACKENDS = ("pytorch", "sub-quadratic")  # ComfyUI's attention with and without --use-pytorch-cross-attention, on a CPU
@@ -38,22 +39,22 @@ def bench_guidance(small: bool = False) -> list[dict]:
         grown = {case: _measure(backend, f"memory-{case}", small)["bytes"] for case in ("guidance", "reference")}
         iteration, attention = seconds["iteration"], f"{backend} attention"
         rows += [
-            _row(f"guidance iteration against an evaluation with CFG, {attention}", iteration, seconds["cfg"]),
-            _row(f"guidance iteration against the full-forward loop, {attention}", iteration, seconds["reference"]),
-            _row(
-                f"extra peak memory of guidance against the full-forward loop, {attention}",
-                grown["guidance"] / MEGABYTE, grown["reference"] / MEGABYTE, "MB",
+            bench_row(f"guidance iteration against an evaluation with CFG, {attention}", iteration, seconds["cfg"]),
+            bench_row(
+                f"guidance iteration against the full-forward loop, {attention}", iteration, seconds["reference"]
             ),
-        ]  # fmt: skip
+            bench_row(
+                f"extra peak memory of guidance against the full-forward loop, {attention}",
+                grown["guidance"] / MEGABYTE,
+                grown["reference"] / MEGABYTE,
+                "MB",
+            ),
+        ]
     seconds = _measure(BACKENDS[0], "outside", small)
-    return [*rows, _row("step outside the guided range against a plain step", seconds["outside"], seconds["plain"])]
-
-
-def _row(name: str, value: float, baseline: float, unit: str = "s") -> dict:
-    ratio = value / baseline if baseline else 0.0
-    return {
-        "name": name, "value": round(value, 3), "unit": unit, "baseline": round(baseline, 3), "ratio": round(ratio, 3),
-    }  # fmt: skip
+    return [
+        *rows,
+        bench_row("step outside the guided range against a plain step", seconds["outside"], seconds["plain"]),
+    ]
 
 
 def _measure(backend: str, case: str, small: bool) -> dict[str, float]:

@@ -5,6 +5,7 @@ reads its options while it is imported, so everything of it is imported inside f
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +26,26 @@ from ...core.layout.masks import box_coverage
 from ..baselines.slow_guidance import SlowGuidance, SlowThing
 from .bench import measure_in_turns
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 REPEATS = 3
 TOKENS = 77
 UNET = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "use_spatial_transformer": True,
-    "context_dim": 768, "legacy": False, "dtype": torch.float32,
-}  # fmt: skip
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "use_spatial_transformer": True,
+    "context_dim": 768,
+    "legacy": False,
+    "dtype": torch.float32,
+}
 CELLS = 64
 SMALL_CELLS, SMALL_CHANNELS = 32, 32
 OPTIONS = {"pytorch": "use_pytorch_cross_attention", "sub-quadratic": "use_quad_cross_attention"}
@@ -57,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 def start_comfyui(backend: str) -> None:
     """Make ComfyUI importable, on the CPU and with one of the attention backends in `OPTIONS`."""
     sys.path.insert(0, os.environ["STAGECRAFT_COMFYUI"])
-    import utils.extra_config  # noqa: F401 - like ComfyUI's main.py, before anything else is called `utils`
+    # Like ComfyUI's main.py, before anything else is called `utils`
+    importlib.import_module("utils.extra_config")
     from comfy.cli_args import args
 
     args.cpu = True
@@ -256,13 +270,20 @@ def measure_outside(bench: _Bench) -> dict[str, float]:
     with torch.inference_mode():
         models = {"plain": bench.patcher, "outside": guide_attention(bench.patcher, clip, layout, start=0.9, end=1.0)}
 
-    def step(model: Any) -> Callable[[], Tensor]:  # noqa: ANN401 - ComfyUI's ModelPatcher
+    def step(model: "ModelPatcher") -> Callable[[], Tensor]:
         return torch.inference_mode()(
             lambda: comfy.sample.sample_custom(
-                model, bench.state(bench.cells) / SIGMA, 7.5, sampler, sigmas, positive, negative, empty,
+                model,
+                bench.state(bench.cells) / SIGMA,
+                7.5,
+                sampler,
+                sigmas,
+                positive,
+                negative,
+                empty,
                 disable_pbar=True,
             )
-        )  # fmt: skip
+        )
 
     return measure_in_turns({name: timed(step(model)) for name, model in models.items()}, REPEATS)
 

@@ -3,6 +3,7 @@
 Both sizes run in processes of their own with two threads and random weights, see `soft_network`.
 """
 
+from ..result_rows import bench_row
 from .guidance import measure_apart
 
 SIZES = {"embedded": "at the embedded size", "sd15": "at SD 1.5's size"}
@@ -32,24 +33,23 @@ def bench_soft(small: bool = False) -> list[dict]:
         )
         plain, added = found["plain"], found["fuser"] / found["plain"] - 1
         rows += [
-            _row(
-                f"step with soft guidance against a plain step, {where}", MILLISECONDS * found["soft"],
-                MILLISECONDS * plain, "ms",
+            bench_row(
+                f"step with soft guidance against a plain step, {where}",
+                MILLISECONDS * found["soft"],
+                MILLISECONDS * plain,
+                "ms",
             ),
-            _row(
-                f"step with the local fuser against a plain step, {where}", MILLISECONDS * found["fuser"],
-                MILLISECONDS * plain, "ms",
+            bench_row(
+                f"step with the local fuser against a plain step, {where}",
+                MILLISECONDS * found["fuser"],
+                MILLISECONDS * plain,
+                "ms",
             ),
-            _row(
-                f"what the local fuser adds against its share of the operations, {where}", added, found["share"],
+            bench_row(
+                f"what the local fuser adds against its share of the operations, {where}",
+                added,
+                found["share"],
                 "of a step",
             ),
-        ]  # fmt: skip
+        ]
     return rows
-
-
-def _row(name: str, value: float, baseline: float, unit: str) -> dict:
-    return {
-        "name": name, "value": round(value, 3), "unit": unit, "baseline": round(baseline, 3),
-        "ratio": round(value / baseline, 3),
-    }  # fmt: skip

@@ -8,7 +8,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,11 @@ from ...core.compose_and_conquer.global_fuser import TOKENS
 from ...sticker_world.compose_and_conquer.train import LOCAL
 from .bench import measure_in_turns
 from .guidance_network import UNET, fill, start_comfyui, timed
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ...core.compose_and_conquer.comfy.files import CnC
 
 TEXT_TOKENS = 77
 CFG = 7.5
@@ -48,13 +53,21 @@ class Size:
 SIZES = {
     "sd15": Size(UNET, FuserConfig(), cells=64, steps=2, repeats=3),
     "embedded": Size(
-        UNET | {
-            "model_channels": 64, "num_res_blocks": [1, 1, 1], "channel_mult": [1, 2, 3], "context_dim": 128,
-            "transformer_depth": [0, 1, 1], "transformer_depth_output": [0, 0, 1, 1, 1, 1],
+        UNET
+        | {
+            "model_channels": 64,
+            "num_res_blocks": [1, 1, 1],
+            "channel_mult": [1, 2, 3],
+            "context_dim": 128,
+            "transformer_depth": [0, 1, 1],
+            "transformer_depth_output": [0, 0, 1, 1, 1, 1],
         },
-        LOCAL, cells=32, steps=20, repeats=9,
+        LOCAL,
+        cells=32,
+        steps=20,
+        repeats=9,
     ),
-}  # fmt: skip
+}
 SMALL_STEPS, SMALL_REPEATS = 2, 1
 
 
@@ -104,7 +117,7 @@ def make_runs(size: Size, steps: int) -> dict[str, Callable[[], Tensor]]:
     sigmas, empty = torch.linspace(SIGMA, LAST_SIGMA, steps + 1), torch.zeros(1, 4, cells, cells)
     start, euler = noise(1, 4, cells, cells), comfy.samplers.sampler_object("euler")
 
-    def run(model: Any, positive: list, negative: list) -> Callable[[], Tensor]:  # noqa: ANN401
+    def run(model: "ModelPatcher", positive: list, negative: list) -> Callable[[], Tensor]:
         return lambda: comfy.sample.sample_custom(
             model, start, CFG, euler, sigmas, positive, negative, empty, disable_pbar=True
         )
@@ -112,7 +125,7 @@ def make_runs(size: Size, steps: int) -> dict[str, Callable[[], Tensor]]:
     return {name: run(*prepared) for name, prepared in composed.items()}
 
 
-def _model(size: Size) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def _model(size: Size) -> "ModelPatcher":
     import comfy.model_base
     import comfy.supported_models
 
@@ -123,7 +136,7 @@ def _model(size: Size) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
     return _patcher(model, model.diffusion_model)
 
 
-def _fusers(size: Size) -> Any:  # noqa: ANN401 - `comfy_cnc.CnC`
+def _fusers(size: Size) -> "CnC":
     import comfy.ops
 
     from ...core.compose_and_conquer.comfy.files import CnC
@@ -133,7 +146,7 @@ def _fusers(size: Size) -> Any:  # noqa: ANN401 - `comfy_cnc.CnC`
     return CnC("random weights", _patcher(local, local), torch.float32, size.fuser, None)
 
 
-def _patcher(module: torch.nn.Module, network: torch.nn.Module) -> Any:  # noqa: ANN401
+def _patcher(module: torch.nn.Module, network: torch.nn.Module) -> "ModelPatcher":
     import comfy.model_patcher
 
     fill(network)

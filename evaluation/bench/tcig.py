@@ -6,6 +6,7 @@ It is measured in a process of its own with two threads and the embedded models,
 from ...commands.messages import SetupProblem
 from ...core.tcig.draft import FEW_ITERATIONS
 from ...sticker_world.shipped import VQGAN_FOLDER
+from ..result_rows import bench_row
 from .guidance import measure_apart
 
 LONGEST = 60.0  # seconds that a draft may take on two cores
@@ -31,16 +32,11 @@ def bench_tcig(small: bool = False) -> list[dict]:
     found = measure_apart("draft_speed", ["--small"] if small else [], "The measurement of drafts", "2 GB")
     whole = f"TCIG draft, 256 pixels, {FEW_ITERATIONS} iterations, against {LONGEST:g} s"
     return [
-        _row(whole, found["seconds"], LONGEST, "s"),
-        _row(
-            "TCIG iterations per second against a plain loop with 32 CLIP passes", found["ours"], found["plain"],
+        bench_row(whole, found["seconds"], LONGEST, "s"),
+        bench_row(
+            "TCIG iterations per second against a plain loop with 32 CLIP passes",
+            found["ours"],
+            found["plain"],
             "per s",
         ),
-    ]  # fmt: skip
-
-
-def _row(name: str, value: float, baseline: float, unit: str) -> dict:
-    return {
-        "name": name, "value": round(value, 3), "unit": unit, "baseline": round(baseline, 3),
-        "ratio": round(value / baseline, 3),
-    }  # fmt: skip
+    ]

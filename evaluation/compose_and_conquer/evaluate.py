@@ -34,9 +34,7 @@ from ..sets.pairs import (
     load_pairs,
     real_scenes,
 )
-from . import looks as cnc_looks
-from . import order as cnc_order
-from . import reconstruction as cnc_reconstruction
+from . import looks, order, reconstruction
 from .graphs import CnC
 from .order import PERFECT, PLAIN, SINGLE
 
@@ -164,7 +162,7 @@ def evaluate(
 def is_whole(results: dict[str, list[dict]] | None) -> bool:
     """Whether everything was there, the control too, so that committed results may be replaced."""
     found = {(row["set"], row["method"]) for row in results["rows"]} if results is not None else set()
-    return {(cnc_order.SET, SINGLE), (cnc_reconstruction.SET, SINGLE), (cnc_looks.NAMED, CNC)} <= found
+    return {(order.SET, SINGLE), (reconstruction.SET, SINGLE), (looks.NAMED, CNC)} <= found
 
 
 def _by(key: Callable[[Thing], object], things: Sequence[Thing]) -> list[list[Thing]]:
@@ -176,56 +174,56 @@ def _by(key: Callable[[Thing], object], things: Sequence[Thing]) -> list[list[Th
 
 def _order(painter: Painter, methods: Methods, yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
     pairs = spread(load_pairs(PAIRS_TUNING if asked.tuning else PAIRS), asked.number)
-    used, found = methods.with_depths(PLAIN, PERFECT) | cnc_order.with_names(methods.ours[CNC]), []
-    for pair in tqdm(pairs, cnc_order.SET, unit="pair"):
-        for each in cnc_order.paint_pair(painter, yardsticks, used, pair):
-            keep(f"{cnc_order.SET}_{pair.seed}_{each.front}_{each.method}", each.picture)
+    used, found = methods.with_depths(PLAIN, PERFECT) | order.with_names(methods.ours[CNC]), []
+    for pair in tqdm(pairs, order.SET, unit="pair"):
+        for each in order.paint_pair(painter, yardsticks, used, pair):
+            keep(f"{order.SET}_{pair.seed}_{each.front}_{each.method}", each.picture)
             found.append(each)
     groups = _by(lambda each: each.method, found)
-    rows = [cnc_order.order_row(yardsticks, group) for group in groups]
-    return rows, [measure for group in groups for measure in cnc_order.order_measures(group)]
+    rows = [order.order_row(yardsticks, group) for group in groups]
+    return rows, [measure for group in groups for measure in order.order_measures(group)]
 
 
 def _reconstruction(painter: Painter, methods: Methods, yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
     wanted, seed = (SCENES_TUNING_WANTED, SCENES_TUNING_SEED) if asked.tuning else (SCENES_WANTED, SCENES_SEED)
     scenes = real_scenes(wanted if asked.number is None else min(asked.number, wanted), seed)
-    used, found = methods.with_depths(PLAIN, cnc_reconstruction.REAL), []
-    for scene in tqdm(scenes, cnc_reconstruction.SET, unit="scene"):
-        for each in cnc_reconstruction.repaint(painter, yardsticks, used, scene):
-            keep(f"{cnc_reconstruction.SET}_{scene.seed}_{each.method}", each.picture)
+    used, found = methods.with_depths(PLAIN, reconstruction.REAL), []
+    for scene in tqdm(scenes, reconstruction.SET, unit="scene"):
+        for each in reconstruction.repaint(painter, yardsticks, used, scene):
+            keep(f"{reconstruction.SET}_{scene.seed}_{each.method}", each.picture)
             found.append(each)
     groups = _by(lambda each: each.method, found)
-    rows = [cnc_reconstruction.reconstruction_row(yardsticks, group) for group in groups]
-    return rows, [m for group in groups for m in cnc_reconstruction.reconstruction_measures(yardsticks, group)]
+    rows = [reconstruction.reconstruction_row(yardsticks, group) for group in groups]
+    return rows, [m for group in groups for m in reconstruction.reconstruction_measures(yardsticks, group)]
 
 
 def _looks(painter: Painter, methods: Methods, yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
-    looks = spread(load_looks(LOOKS_TUNING if asked.tuning else LOOKS), asked.number)
+    pairs = spread(load_looks(LOOKS_TUNING if asked.tuning else LOOKS), asked.number)
     guided = methods.ours[CNC]
-    used = {CNC: guided, cnc_looks.OPEN: replace(guided, soft=False)}
+    used = {CNC: guided, looks.OPEN: replace(guided, soft=False)}
     placed, strengthened = [], []
-    for each in tqdm(looks, cnc_looks.NAMED, unit="pair of references"):
-        for picture in cnc_looks.place(painter, yardsticks, used | {PERFECT: None}, each):
+    for each in tqdm(pairs, looks.NAMED, unit="pair of references"):
+        for picture in looks.place(painter, yardsticks, used | {PERFECT: None}, each):
             keep(f"{picture.set_name}_{each.seed}_{picture.method}", picture.picture)
             placed.append(picture)
-        for change in cnc_looks.strengthen(painter, yardsticks, used, each):
-            for strength, picture in zip(cnc_looks.STRENGTHS, change.pictures, strict=True):
+        for change in looks.strengthen(painter, yardsticks, used, each):
+            for strength, picture in zip(looks.STRENGTHS, change.pictures, strict=True):
                 keep(f"cnc_strength_{each.seed}_{strength:g}_{change.method}", picture)
             strengthened.append(change)
     groups = _by(lambda each: (each.set_name, each.method), placed)
-    rows = [cnc_looks.looks_row(yardsticks, group) for group in groups]
+    rows = [looks.looks_row(yardsticks, group) for group in groups]
     by_name = {(group[0].set_name, group[0].method): group for group in groups}
     measures = [
         measure
-        for name in (cnc_looks.NAMED, cnc_looks.UNNAMED)
-        for measure in cnc_looks.looks_measures(by_name[name, CNC], by_name[name, cnc_looks.OPEN])
+        for name in (looks.NAMED, looks.UNNAMED)
+        for measure in looks.looks_measures(by_name[name, CNC], by_name[name, looks.OPEN])
     ]
     changes = _by(lambda each: each.method, strengthened)
-    return rows, measures + [measure for group in changes for measure in cnc_looks.strength_measures(group)]
+    return rows, measures + [measure for group in changes for measure in looks.strength_measures(group)]
 
 
 PARTS: dict[str, Callable[[Painter, Methods, Yardsticks, Asked, Keep], Found]] = {
-    cnc_order.SET: _order,
-    cnc_reconstruction.SET: _reconstruction,
-    cnc_looks.NAMED: _looks,
+    order.SET: _order,
+    reconstruction.SET: _reconstruction,
+    looks.NAMED: _looks,
 }

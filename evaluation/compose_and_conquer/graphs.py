@@ -78,20 +78,33 @@ class CnC:
         positive, negative = builder.encode(clip, asked.prompt), builder.encode(clip, NEGATIVE)
         if self.phrases and asked.layout is not None:
             guided = builder.add(
-                "StageSoftGuidance", model=model, positive=positive, negative=negative, clip=clip,
-                layout=builder.layout(asked.layout), strength=self.phrases, rule=PUBLISHED,
-            )  # fmt: skip
+                "StageSoftGuidance",
+                model=model,
+                positive=positive,
+                negative=negative,
+                clip=clip,
+                layout=builder.layout(asked.layout),
+                strength=self.phrases,
+                rule=PUBLISHED,
+            )
             model, positive, negative = ([guided, output] for output in range(3))
         fusers: Link = [builder.add("StageCnCLoader", cnc_name=self.file), 0]
         composed = builder.add(
-            "StageDepthCompose", model=model, positive=positive, negative=negative, cnc=fusers,
+            "StageDepthCompose",
+            model=model,
+            positive=positive,
+            negative=negative,
+            cnc=fusers,
             foreground_depth_strength=self.foreground_depth_strength,
-            background_depth_strength=self.background_depth_strength, residual_scale=self.residual_scale,
-            start=0.0, end=1.0,
-            **_pictures(builder, painter, foreground_depth=asked.foreground_depth,
-                        background_depth=asked.background_depth),
+            background_depth_strength=self.background_depth_strength,
+            residual_scale=self.residual_scale,
+            start=0.0,
+            end=1.0,
+            **_pictures(
+                builder, painter, foreground_depth=asked.foreground_depth, background_depth=asked.background_depth
+            ),
             **self._looks(builder, painter, fusers, asked),
-        )  # fmt: skip
+        )
         return builder.show(builder.painted([composed, 0], [composed, 1], [composed, 2], vae, asked.seed, 1, steps))
 
     def _looks(self, builder: GraphBuilder, painter: Painter, fusers: Link, asked: Asked) -> dict[str, Link]:
@@ -100,9 +113,13 @@ class CnC:
             return {}
         clip_vision: Link = [builder.add("StageCLIPVisionLoader", folder=CLIP_FOLDER.name), 0]
         exemplars = builder.add(
-            "StageExemplars", cnc=fusers, clip_vision=clip_vision, foreground_strength=self.foreground_strength,
-            background_strength=self.background_strength, **_pictures(builder, painter, **looks),
-        )  # fmt: skip
+            "StageExemplars",
+            cnc=fusers,
+            clip_vision=clip_vision,
+            foreground_strength=self.foreground_strength,
+            background_strength=self.background_strength,
+            **_pictures(builder, painter, **looks),
+        )
         found: dict[str, Link] = {"exemplars": [exemplars, 0]}
         if self.soft and asked.region is not None:
             name = painter.upload(asked.region)

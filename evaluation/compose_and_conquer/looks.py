@@ -8,9 +8,9 @@ import numpy as np
 from ...core.scores.metrics import bleed, is_present, mask_iou, mean_or_none
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import EMPTY_CAPTIONS
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.pairs import Looks, depth_maps
 from .graphs import Asked, CnC
 from .scores import colour_distance
@@ -102,9 +102,14 @@ def looks_row(yardsticks: Yardsticks, pictures: Sequence[Placed]) -> dict:
     prompts = [prompt_of(each.looks, NAMED) for each in pictures]  # what should be seen, whatever was said
     images = image_scores(yardsticks, features, prompts, len(first.looks.concepts))
     return result_row(
-        first.method, first.set_name, images=images, seconds=[each.seconds for each in pictures],
-        pictures=len(pictures), bleed=mean_bleed(pictures), presence=mean_or_none(each.present for each in pictures),
-    )  # fmt: skip
+        first.method,
+        first.set_name,
+        images=images,
+        seconds=[each.seconds for each in pictures],
+        pictures=len(pictures),
+        bleed=mean_bleed(pictures),
+        presence=mean_or_none(each.present for each in pictures),
+    )
 
 
 def mean_bleed(pictures: Sequence[Placed]) -> float | None:
@@ -172,9 +177,12 @@ def compare_strengths(
     index = yardsticks.segmenter.class_of(looks.concepts[0])
     before, after = (yardsticks.labels(picture) == index for picture in (weak, strong))
     return Strengthened(
-        method, (weak, strong), mask_iou(before, after), colour_distance(weak, strong, before & after),
+        method,
+        (weak, strong),
+        mask_iou(before, after),
+        colour_distance(weak, strong, before & after),
         colour_distance(weak, strong, ~looks.shapes[0]),
-    )  # fmt: skip
+    )
 
 
 def strength_measures(changes: Sequence[Strengthened]) -> list[dict]:

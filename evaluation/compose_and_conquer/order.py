@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...core.scores.metrics import mask_iou, mean_or_none
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.pairs import Pair
 from .graphs import Asked, CnC
 from .scores import OrderScore, judge_order
@@ -90,10 +90,14 @@ def order_row(yardsticks: Yardsticks, pictures: Sequence[Ordered]) -> dict:
     features = yardsticks.image_features([each.picture for each in pictures])
     images = image_scores(yardsticks, features, [each.pair.prompt for each in pictures], len(pictures[0].pair.concepts))
     return result_row(
-        pictures[0].method, SET, images=images, seconds=[each.seconds for each in pictures], pictures=len(pictures),
+        pictures[0].method,
+        SET,
+        images=images,
+        seconds=[each.seconds for each in pictures],
+        pictures=len(pictures),
         mask_iou=mean_or_none(each.mask_iou for each in pictures),
         presence=mean_or_none(each.score.present for each in pictures),
-    )  # fmt: skip
+    )
 
 
 def order_measures(pictures: Sequence[Ordered]) -> list[dict]:

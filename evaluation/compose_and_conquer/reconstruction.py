@@ -7,9 +7,9 @@ import numpy as np
 
 from ...core.compose_and_conquer.depth_pair import GROUND
 from ...core.scores.metrics import mean_or_none
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.pairs import RealScene
 from .graphs import Asked, CnC
 from .order import PLAIN, SINGLE
@@ -48,7 +48,7 @@ def repaint(
     Args:
         painter: not needed for `REAL`.
         yardsticks: the judges.
-        methods: by name, as in `cnc_order.paint_pair`; `REAL`, without settings, is the scene itself, which shows what
+        methods: by name, as in `order.paint_pair`; `REAL`, without settings, is the scene itself, which shows what
             the segmenter's own errors cost.
         real: the scene.
     """

@@ -14,9 +14,8 @@ SEEN = 0.5  # share of a known shape that its class has to fill
 # reconstructed: the plane of a thing that the real scene does not hold; the middle of those that Sticker World draws.
 STRANGER = 0.65
 # CIE 1931 XYZ of linear sRGB (IEC 61966-2-1), rows divided by the white point D65.
-XYZ_OF_RGB = np.array(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-) / np.array([[0.9505], [1.0], [1.089]])  # fmt: skip
+XYZ_OF_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+XYZ_OF_RGB /= np.array([[0.9505], [1.0], [1.089]])
 
 
 @dataclass(frozen=True)

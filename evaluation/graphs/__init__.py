@@ -1,1 +1,10 @@
-"""Prompts for the API queue, method by method."""
+"""Prompts for the API queue, method by method.
+
+what all have in common       builder.GraphBuilder
+the prompt alone              plain.plain
+ComfyUI's regional prompting  methods.set_mask
+MultiDiffusion                methods.MultiDiffusion
+LRDiff, arXiv 2311.18435      lrdiff.LRDiff
+SALI, arXiv 2401.16157        sali.Sali
+methods by name               methods.METHODS
+"""

@@ -69,17 +69,30 @@ class GraphBuilder:
         latent = self.add("EmptyLatentImage", width=CANVAS, height=CANVAS, batch_size=pictures)
         if noise is None:
             sampler = self.add(
-                "KSampler", model=model, positive=positive, negative=negative, latent_image=[latent, 0], seed=seed,
-                steps=steps, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, denoise=1.0,
-            )  # fmt: skip
+                "KSampler",
+                model=model,
+                positive=positive,
+                negative=negative,
+                latent_image=[latent, 0],
+                seed=seed,
+                steps=steps,
+                cfg=CFG,
+                sampler_name=SAMPLER,
+                scheduler=SCHEDULER,
+                denoise=1.0,
+            )
         else:
             guider = self.add("CFGGuider", model=model, positive=positive, negative=negative, cfg=CFG)
             sigmas = self.add("BasicScheduler", model=model, scheduler=SCHEDULER, steps=steps, denoise=1.0)
             euler = self.add("KSamplerSelect", sampler_name=SAMPLER)
             sampler = self.add(
-                "SamplerCustomAdvanced", noise=noise, guider=[guider, 0], sampler=[euler, 0], sigmas=[sigmas, 0],
+                "SamplerCustomAdvanced",
+                noise=noise,
+                guider=[guider, 0],
+                sampler=[euler, 0],
+                sigmas=[sigmas, 0],
                 latent_image=[latent, 0],
-            )  # fmt: skip
+            )
         return [self.add("VAEDecode", samples=[sampler, 0], vae=vae), 0]
 
     def show(self, pictures: Link) -> Graph:

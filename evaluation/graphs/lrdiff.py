@@ -39,18 +39,24 @@ class LRDiff:
         builder = GraphBuilder()
         model, clip, vae = builder.load()
         rendered = self.render(
-            builder, model=model, clip=clip, vae=vae, layout=builder.layout(layout),
-            positive=builder.encode(clip, layout.prompt), negative=builder.encode(clip, NEGATIVE),
-        )  # fmt: skip
+            builder,
+            model=model,
+            clip=clip,
+            vae=vae,
+            layout=builder.layout(layout),
+            positive=builder.encode(clip, layout.prompt),
+            negative=builder.encode(clip, NEGATIVE),
+        )
         return builder.show(builder.painted(*rendered, vae, seed, pictures, steps))
 
     def render(self, builder: GraphBuilder, **links: Link) -> tuple[Link, Link, Link]:
         """Add the node with these links to its inputs; gives its model, positive and negative."""
         rendering = builder.add(
-            "StageLayeredRendering", **links,
+            "StageLayeredRendering",
+            **links,
             **self._chosen("t0", "strength", "layer_prompt", "mode", "background_negative", "crop", "crop_margin"),
             **self._guidance(builder),
-        )  # fmt: skip
+        )
         return [rendering, 0], [rendering, 1], [rendering, 2]
 
     def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
@@ -68,9 +74,16 @@ DYNAMIC_STRENGTH = 3.0
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, and
 # the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
-    t0=16 / 51, strength=1.0, mode="trajectories", background_negative=ALL_PHRASES, delta="dynamic", top_k=20,
-    outside=0.20, inside=0.05, inject="as published",
-)  # fmt: skip
+    t0=16 / 51,
+    strength=1.0,
+    mode="trajectories",
+    background_negative=ALL_PHRASES,
+    delta="dynamic",
+    top_k=20,
+    outside=0.20,
+    inside=0.05,
+    inject="as published",
+)
 
 # Each changes one thing in the method "lrdiff", which is the paper's mode with the regions' colours; "published"
 # changes all that the published script does differently. `evaluate --ablation` adds them to the methods.

@@ -5,28 +5,9 @@ from dataclasses import dataclass
 
 from ...core.layout.layout import Layout
 from ...sticker_world.world.concepts import CANVAS
-from .builder import NEGATIVE, STEPS, Graph, GraphBuilder, Link, Method
+from .builder import NEGATIVE, Graph, GraphBuilder, Link, Method
 from .lrdiff import LRDiff
-
-
-def plain_prompt(prompt: str, seed: int, pictures: int, steps: int = STEPS) -> Graph:
-    """A prompt and nothing else.
-
-    Args:
-        prompt: what to paint.
-        seed: of the noise.
-        pictures: how many to paint in one batch.
-        steps: of the sampler.
-    """
-    builder = GraphBuilder()
-    model, clip, vae = builder.load()
-    positive, negative = builder.encode(clip, prompt), builder.encode(clip, NEGATIVE)
-    return builder.show(builder.painted(model, positive, negative, vae, seed, pictures, steps))
-
-
-def plain(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
-    """The layout's global prompt alone: what the checkpoint paints when nobody says where. See `set_mask`."""
-    return plain_prompt(layout.prompt, seed, pictures)
+from .plain import plain
 
 
 def set_mask(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
@@ -96,9 +77,15 @@ class MultiDiffusion:
         builder = GraphBuilder()
         model, clip, vae = builder.load()
         painting = builder.add(
-            "EvaluationMultiDiffusion", model=model, clip=clip, vae=vae, layout=builder.layout(layout),
-            negative=builder.encode(clip, NEGATIVE), bootstrapped=self.bootstrapped, seed=seed,
-        )  # fmt: skip
+            "EvaluationMultiDiffusion",
+            model=model,
+            clip=clip,
+            vae=vae,
+            layout=builder.layout(layout),
+            negative=builder.encode(clip, NEGATIVE),
+            bootstrapped=self.bootstrapped,
+            seed=seed,
+        )
         return builder.show(builder.painted([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures))
 
 

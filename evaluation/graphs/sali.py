@@ -13,10 +13,16 @@ from .builder import NEGATIVE, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
 # Inputs of Spatial Latent that no method changes, at the node's own defaults.
 REFERENCE = {
-    "scheduler": SCHEDULER, "method": "euler", "refinements": 0, "inversion_prompt": "{prompt}",
-    "forward_noise_first_k": 0, "object_prompt": "a photo of {phrase}", "cut_out": SEGMENTER_FOLDER.name,
-    "draw_steps": 15, "draw_cfg": 5.0,
-}  # fmt: skip
+    "scheduler": SCHEDULER,
+    "method": "euler",
+    "refinements": 0,
+    "inversion_prompt": "{prompt}",
+    "forward_noise_first_k": 0,
+    "object_prompt": "a photo of {phrase}",
+    "cut_out": SEGMENTER_FOLDER.name,
+    "draw_steps": 15,
+    "draw_cfg": 5.0,
+}
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,19 @@ class Sali:
         noise = self._noise(builder, model, clip, vae, placed, seed, pictures) if self.spatial else None
         if self.energy:
             guidance = builder.add(
-                "StageAttentionGuidance", model=model, clip=clip, layout=placed, energy=self.energy,
-                strength=self.guidance_strength, iterations=self.guidance_iterations, start=0.0,
-                end=self.guidance_end, threshold=self.threshold, step_rule=self.step_rule, sites=self.sites,
-            )  # fmt: skip
+                "StageAttentionGuidance",
+                model=model,
+                clip=clip,
+                layout=placed,
+                energy=self.energy,
+                strength=self.guidance_strength,
+                iterations=self.guidance_iterations,
+                start=0.0,
+                end=self.guidance_end,
+                threshold=self.threshold,
+                step_rule=self.step_rule,
+                sites=self.sites,
+            )
             model = [guidance, 0]
         positive, negative = builder.encode(clip, layout.prompt), builder.encode(clip, NEGATIVE)
         return builder.show(builder.painted(model, positive, negative, vae, seed, pictures, steps, noise))
@@ -73,10 +88,19 @@ class Sali:
         self, builder: GraphBuilder, model: Link, clip: Link, vae: Link, layout: Link, seed: int, pictures: int
     ) -> Link:
         start = builder.add(
-            "StageSpatialLatent", model=model, clip=clip, vae=vae, layout=layout, seed=seed, batch_size=pictures,
-            start=self.start, steps=self.inversion_steps, renormalise=self.renormalise, background=self.background,
+            "StageSpatialLatent",
+            model=model,
+            clip=clip,
+            vae=vae,
+            layout=layout,
+            seed=seed,
+            batch_size=pictures,
+            start=self.start,
+            steps=self.inversion_steps,
+            renormalise=self.renormalise,
+            background=self.background,
             **REFERENCE,
-        )  # fmt: skip
+        )
         return [start, 2]
 
 
@@ -84,9 +108,14 @@ PLAIN, GUIDED, BOTH = "plain", "chen", "sali"
 # Chosen on the tuning layouts. With Chen et al.'s own rule, sigma squared, box IoU stays near 0.3 at any strength from
 # 0.2 to 2; the normalised one gives 0.5 and more.
 GUIDANCE = Sali(
-    energy="chen", guidance_strength=0.5, guidance_iterations=5, guidance_end=0.5, threshold=-1.0,
-    step_rule="normalised", sites="half of the latent",
-)  # fmt: skip
+    energy="chen",
+    guidance_strength=0.5,
+    guidance_iterations=5,
+    guidance_end=0.5,
+    threshold=-1.0,
+    step_rule="normalised",
+    sites="half of the latent",
+)
 # The same guidance alone and from a spatial latent, so that what differs is the start.
 METHODS: dict[str, Sali] = {
     GUIDED: GUIDANCE,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.scores.layout_score import RegionScore, score_pictures
+from ..result_rows import result_row
 from ..sets.sets import Item
-from .yardsticks import Yardsticks, image_scores, result_row, to_images
+from .yardsticks import Yardsticks, image_scores, to_images
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The judges: the embedded segmenter and CLIP, and the rows that they fill."""
+"""The judges: the embedded segmenter and CLIP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.clip.small_clip import SmallCLIP
-from ...core.scores.layout_score import RegionScore, summarize
-from ...core.scores.metrics import clip_similarity, kernel_inception_distance, mean_or_none
+from ...core.scores.metrics import clip_similarity, kernel_inception_distance
 from ...core.segmentation.segmenter import Segmenter
 from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
 from ...sticker_world.world.scene import Scene, make_scene
@@ -18,7 +17,6 @@ from ..sets.sets import exactly
 REAL_SEED = 7_005
 REAL_SCENES = 300  # per number of objects: what KID compares with
 BATCH = 32  # pictures per pass through CLIP
-DIGITS = 6  # of the numbers in result files
 
 
 def to_images(pictures: Sequence[np.ndarray]) -> Tensor:
@@ -105,27 +103,3 @@ def image_scores(
         "clip": clip_similarity(features, yardsticks.text_features(prompts)) if prompts else None,
         "kid": None if objects is None else yardsticks.kid(features, objects),
     }
-
-
-def result_row(
-    method: str,
-    set_name: str,
-    regions: Sequence[Sequence[RegionScore]] | None = None,
-    images: dict[str, float | None] | None = None,
-    seconds: Sequence[float | None] = (),
-    **given: float | int | None,
-) -> dict:
-    """One row of results with DESIGN's keys in their order; None for what does not apply.
-
-    Args:
-        method: what painted the pictures.
-        set_name: what was asked for.
-        regions: region scores of every picture.
-        images: see `image_scores`.
-        seconds: per picture.
-        given: "pictures" and "presence" where they do not follow from `regions`.
-    """
-    layout = summarize(regions or ())
-    row = {"method": method, "set": set_name, "pictures": len(regions or ()), **layout}
-    row |= {**(images or {"clip": None, "kid": None}), "seconds": mean_or_none(seconds)} | given
-    return {key: round(value, DIGITS) if isinstance(value, float) else value for key, value in row.items()}

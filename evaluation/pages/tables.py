@@ -2,13 +2,29 @@
 
 from collections.abc import Sequence
 
+from ..result_rows import BENCH_KEYS
+
 ROW_KEYS = (
-    "method", "set", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds",
-)  # fmt: skip
+    "method",
+    "set",
+    "pictures",
+    "box_iou",
+    "ap50",
+    "mask_iou",
+    "bleed",
+    "presence",
+    "clip",
+    "kid",
+    "seconds",
+)
 HEADINGS = {
-    "box_iou": "box IoU", "ap50": "AP@0.5", "mask_iou": "mask IoU", "clip": "CLIP", "kid": "KID x 1000",
+    "box_iou": "box IoU",
+    "ap50": "AP@0.5",
+    "mask_iou": "mask IoU",
+    "clip": "CLIP",
+    "kid": "KID x 1000",
     "seconds": "s / picture",
-}  # fmt: skip
+}
 
 
 def number(value: float | int | str | None, digits: int = 3) -> str:
@@ -57,5 +73,4 @@ def measures_table(measures: Sequence[dict]) -> str:
 
 def bench_table(rows: Sequence[dict]) -> str:
     """A table of speed rows."""
-    keys = ("name", "value", "unit", "baseline", "ratio")
-    return table(keys, [[number(row[key], 2) for key in keys] for row in rows])
+    return table(BENCH_KEYS, [[number(row[key], 2) for key in BENCH_KEYS] for row in rows])

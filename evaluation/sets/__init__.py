@@ -1,1 +1,11 @@
-"""The fixed sets of layouts."""
+"""The fixed sets: layouts, prompts, pairs and looks; how they were made.
+
+layouts                   sets.load_set
+prompts without a layout  sets.load_presence
+overlapping pairs         pairs.load_pairs
+looks                     pairs.load_looks
+scenes to paint again     pairs.real_scenes
+make layouts and prompts  make_layouts.main
+make pairs and looks      make_pairs.main
+how large things look     make_visible_areas.main
+"""

@@ -141,7 +141,7 @@ def load_pairs(name: str = PAIRS) -> tuple[Pair, ...]:
     return tuple(
         Pair(row["background"], _placements(row["placements"]), row["seed"], tuple(row["planes"]))
         for row in _rows(name)
-    )  # fmt: skip
+    )
 
 
 def load_looks(name: str = LOOKS) -> tuple[Looks, ...]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ PRESENCE = "presence"
 
 
 @lru_cache(maxsize=64)
-def _cut(*look: Any) -> np.ndarray:  # noqa: ANN401 - as `cut_sprite`
+def _cut(concept: str, size: float, angle: float, mirror: bool) -> np.ndarray:
     """A sprite that is looked at again and again while it is moved about."""
-    pixels = cut_sprite(*look)
+    pixels = cut_sprite(concept, size, angle, mirror)
     pixels.flags.writeable = False
     return pixels
 

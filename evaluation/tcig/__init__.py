@@ -1,1 +1,8 @@
-"""TCIG measured."""
+"""TCIG (arXiv 2403.01212) measured: both stages, and its models by themselves.
+
+stage.py evaluate tcig       evaluate.evaluate
+every strength of stage two  evaluate.sweep
+its graphs                   graphs.TCIG
+img2img of a flat drawing    graphs.Drawing
+VQGAN and specialists        models.model_measures
+"""

@@ -19,9 +19,9 @@ from ...core.tcig.starts import NOISE
 from ...sticker_world.shipped import SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ..graphs.lrdiff import LRDiff
 from ..judging.scoring import Painted, score, spread
-from ..judging.yardsticks import Yardsticks, image_scores, result_row, to_images
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores, to_images
 from ..painter import Painter
+from ..result_rows import measure, result_row
 from ..sets.sets import LAYOUT_SETS, TUNING_SET, Item, load_set
 from ..sweeps import SCORES
 from .graphs import DRAFT, LAYERED_STRENGTH, SPECIALISTS, TCIG, Drawing, paint, refined
@@ -179,11 +179,13 @@ def measures(rows: Sequence[dict], judged: Sequence[Judged]) -> list[dict]:
         found += [
             measure(
                 f"mask IoU that stage two loses, {judge_name} judge: {method}",
-                means[drafts_of(method)] - means[method], "", TARGET_LOSS if method == TCIG_NAME else None,
+                means[drafts_of(method)] - means[method],
+                "",
+                TARGET_LOSS if method == TCIG_NAME else None,
             )
             for method in METHODS
             if means.get(method) is not None and means.get(drafts_of(method)) is not None
-        ]  # fmt: skip
+        ]
     for key, target in (("clip", -TARGET_WORSE), ("kid", TARGET_WORSE)):
         ours, theirs = (_pooled(rows, method, key) for method in (TCIG_NAME, LRDIFF))
         if ours is not None and theirs:

@@ -23,9 +23,14 @@ SPECIALISTS = tuple(folder.name for folder in SPECIALIST_FOLDERS.values())
 DRAFT = "draft"  # id of the node whose picture stage one made
 # Inputs of TCIG Draft that no method changes, at the node's own defaults.
 FIXED = {
-    "prompt": "", "size": 256, "clip_weight": CLIP_WEIGHT, "balance": True, "learning_rate": LEARNING_RATE,
-    "cut_outs": NUMBER, "patience": 0,
-}  # fmt: skip
+    "prompt": "",
+    "size": 256,
+    "clip_weight": CLIP_WEIGHT,
+    "balance": True,
+    "learning_rate": LEARNING_RATE,
+    "cut_outs": NUMBER,
+    "patience": 0,
+}
 HOLD = 0.0
 LAYERED_STRENGTH = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
 LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
@@ -73,10 +78,19 @@ class TCIG:
             place, nothing = builder.encode(text, item.layout.background), builder.encode(text, NEGATIVE)
             behind = {"image": builder.painted(model, place, nothing, vae, seed)}
         draft = builder.add(
-            "StageTCIGDraft", layout=layout, vqgan=vqgan, clip=clip, segmenter=segmenter, seed=seed,
-            start=self.start, segmenter_noise=self.segmenter_noise, iterations=self.iterations,
-            segmenter_weights="1.0" if self.guided else "0.0", **behind, **FIXED,
-        )  # fmt: skip
+            "StageTCIGDraft",
+            layout=layout,
+            vqgan=vqgan,
+            clip=clip,
+            segmenter=segmenter,
+            seed=seed,
+            start=self.start,
+            segmenter_noise=self.segmenter_noise,
+            iterations=self.iterations,
+            segmenter_weights="1.0" if self.guided else "0.0",
+            **behind,
+            **FIXED,
+        )
         stage = _Stage([draft, 0], layout, segmenter, model, text, vae, self.layered)
         return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
 
@@ -127,17 +141,36 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
     negative = builder.encode(stage.text, NEGATIVE)
     if stage.layered:
         model, positive, negative = LRDiff(t0=LAYERED_UNTIL).render(
-            builder, model=model, clip=stage.text, vae=stage.vae, layout=stage.layout, positive=positive,
+            builder,
+            model=model,
+            clip=stage.text,
+            vae=stage.vae,
+            layout=stage.layout,
+            positive=positive,
             negative=negative,
-        )  # fmt: skip
+        )
     for number, strength in enumerate(strengths):
         by_hand = {"strength_from": "mask fit" if strength is None else "by hand", "strength": strength or 0.0}
         made = builder.add(
-            "StageTCIGRefine", image=stage.draft, layout=stage.layout, segmenter=stage.segmenter, model=model,
-            vae=stage.vae, positive=positive, negative=negative, seed=seed, steps=STEPS, cfg=CFG, sampler=SAMPLER,
-            scheduler=SCHEDULER, strength_if_fits=LEAST_STRENGTH, strength_if_not=MOST_STRENGTH, hold=HOLD,
-            upscale=1.0, **by_hand,
-        )  # fmt: skip
+            "StageTCIGRefine",
+            image=stage.draft,
+            layout=stage.layout,
+            segmenter=stage.segmenter,
+            model=model,
+            vae=stage.vae,
+            positive=positive,
+            negative=negative,
+            seed=seed,
+            steps=STEPS,
+            cfg=CFG,
+            sampler=SAMPLER,
+            scheduler=SCHEDULER,
+            strength_if_fits=LEAST_STRENGTH,
+            strength_if_not=MOST_STRENGTH,
+            hold=HOLD,
+            upscale=1.0,
+            **by_hand,
+        )
         builder.add("PreviewImage", refined(number), images=[made, 0])
     return builder.graph
 

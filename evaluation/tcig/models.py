@@ -15,7 +15,7 @@ from ...sticker_world.shipped import SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ...sticker_world.tcig.vqgan import vqgan_psnr
 from ...sticker_world.world.scene import Scene
 from ..judging.yardsticks import to_images
-from ..measures import measure
+from ..result_rows import measure
 
 SCENES_WANTED = 128
 

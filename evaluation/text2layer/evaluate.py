@@ -21,16 +21,16 @@ from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.scene import make_scene
 from ..base_family import all_present
 from ..judging.scoring import spread
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import TIMEOUT, Painter, evaluation_server
+from ..result_rows import measure, result_row
 from ..sets.sets import PresencePrompt, exactly, load_presence
-from . import layer_by_layer as text2layer_layers
+from . import layer_by_layer
 from .rows import AT_ONCE, CODEC_NAMES, NAMES, SHIPPED, Decoded, missing_parts, open_codec, open_painter
 from .scores import TwoLayers, frechet_distance, likeness, mean_likeness
 
 TEXT2LAYER = "text2layer"
-TABLE, AUTOENCODER, LAYERS = "text2layer_table", "text2layer_autoencoder", text2layer_layers.SET
+TABLE, AUTOENCODER, LAYERS = "text2layer_table", "text2layer_autoencoder", layer_by_layer.SET
 COUNTS = (1, 2, 3)  # things in a prompt; a third of the pictures each
 TABLE_WANTED, LAYERS_WANTED, SCENES_WANTED = 240, 100, 90
 SCENES_SEED, SCENES_TUNING_SEED, PROMPTS_TUNING_SEED = 7_061, 7_062, 7_063
@@ -88,7 +88,7 @@ def is_whole(results: dict[str, list[dict]] | None) -> bool:
     """Whether everything was there, the baselines too, so that committed results may be replaced."""
     found = {(row["set"], row["method"]) for row in results["rows"]} if results is not None else set()
     wanted = {(TABLE, name) for name in NAMES.values()} | {(AUTOENCODER, name) for name in CODEC_NAMES.values()}
-    return wanted | {(LAYERS, text2layer_layers.METHOD)} <= found
+    return wanted | {(LAYERS, layer_by_layer.METHOD)} <= found
 
 
 def _left_out(method: str, name: str) -> None:
@@ -173,9 +173,13 @@ def _table_row(
         mask_iou(each.layers.mask, yardsticks.labels(each.picture) > 0) for each in found if each.layers is not None
     )
     return result_row(
-        method, TABLE, images=images, pictures=len(found), presence=mean_or_none(present),
+        method,
+        TABLE,
+        images=images,
+        pictures=len(found),
+        presence=mean_or_none(present),
         mask_iou=mean_or_none(overlaps),
-    )  # fmt: skip
+    )
 
 
 def table_measures(distances: dict[str, float | None], overlaps: dict[str, float | None]) -> list[dict]:
@@ -237,11 +241,11 @@ def _layers(yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
     with evaluation_server() as server:
         painter = Painter(server)
         # Loading the models is not part of the first picture's time.
-        painter.server.run(text2layer_layers.graph(prompts[0], steps=1), timeout=TIMEOUT)
+        painter.server.run(layer_by_layer.graph(prompts[0], steps=1), timeout=TIMEOUT)
         for prompt in tqdm(prompts, LAYERS, unit="picture"):
-            painted.append(text2layer_layers.paint(painter, yardsticks, prompt))
-            keep(f"{LAYERS}_{prompt.seed}", text2layer_layers.shown(painted[-1]))
-    return [text2layer_layers.layers_row(yardsticks, painted)], text2layer_layers.layers_measures(painted)
+            painted.append(layer_by_layer.paint(painter, yardsticks, prompt))
+            keep(f"{LAYERS}_{prompt.seed}", layer_by_layer.shown(painted[-1]))
+    return [layer_by_layer.layers_row(yardsticks, painted)], layer_by_layer.layers_measures(painted)
 
 
 PARTS: dict[str, Callable[[Yardsticks, Asked, Keep], Found]] = {

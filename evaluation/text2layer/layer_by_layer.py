@@ -20,9 +20,9 @@ from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CANVAS
 from ..base_family import all_present
 from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder
-from ..judging.yardsticks import Yardsticks, image_scores, result_row
-from ..measures import measure
+from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import TIMEOUT, Painter
+from ..result_rows import measure, result_row
 from ..sets.sets import PresencePrompt, expected_areas
 from .scores import own_layers
 
@@ -64,14 +64,31 @@ def graph(prompt: PresencePrompt, steps: int = STEPS) -> Graph:
     _, clip, _ = builder.load()
     file = builder.add("StageText2LayerLoader", text2layer_name=TEXT2LAYER_FILE.name)
     painted = builder.add(
-        "StageLayerByLayer", model=[file, 0], layered_vae=[file, 1], clip=clip, prompt=prompt.prompt, background="",
-        seed=prompt.seed, steps=steps, cfg=CFG, sampler_name=SAMPLER, scheduler=SCHEDULER, width=CANVAS, height=CANVAS,
+        "StageLayerByLayer",
+        model=[file, 0],
+        layered_vae=[file, 1],
+        clip=clip,
+        prompt=prompt.prompt,
+        background="",
+        seed=prompt.seed,
+        steps=steps,
+        cfg=CFG,
+        sampler_name=SAMPLER,
+        scheduler=SCHEDULER,
+        width=CANVAS,
+        height=CANVAS,
         negative=NEGATIVE,
-    )  # fmt: skip
+    )
     again = builder.add(
-        "StageComposite", layers=[painted, 2], arrange="", shadow=0.0, shadow_right=0.0, shadow_down=0.0,
-        shadow_blur=0.0, mask_means=SHOWS,
-    )  # fmt: skip
+        "StageComposite",
+        layers=[painted, 2],
+        arrange="",
+        shadow=0.0,
+        shadow_right=0.0,
+        shadow_down=0.0,
+        shadow_blur=0.0,
+        mask_means=SHOWS,
+    )
     alphas = builder.add("MaskToImage", mask=[painted, 4])
     shown = {PICTURES: [painted, 0], COLOURS: [painted, 3], ALPHAS: [alphas, 0], BACKGROUND: [painted, 5]}
     for node_id, link in (shown | {AGAIN: [again, 0]}).items():
@@ -134,21 +151,32 @@ def layers_row(yardsticks: Yardsticks, painted: Sequence[Painted]) -> dict:
     features = yardsticks.image_features([each.picture for each in painted])
     images = image_scores(yardsticks, features, prompts, len(painted[0].prompt.concepts))
     return result_row(
-        METHOD, SET, images=images, seconds=[each.seconds for each in painted], pictures=len(painted),
+        METHOD,
+        SET,
+        images=images,
+        seconds=[each.seconds for each in painted],
+        pictures=len(painted),
         presence=mean_or_none(each.present for each in painted),
-    )  # fmt: skip
+    )
 
 
 def layers_measures(painted: Sequence[Painted]) -> list[dict]:
     """How many things have a layer of their own, and whether the layers are the picture."""
     found = [
-        measure("layers: all things, each in its own", mean_or_none(all(each.own) for each in painted), "",
-                TARGETS["present"]),
+        measure(
+            "layers: all things, each in its own",
+            mean_or_none(all(each.own) for each in painted),
+            "",
+            TARGETS["present"],
+        ),
         measure("layers: a thing in its own", mean_or_none(own for each in painted for own in each.own)),
-        measure("layers: recomposed by Composite Layers, largest difference",
-                max(largest_difference(each.recomposed, each.picture) for each in painted), "",
-                TARGETS["recomposed"]),
-    ]  # fmt: skip
+        measure(
+            "layers: recomposed by Composite Layers, largest difference",
+            max(largest_difference(each.recomposed, each.picture) for each in painted),
+            "",
+            TARGETS["recomposed"],
+        ),
+    ]
     for suffix in SUFFIXES:
         difference = max(saved_difference(each.image, suffix) for each in painted)
         found.append(

@@ -169,9 +169,15 @@ class LayerPainter:
         from diffusers import DDIMScheduler
 
         scheduler = DDIMScheduler(
-            TIMESTEPS, 0.00085, 0.012, "scaled_linear", clip_sample=False, set_alpha_to_one=False,
-            prediction_type="v_prediction", timestep_spacing="trailing",
-        )  # fmt: skip
+            TIMESTEPS,
+            0.00085,
+            0.012,
+            "scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            prediction_type="v_prediction",
+            timestep_spacing="trailing",
+        )
         scheduler.set_timesteps(steps)
         context = _read([NEGATIVE] * len(prompts) + list(prompts))
         shape = (self.channels, LATENT_SIZE, LATENT_SIZE)

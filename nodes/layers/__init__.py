@@ -1,6 +1,6 @@
 """Nodes of pictures in layers.
 
-Composite Layers    composite.StageComposite
-Save Layers         files.StageSaveLayers
-Load Layers         files.StageLoadLayers
+Lay layers over each other, move them  composite.StageComposite
+Save them for a painting program       files.StageSaveLayers
+Open a painting program's file         files.StageLoadLayers
 """

@@ -1,10 +1,10 @@
-"""Nodes of layouts: written, drawn, read, changed and shown.
+"""Nodes of layouts: say where things go, what they are and in which order they lie.
 
-Layout               layout.StageLayout
-Layout Preview       layout.StageLayoutPreview
-Layout Batch         layout.StageLayoutBatch
-Layout Canvas        canvas.StageLayoutCanvas
-Layout From Masks    sources.StageLayoutFromMasks
-Layout From JSON     sources.StageLayoutFromJSON
-Edit Layout          sources.StageLayoutEdit
+Draw a layout                    canvas.StageLayoutCanvas
+Write a layout                   layout.StageLayout
+Make one of masks                sources.StageLayoutFromMasks
+Read one of another program      sources.StageLayoutFromJSON
+Change one                       sources.StageLayoutEdit
+Another layout for each picture  layout.StageLayoutBatch
+See one                          layout.StageLayoutPreview
 """

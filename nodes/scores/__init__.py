@@ -1,4 +1,4 @@
 """Nodes of scores.
 
-Layout Score    layout_score.StageLayoutScore
+See how well pictures follow a layout  layout_score.StageLayoutScore
 """

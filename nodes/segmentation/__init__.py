@@ -1,5 +1,5 @@
-"""Nodes of segmentation.
+"""Nodes of segmentation: what is where in a picture.
 
-Load Segmenter    segment.StageSegmenterLoader
-Segment           segment.StageSegment
+Load a segmentation model             segment.StageSegmenterLoader
+Read masks and a layout in a picture  segment.StageSegment
 """

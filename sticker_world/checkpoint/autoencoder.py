@@ -43,6 +43,11 @@ class Block(nn.Module):
         return F.relu(self.conv(x) + x)
 
 
+def _blocks(width: int) -> list[Block]:
+    """The three of a resolution."""
+    return [Block(width) for _ in range(3)]
+
+
 class SoftClamp(nn.Module):
     """TAESD's first decoder layer: keeps latents within +-3."""
 
@@ -58,19 +63,19 @@ class Autoencoder(nn.Module):
         super().__init__()
         a, b, c, d = widths
         self.taesd_encoder = nn.Sequential(
-            _conv(3, a), Block(a),
-            _conv(a, b, stride=2, bias=False), Block(b), Block(b), Block(b),
-            _conv(b, c, stride=2, bias=False), Block(c), Block(c), Block(c),
-            _conv(c, d, stride=2, bias=False), Block(d), Block(d), Block(d),
+            *(_conv(3, a), Block(a)),
+            *(_conv(a, b, stride=2, bias=False), *_blocks(b)),
+            *(_conv(b, c, stride=2, bias=False), *_blocks(c)),
+            *(_conv(c, d, stride=2, bias=False), *_blocks(d)),
             _conv(d, LATENT_CHANNELS),
-        )  # fmt: skip
+        )
         self.taesd_decoder = nn.Sequential(
-            SoftClamp(), _conv(LATENT_CHANNELS, d), nn.ReLU(),
-            Block(d), Block(d), Block(d), nn.Upsample(scale_factor=2), _conv(d, c, bias=False),
-            Block(c), Block(c), Block(c), nn.Upsample(scale_factor=2), _conv(c, b, bias=False),
-            Block(b), Block(b), Block(b), nn.Upsample(scale_factor=2), _conv(b, a, bias=False),
-            Block(a), _conv(a, 3),
-        )  # fmt: skip
+            *(SoftClamp(), _conv(LATENT_CHANNELS, d), nn.ReLU()),
+            *(*_blocks(d), nn.Upsample(scale_factor=2), _conv(d, c, bias=False)),
+            *(*_blocks(c), nn.Upsample(scale_factor=2), _conv(c, b, bias=False)),
+            *(*_blocks(b), nn.Upsample(scale_factor=2), _conv(b, a, bias=False)),
+            *(Block(a), _conv(a, 3)),
+        )
 
     def encode(self, image: Tensor) -> Tensor:
         """(b 3 h w) in 0..1 -> (b 4 h/8 w/8)."""

@@ -1,8 +1,6 @@
-"""From training weights to the shipped files, in fp16: an SD-layout checkpoint, a CLIP folder, a segmenter folder."""
+"""From training weights to the shipped checkpoint: one file in the SD layout, in fp16."""
 
-import json
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,21 +8,25 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...core.clip.small_clip import VOCABULARY
-from ..readers.clip import TaughtCLIP
-from ..readers.segmenter import JUDGE, make_segmenter
-from ..world.vocabulary import VOCABULARY_FILE, vocabulary
+from ..world.vocabulary import vocabulary
 from .autoencoder import widen
 
 LAYERS_PER_BLOCK = 1
 _RESNET = {
-    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
-}  # fmt: skip
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
 _FIXED = {
-    "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "conv_norm_out": "out.0", "conv_out": "out.2",
-}  # fmt: skip
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
 _PART = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.*)")
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.*)")
 
@@ -92,26 +94,3 @@ def export_checkpoint(
     halves["cond_stage_model.token_ids"] = torch.tensor(vocabulary().token_ids, dtype=torch.int32)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(halves, path, metadata={"format": "pt", "stagecraft": "sticker_world"})
-
-
-def export_clip(weights: dict[str, Tensor], folder: Path) -> None:
-    """Write the small CLIP as a Hugging Face folder with its vocabulary."""
-    taught = TaughtCLIP()
-    taught.load_state_dict(weights)
-    clip = taught.clip
-    clip.model.half().save_pretrained(folder)
-    shutil.copyfile(VOCABULARY_FILE, folder / VOCABULARY)
-
-
-def export_segmenter(weights: dict[str, Tensor], folder: Path, part: str = JUDGE) -> None:
-    """Write a segmenter as a Hugging Face folder, with the input size it was trained for."""
-    model = make_segmenter(part)
-    model.load_state_dict(weights)
-    model.half().save_pretrained(folder)
-    preprocessor = {
-        "image_processor_type": "SegformerImageProcessor",
-        "size": {"height": 256, "width": 256},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")

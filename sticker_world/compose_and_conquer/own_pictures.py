@@ -88,9 +88,14 @@ def _train_stage(part: str, encoded: EncodedPictures, checkpoint: FrozenCheckpoi
         return loss, {"loss": loss.item()}
 
     weights = train(
-        part, fusers, loss_of_step, folder=settings.folder, steps=steps, peak_lr=settings.learning_rate,
+        part,
+        fusers,
+        loss_of_step,
+        folder=settings.folder,
+        steps=steps,
+        peak_lr=settings.learning_rate,
         save_every=SAVE_EVERY,
-    )  # fmt: skip
+    )
     path = settings.folder / f"{settings.data.name}_{part}_fp16.safetensors"
     local = fusers.local_adapter
     export_fusers(weights, path, head_width=local.config.num_head_channels if local else 0)

@@ -29,16 +29,28 @@ def make_clip() -> SmallCLIP:
     end = len(vocabulary().token_ids)  # a row of its own behind the words: see SmallCLIP
     config = CLIPConfig(
         text_config={
-            "vocab_size": end + 1, "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
-            "num_hidden_layers": 2, "num_attention_heads": 3, "max_position_embeddings": 77,
-            "bos_token_id": 1, "eos_token_id": end, "pad_token_id": end, "projection_dim": WIDTH,
+            "vocab_size": end + 1,
+            "hidden_size": WIDTH,
+            "intermediate_size": 4 * WIDTH,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "max_position_embeddings": 77,
+            "bos_token_id": 1,
+            "eos_token_id": end,
+            "pad_token_id": end,
+            "projection_dim": WIDTH,
         },
         vision_config={
-            "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 3,
-            "image_size": SIZE, "patch_size": PATCH, "projection_dim": WIDTH,
+            "hidden_size": WIDTH,
+            "intermediate_size": 4 * WIDTH,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "image_size": SIZE,
+            "patch_size": PATCH,
+            "projection_dim": WIDTH,
         },
         projection_dim=WIDTH,
-    )  # fmt: skip
+    )
     return SmallCLIP(CLIPModel(config), vocabulary())
 
 

@@ -86,7 +86,7 @@ class LayeredLatents:
 
 
 def layered_codec(part: str, weights: Mapping[str, Tensor], *, one_by_one: bool = False) -> Codec:
-    """A trained `LayeredAutoencoder`'s; `part` is a key of `layered_autoencoder.PARTS`."""
+    """A trained `LayeredAutoencoder`'s; `part` is a key of `autoencoder.PARTS`."""
     model: LayeredAutoencoder = load_layered_autoencoder(part, weights)
     if pick_device().type == "cpu":
         use_fast_norms(model)

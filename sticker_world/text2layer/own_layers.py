@@ -105,9 +105,14 @@ def _train_autoencoder(
         return autoencoder_step(module.autoencoder, truth, perceptual, generator, discriminator)
 
     weights = train(
-        AUTOENCODER, module, loss_of_step, folder=settings.folder, steps=steps, peak_lr=settings.learning_rate,
+        AUTOENCODER,
+        module,
+        loss_of_step,
+        folder=settings.folder,
+        steps=steps,
+        peak_lr=settings.learning_rate,
         save_every=SAVE_EVERY,
-    )  # fmt: skip
+    )
     prefix = "autoencoder."
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
@@ -145,10 +150,13 @@ def _encode(
     return (
         prepare(settings.folder / "layer_latents.npy", made_by, shape, latents, rows_at_once=AT_ONCE),
         prepare(
-            settings.folder / "layer_contexts.npy", key((CAPTIONS,), stamp), (len(layers), 77, width), contexts,
+            settings.folder / "layer_contexts.npy",
+            key((CAPTIONS,), stamp),
+            (len(layers), 77, width),
+            contexts,
             rows_at_once=AT_ONCE,
         ),
-    )  # fmt: skip
+    )
 
 
 def _latent_scale(latents: np.ndarray) -> tuple[float, float]:
@@ -180,9 +188,14 @@ def _train_unet(
     loss_of_step = _denoising(unet, encoded, checkpoint, latent_scale, predicts_velocity, settings.batch)
     steps = settings.steps or LAYER_STEPS[UNET]
     averaged = train(
-        UNET, unet, loss_of_step, folder=settings.folder, steps=steps, peak_lr=settings.learning_rate,
+        UNET,
+        unet,
+        loss_of_step,
+        folder=settings.folder,
+        steps=steps,
+        peak_lr=settings.learning_rate,
         save_every=SAVE_EVERY,
-    )  # fmt: skip
+    )
     return {name.removeprefix("network."): value for name, value in averaged.items()}
 
 

@@ -1,1 +1,6 @@
-"""The loop that every part is trained by."""
+"""What every part is trained by.
+
+the loop, resumable        loop.train
+arrays on disk, made once  prepared.prepare
+fast norms on a CPU        fast_norm.use_fast_norms
+"""

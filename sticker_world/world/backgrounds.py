@@ -160,6 +160,16 @@ def _pink(rng: np.random.Generator) -> np.ndarray:
 
 
 _PAINTERS = {
-    "meadow": _meadow, "beach": _beach, "snow": _snow, "night": _night, "sunset": _sunset, "room": _room,
-    "desert": _desert, "mountains": _mountains, "lake": _lake, "forest": _forest, "blue": _blue, "pink": _pink,
-}  # fmt: skip
+    "meadow": _meadow,
+    "beach": _beach,
+    "snow": _snow,
+    "night": _night,
+    "sunset": _sunset,
+    "room": _room,
+    "desert": _desert,
+    "mountains": _mountains,
+    "lake": _lake,
+    "forest": _forest,
+    "blue": _blue,
+    "pink": _pink,
+}

@@ -7,21 +7,52 @@ CANVAS = 256  # pixels, both sides
 
 # concept -> Unicode code point of its Fluent 3D sprite
 CONCEPTS: dict[str, str] = {
-    "dog": "1f436", "cat": "1f431", "panda": "1f43c", "pig": "1f437",
-    "frog": "1f438", "rabbit": "1f430", "penguin": "1f427", "duck": "1f986",
-    "apple": "1f34e", "lemon": "1f34b", "watermelon": "1f349", "mushroom": "1f344",
-    "donut": "1f369", "car": "1f697", "bus": "1f68c", "tractor": "1f69c",
-    "rocket": "1f680", "house": "1f3e0", "tree": "1f333", "cactus": "1f335",
-    "sunflower": "1f33b", "umbrella": "2602-fe0f", "balloon": "1f388", "gift": "1f381",
-}  # fmt: skip
+    "dog": "1f436",
+    "cat": "1f431",
+    "panda": "1f43c",
+    "pig": "1f437",
+    "frog": "1f438",
+    "rabbit": "1f430",
+    "penguin": "1f427",
+    "duck": "1f986",
+    "apple": "1f34e",
+    "lemon": "1f34b",
+    "watermelon": "1f349",
+    "mushroom": "1f344",
+    "donut": "1f369",
+    "car": "1f697",
+    "bus": "1f68c",
+    "tractor": "1f69c",
+    "rocket": "1f680",
+    "house": "1f3e0",
+    "tree": "1f333",
+    "cactus": "1f335",
+    "sunflower": "1f33b",
+    "umbrella": "2602-fe0f",
+    "balloon": "1f388",
+    "gift": "1f381",
+}
 CONCEPT_NAMES = tuple(CONCEPTS)
 
 # Colour words that are true of the sprite; a caption uses one of them now and then.
 ADJECTIVES: dict[str, str] = {
-    "dog": "brown", "cat": "yellow", "pig": "pink", "frog": "green", "rabbit": "white", "apple": "red",
-    "lemon": "yellow", "mushroom": "red", "donut": "brown", "car": "red", "tractor": "green", "tree": "green",
-    "cactus": "green", "umbrella": "purple", "balloon": "red", "gift": "yellow",
-}  # fmt: skip
+    "dog": "brown",
+    "cat": "yellow",
+    "pig": "pink",
+    "frog": "green",
+    "rabbit": "white",
+    "apple": "red",
+    "lemon": "yellow",
+    "mushroom": "red",
+    "donut": "brown",
+    "car": "red",
+    "tractor": "green",
+    "tree": "green",
+    "cactus": "green",
+    "umbrella": "purple",
+    "balloon": "red",
+    "gift": "yellow",
+}
 
 # background -> phrases that name it behind objects
 BACKGROUNDS: dict[str, tuple[str, ...]] = {
@@ -41,11 +72,19 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {
 
 # background -> what the picture is called when nothing stands before it
 EMPTY_CAPTIONS: dict[str, str] = {
-    "meadow": "a green meadow", "beach": "the beach", "snow": "white snow", "night": "the night sky",
-    "sunset": "a sunset sky", "room": "an empty room", "desert": "a dry desert", "mountains": "mountains",
-    "lake": "a blue lake", "forest": "a dark forest", "blue": "a plain blue background",
+    "meadow": "a green meadow",
+    "beach": "the beach",
+    "snow": "white snow",
+    "night": "the night sky",
+    "sunset": "a sunset sky",
+    "room": "an empty room",
+    "desert": "a dry desert",
+    "mountains": "mountains",
+    "lake": "a blue lake",
+    "forest": "a dark forest",
+    "blue": "a plain blue background",
     "pink": "a plain pink background",
-}  # fmt: skip
+}
 BACKGROUND_NAMES = tuple(BACKGROUNDS)
 
 

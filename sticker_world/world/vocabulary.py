@@ -21,9 +21,14 @@ def vocabulary() -> Vocabulary:
 def caption_words() -> list[str]:
     """Every word and punctuation mark that a caption can hold."""
     phrases = itertools.chain(
-        OPENINGS, LINKS, [IN_FRONT, ", a an"], ADJECTIVES.values(), CONCEPT_NAMES, EMPTY_CAPTIONS.values(),
+        OPENINGS,
+        LINKS,
+        [IN_FRONT, ", a an"],
+        ADJECTIVES.values(),
+        CONCEPT_NAMES,
+        EMPTY_CAPTIONS.values(),
         *BACKGROUNDS.values(),
-    )  # fmt: skip
+    )
     splitter = Vocabulary({})
     return sorted({word for phrase in phrases for word in splitter.split(phrase)})
 

@@ -14,24 +14,24 @@ if not (Path(COMFYUI) / "comfy" / "samplers.py").is_file():
     )
 sys.path.insert(0, COMFYUI)  # before the repository, whose folder `nodes` has the name of a ComfyUI module
 
-import utils.extra_config  # noqa: E402, F401 - like ComfyUI's main.py, before its `nodes` hides this package
-from comfy.cli_args import args  # noqa: E402
+import utils.extra_config  # like ComfyUI's main.py, before its `nodes` hides this package
+from comfy.cli_args import args
 
 args.cpu = True  # bit for bit the same on every machine; has to be said before the next import
 
-import comfy.controlnet  # noqa: E402
-import comfy.model_base  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.ops  # noqa: E402
-import comfy.sd  # noqa: E402
-import comfy.sd1_clip  # noqa: E402
-import comfy.supported_models  # noqa: E402
-import comfy.supported_models_base  # noqa: E402
-import comfy.taesd.taesd  # noqa: E402
-import torch  # noqa: E402
-from comfy.cldm.cldm import ControlNet  # noqa: E402
-from stagecraft.tests.comfy.families import fill  # noqa: E402
-from stagecraft.tests.comfy.text2layer.small_text2layer import (  # noqa: E402, F401 - fixtures
+import comfy.controlnet
+import comfy.model_base
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.taesd.taesd
+import torch
+from comfy.cldm.cldm import ControlNet
+from stagecraft.tests.comfy.families import fill
+from stagecraft.tests.comfy.text2layer.small_text2layer import (  # fixtures
     sticker_clip,
     sticker_prompts,
     text2layer,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.latent_formats
 import comfy.ldm.wan.vae
 import comfy.model_patcher
 import comfy.sd
@@ -193,11 +194,11 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _own_text(config: Any) -> comfy.sd.CLIP:  # noqa: ANN401 - a class of comfy.supported_models
+def _own_text(config: comfy.supported_models_base.BASE) -> comfy.sd.CLIP:
     return _small_clip(config.clip_target({}))
 
 
-def _sd3_text(config: Any) -> comfy.sd.CLIP:  # noqa: ANN401
+def _sd3_text(config: comfy.supported_models_base.BASE) -> comfy.sd.CLIP:
     """As from a file with both CLIPs but no T5, which may be left out."""
     parts = {f"text_encoders.clip_{part}.transformer.text_model.final_layer_norm.weight": None for part in "lg"}
     return _small_clip(config.clip_target(parts))
@@ -209,7 +210,7 @@ def _small_clip(target: comfy.supported_models_base.ClipTarget) -> comfy.sd.CLIP
     return clip
 
 
-_TEXTS: dict[str, Callable[[Any], Any]] = {
+_TEXTS: dict[str, Callable[[comfy.supported_models_base.BASE], comfy.sd.CLIP | FixedText]] = {
     "SD15": _own_text,
     "SDXL": _own_text,
     "SD3": _sd3_text,
@@ -219,7 +220,7 @@ _TEXTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _vae(latent_format: Any) -> RememberingVAE:  # noqa: ANN401 - one of comfy.latent_formats
+def _vae(latent_format: comfy.latent_formats.LatentFormat) -> RememberingVAE:
     """TAESD's format for pictures; for 5-D latents Wan's own autoencoder, whose width ComfyUI reads from the file."""
     if latent_format.latent_dimensions == 3:
         small = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True])

@@ -4,9 +4,9 @@ import json
 
 import pytest
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.evaluation import result_rows as files
-from stagecraft.evaluation.bench import bench
-from stagecraft.evaluation.bench import guidance as bench_guidance
+from stagecraft.evaluation import result_rows
+from stagecraft.evaluation.bench import bench, guidance
+from stagecraft.evaluation.result_rows import BENCH_KEYS
 
 MEASURED = {
     "time": {"cfg": 20.0, "iteration": 10.0, "reference": 16.0},
@@ -19,10 +19,10 @@ MEASURED = {
 def test_rows_are_ratios_to_baselines_of_the_same_backend(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        bench_guidance, "_measure", lambda backend, case, small: asked.append((backend, case)) or MEASURED[case]
+        guidance, "_measure", lambda backend, case, small: asked.append((backend, case)) or MEASURED[case]
     )
-    rows = bench_guidance.bench_guidance()
-    assert [tuple(row) for row in rows] == [bench.ROW_KEYS] * 7
+    rows = guidance.bench_guidance()
+    assert [tuple(row) for row in rows] == [BENCH_KEYS] * 7
     assert [row["ratio"] for row in rows] == [0.5, 0.625, 0.25, 0.5, 0.625, 0.25, 1.005]
     assert [row["unit"] for row in rows] == ["s", "s", "MB", "s", "s", "MB", "s"]
     assert rows[2]["value"] == 1000
@@ -34,7 +34,7 @@ def test_a_single_bench_keeps_the_other_rows_of_a_file(monkeypatch, tmp_path, ca
     path = tmp_path / "bench.json"
     names = ("name", "value", "unit", "baseline", "ratio")
     before = [dict(zip(names, (name, 1.0, "s", None, None), strict=True)) for name in ("picture", "guidance")]
-    files.write_results(path, {"rows": before})
+    result_rows.write_results(path, {"rows": before})
     measured = [{**before[1], "value": 2.0}, {**before[1], "name": "memory"}]
     monkeypatch.setitem(bench.BY_ITSELF, "guidance", lambda small: measured if small else [])
     assert bench.main(["guidance", "--small", "--json", str(path)]) == 0
@@ -53,7 +53,7 @@ def test_a_measurement_that_fails_is_no_number(monkeypatch):
     class Failed:
         returncode, stdout = 1, ""
 
-    monkeypatch.setattr(bench_guidance, "current_environment", Here)
-    monkeypatch.setattr(bench_guidance.subprocess, "run", lambda *_, **__: Failed)
+    monkeypatch.setattr(guidance, "current_environment", Here)
+    monkeypatch.setattr(guidance.subprocess, "run", lambda *_, **__: Failed)
     with pytest.raises(SetupProblem, match="memory-guidance.*--small"):
-        bench_guidance._measure("pytorch", "memory-guidance", False)
+        guidance._measure("pytorch", "memory-guidance", False)

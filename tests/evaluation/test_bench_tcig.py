@@ -13,9 +13,9 @@ from stagecraft.core.tcig.draft import draft
 from stagecraft.core.tcig.prompts import WeightedPrompt
 from stagecraft.core.tcig.segmentation_loss import make_terms
 from stagecraft.core.tcig.starts import random_start
-from stagecraft.evaluation.bench import bench, draft_speed
-from stagecraft.evaluation.bench import tcig as bench_tcig
+from stagecraft.evaluation.bench import draft_speed, tcig
 from stagecraft.evaluation.bench.plain_draft import canonical_augmentations, plain_draft
+from stagecraft.evaluation.result_rows import BENCH_KEYS
 from stagecraft.sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
 
 MEASURED = {"seconds": 30.0, "ours": 4.0, "plain": 1.6, "mask_iou": 0.8}
@@ -23,17 +23,15 @@ MEASURED = {"seconds": 30.0, "ours": 4.0, "plain": 1.6, "mask_iou": 0.8}
 
 def test_rows_are_ratios(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(
-        bench_tcig, "measure_apart", lambda module, given, *rest: asked.append((module, given)) or MEASURED
-    )
-    monkeypatch.setattr(bench_tcig, "VQGAN_FOLDER", tmp_path)
-    rows = bench_tcig.bench_tcig()
-    assert [tuple(row) for row in rows] == [bench.ROW_KEYS] * 2
+    monkeypatch.setattr(tcig, "measure_apart", lambda module, given, *rest: asked.append((module, given)) or MEASURED)
+    monkeypatch.setattr(tcig, "VQGAN_FOLDER", tmp_path)
+    rows = tcig.bench_tcig()
+    assert [tuple(row) for row in rows] == [BENCH_KEYS] * 2
     assert [row["ratio"] for row in rows] == [0.5, 2.5] and asked == [("draft_speed", [])]
-    monkeypatch.setattr(bench_tcig, "VQGAN_FOLDER", tmp_path / "gone")
+    monkeypatch.setattr(tcig, "VQGAN_FOLDER", tmp_path / "gone")
     with pytest.raises(SetupProblem, match="gone is missing"):
-        bench_tcig.bench_tcig()
-    assert len(bench_tcig.bench_tcig(small=True)) == 2 and asked[-1] == ("draft_speed", ["--small"])
+        tcig.bench_tcig()
+    assert len(tcig.bench_tcig(small=True)) == 2 and asked[-1] == ("draft_speed", ["--small"])
 
 
 def test_both_loops_do_the_same():
@@ -46,9 +44,16 @@ def test_both_loops_do_the_same():
     prompts = (WeightedPrompt("a dog"), WeightedPrompt("a cat", -0.5))
     start = random_start(vqgan, 32, 32, 0)
     ours = draft(
-        vqgan, start, guide, prompts, terms, seed=0, iterations=4, balanced=False,
+        vqgan,
+        start,
+        guide,
+        prompts,
+        terms,
+        seed=0,
+        iterations=4,
+        balanced=False,
         cut_outs=CutOuts(3, augmented=False),
-    )  # fmt: skip
+    )
     plain = plain_draft(vqgan, start, guide, prompts, terms, 4, cut_outs=3, augment=lambda copies: copies)
     torch.testing.assert_close(ours.latent, plain, atol=1e-3, rtol=1e-3)
     assert (plain - start).abs().max() > 0.1

@@ -7,16 +7,25 @@ import re
 import pytest
 from PIL import Image
 from stagecraft.core.scores.layout_score import RegionScore
-from stagecraft.evaluation import cli, sweeps
-from stagecraft.evaluation import result_rows as files
+from stagecraft.evaluation import cli, result_rows, sweeps
 from stagecraft.evaluation.bench import bench
 from stagecraft.evaluation.graphs import sali
-from stagecraft.evaluation.judging.yardsticks import result_row
 from stagecraft.evaluation.pages import page_tables, plots, tables
+from stagecraft.evaluation.result_rows import result_row
 
 DESIGN_KEYS = (
-    "method", "set", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds",
-)  # fmt: skip
+    "method",
+    "set",
+    "pictures",
+    "box_iou",
+    "ap50",
+    "mask_iou",
+    "bleed",
+    "presence",
+    "clip",
+    "kid",
+    "seconds",
+)
 HIT = RegionScore("a dog", "dog", (0, 0, 1, 1), (0, 0, 1, 1), 0.9, 1.0, None, 0.0, True)
 MISS = RegionScore("a cat", "cat", (0, 0, 1, 1), None, 0.0, 0.0, None, None, False)
 
@@ -37,10 +46,10 @@ def test_rows_have_the_same_keys_in_the_same_order():
 
 def test_files_come_back_as_they_were(tmp_path):
     content = {"rows": [row(), row(kid=None)], "measures": [{"name": "x", "value": None, "unit": "", "target": 1.0}]}
-    files.write_results(tmp_path / "new" / "results.json", content)
+    result_rows.write_results(tmp_path / "new" / "results.json", content)
     assert json.loads((tmp_path / "new" / "results.json").read_text()) == content
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
+        result_rows.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
 
 
 def options(**given) -> argparse.Namespace:
@@ -124,8 +133,17 @@ def test_tables_are_markdown_with_aligned_columns():
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
-        "method", "set", "pictures", "box IoU", "AP@0.5", "bleed", "presence", "CLIP", "KID x 1000", "s / picture",
-    ]  # fmt: skip
+        "method",
+        "set",
+        "pictures",
+        "box IoU",
+        "AP@0.5",
+        "bleed",
+        "presence",
+        "CLIP",
+        "KID x 1000",
+        "s / picture",
+    ]
     assert lines[1].count("-:") == 8  # numbers to the right
     assert "2.00" in lines[2] and lines[3].split("|")[9].strip() == "-"
 
@@ -143,7 +161,7 @@ def test_bench_takes_turns_and_counts_no_warm_up():
 
 def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
-    files.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
+    result_rows.write_results(tmp_path / "layouts.json", {"rows": [row(), row(set="objects_2/masks")]})
     text = "before\n<!-- table:layouts -->\nold\n<!-- /table -->\nafter\n"
     new = page_tables.rewrite(text)
     assert new.startswith("before\n<!-- table:layouts -->\n| method") and new.endswith("<!-- /table -->\nafter\n")
@@ -190,10 +208,14 @@ def test_gains_are_relative_and_count_every_picture_once():
     rows = [
         row(method=method, set=name, pictures=pictures, box_iou=value, ap50=None, clip=0.5)
         for method, name, pictures, value in [
-            ("chen", "objects_1", 10, 0.2), ("chen", "objects_2", 30, 0.4), ("chen", "objects_1/boxes", 10, 0.9),
-            ("sali", "objects_1", 10, 0.4), ("sali", "objects_2", 30, 0.5), ("plain", "objects_1", 10, 0.9),
+            ("chen", "objects_1", 10, 0.2),
+            ("chen", "objects_2", 30, 0.4),
+            ("chen", "objects_1/boxes", 10, 0.9),
+            ("sali", "objects_1", 10, 0.4),
+            ("sali", "objects_2", 30, 0.5),
+            ("plain", "objects_1", 10, 0.9),
         ]
-    ]  # fmt: skip
+    ]
     found = {measure["name"]: measure["value"] for measure in sali.gains(rows)}
     assert found == {
         "box IoU: sali against chen": pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1),
@@ -204,7 +226,7 @@ def test_gains_are_relative_and_count_every_picture_once():
 
 def test_sweeps_that_were_interrupted_go_on(tmp_path):
     file, measured = tmp_path / "sweeps.json", []
-    files.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
+    result_rows.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
 
     def row_of(point):
         if len(measured) == 2:
@@ -214,11 +236,11 @@ def test_sweeps_that_were_interrupted_go_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         sweeps.collect(["mode"], row_of, 20, file, False)
-    written = files.read_results(file)["rows"]
+    written = result_rows.read_results(file)["rows"]
     assert [row["sweep"] for row in written] == ["top_k", "mode", "mode"]  # other sweeps stay, in their own order
     rows = sweeps.collect(["mode"], sweep_row, 20, file, True)
     assert [tuple(row[key] for key in sweeps.KEY) for row in rows] == sweeps.points(["mode"])
-    assert files.read_results(file)["rows"] == [written[0], *rows]
+    assert result_rows.read_results(file)["rows"] == [written[0], *rows]
 
     again = []
     sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point), 20, file, True)
@@ -232,11 +254,11 @@ def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "RESULTS", tmp_path)
     monkeypatch.setattr(plots, "FOLDER", tmp_path / "assets")
     rows = [sweep_row(point, bleed=None if point[1] == "" else 0.1) for point in sweeps.points(tuple(sweeps.SWEEPS))]
-    files.write_results(tmp_path / "sweeps.json", {"rows": rows})
+    result_rows.write_results(tmp_path / "sweeps.json", {"rows": rows})
     sets = ("objects_1", "objects_1/x")
     ablation = [row(method=name, set=set_name) for name in cli.ABLATED for set_name in sets]
-    files.write_results(tmp_path / "ablation.json", {"rows": ablation})
-    files.write_results(tmp_path / "sali_sweeps.json", {"rows": rows})
+    result_rows.write_results(tmp_path / "ablation.json", {"rows": ablation})
+    result_rows.write_results(tmp_path / "sali_sweeps.json", {"rows": rows})
     for name, shown in (("sweeps", rows), ("sali_sweeps", rows), ("ablation", ablation)):
         (path,) = plots.redraw(tmp_path / f"{name}.json")
         assert plots.shown_digest(path) == plots.digest(shown) != plots.digest(shown[1:])
@@ -248,7 +270,7 @@ def test_plots_show_the_committed_results():
     texts = [page.read_text(encoding="utf-8") for page in page_tables.PAGES]
     for _, kind, name, *_ in page_tables.MARKED.findall("".join(texts)):
         if kind == "plot":
-            rows = files.read_results(files.RESULTS / f"{name}.json")["rows"]
+            rows = result_rows.read_results(result_rows.RESULTS / f"{name}.json")["rows"]
             shown = plots.shown_digest(plots.picture_of(name))
             assert shown == plots.digest(rows), "run: python commands/launcher.py evaluation.pages.plots"
 

@@ -12,8 +12,7 @@ from stagecraft.evaluation.pages import page_tables, plots
 from stagecraft.evaluation.pages.tables import ROW_KEYS, measures_table, results_table, sweeps_table
 from stagecraft.evaluation.sets.sets import CANVAS, TUNING_SET, load_set
 from stagecraft.evaluation.tcig import evaluate as tcig
-from stagecraft.evaluation.tcig import graphs as tcig_graphs
-from stagecraft.evaluation.tcig import models as tcig_models
+from stagecraft.evaluation.tcig import graphs, models
 from stagecraft.sticker_world.checkpoint.probe import held_out_scenes
 from stagecraft.sticker_world.readers.segmenter import PARTS, places_of
 
@@ -38,7 +37,7 @@ def test_only_layouts_with_masks_are_used():
 
 def test_drawings_are_flat_and_in_place(yardsticks):
     item = ITEMS[0]
-    drawing = tcig_graphs.flat_drawing(item)
+    drawing = graphs.flat_drawing(item)
     assert drawing.shape == (CANVAS, CANVAS, 3) and drawing.dtype == np.uint8
     masks = [placement.mask() >= 0.5 for placement in item.placements]
     assert len(np.unique(drawing.reshape(-1, 3), axis=0)) <= 1 + len(masks)
@@ -54,8 +53,12 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
     for item in ITEMS[:2]:
         perfect, empty = item.perfect_picture(), np.zeros((CANVAS, CANVAS, 3), np.uint8)
         for method, picture in {
-            "tcig draft": perfect, "tcig": perfect, "drawing draft": empty, "drawing": perfect, "lrdiff": perfect,
-        }.items():  # fmt: skip
+            "tcig draft": perfect,
+            "tcig": perfect,
+            "drawing draft": empty,
+            "drawing": perfect,
+            "lrdiff": perfect,
+        }.items():
             found.append(judged(yardsticks, method, item, picture))
     rows = tcig.rows_of(yardsticks, found, TUNING_SET)
     assert all(tuple(row) == ROW_KEYS for row in rows)
@@ -70,8 +73,11 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
         assert 0 <= measures[f"{head}tcig draft, spread"]["value"] < 0.2
         lost = f"mask IoU that stage two loses, {judge} judge: "
         assert measures[f"{lost}tcig"] == {
-            "name": f"{lost}tcig", "value": 0.0, "unit": "", "target": tcig.TARGET_LOSS,
-        }  # fmt: skip
+            "name": f"{lost}tcig",
+            "value": 0.0,
+            "unit": "",
+            "target": tcig.TARGET_LOSS,
+        }
         assert measures[f"{lost}drawing"]["value"] < -0.8
     assert measures["clip: tcig against lrdiff"]["value"] == 0.0
     assert measures["kid: tcig against lrdiff"]["value"] == 0.0  # they are the same pictures
@@ -94,8 +100,8 @@ def test_a_specialist_is_measured_by_its_own_classes():
         def labels(self, images):
             return torch.full(images.shape[:3], classes.index("background"))
 
-    assert tcig_models.specialist_iou("segmenter_things", Answer(None, classes), scenes) == 1
-    assert tcig_models.specialist_iou("segmenter_things", Nothing(None, classes), scenes) < 0.1
+    assert models.specialist_iou("segmenter_things", Answer(None, classes), scenes) == 1
+    assert models.specialist_iou("segmenter_things", Nothing(None, classes), scenes) < 0.1
 
 
 def test_without_trained_models_it_says_what_to_train(monkeypatch, tmp_path):

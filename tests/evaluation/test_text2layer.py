@@ -140,9 +140,15 @@ def trained(tmp_path_factory):
     names = ldm_names(shipped.state_dict())
     autoencoder = LayeredAutoencoder(PARTS["t2l_autoencoder"])
     write_text2layer(
-        folder / "file.safetensors", {names[key]: value for key, value in shipped.state_dict().items()},
-        autoencoder.state_dict(), autoencoder.config, scale=SCALE, shift=SHIFT, prediction=V, bits=6,
-    )  # fmt: skip
+        folder / "file.safetensors",
+        {names[key]: value for key, value in shipped.state_dict().items()},
+        autoencoder.state_dict(),
+        autoencoder.config,
+        scale=SCALE,
+        shift=SHIFT,
+        prediction=V,
+        bits=6,
+    )
     return folder
 
 

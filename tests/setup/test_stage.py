@@ -16,9 +16,14 @@ def run(*arguments, **variables):
     command = [sys.executable, *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "STAGECRAFT_"))}
     return subprocess.run(
-        command, cwd=CLONE, env=environment | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        command,
+        cwd=CLONE,
+        env=environment | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         timeout=300,
-    )  # fmt: skip
+    )
 
 
 def test_help_names_every_command_and_sets_nothing_up(tmp_path):
@@ -78,9 +83,12 @@ def test_a_problem_is_one_sentence_and_no_traceback(tmp_path):
 def test_without_a_network_the_real_pip_ends_in_one_sentence(tmp_path):
     nobody_listens_here = "http://127.0.0.1:9/simple"
     done = run(
-        STAGE, "test",
-        STAGECRAFT_CACHE=str(tmp_path / "cache"), PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL=nobody_listens_here,
-    )  # fmt: skip
+        STAGE,
+        "test",
+        STAGECRAFT_CACHE=str(tmp_path / "cache"),
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_INDEX_URL=nobody_listens_here,
+    )
     assert done.returncode == 1
     assert "stage.py: pip could not reach its package index; connect this machine" in done.stderr
     assert done.stderr.count("\n") == 1

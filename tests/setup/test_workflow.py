@@ -1,64 +1,20 @@
-"""The editor's format to the API's, one feature of the editor at a time, on nodes small enough to read."""
+"""The editor's format to the API's, one feature of the editor at a time."""
 
 import pytest
 from stagecraft.commands.workflow import WorkflowError, to_api
-
-OBJECT_INFO = {
-    "Load": {"input": {"required": {"name": [["a.safetensors", "b.safetensors"], {}]}}, "output": ["MODEL"]},
-    "Text": {"input": {"required": {"text": ["STRING", {"multiline": True}]}}, "output": ["STRING"]},
-    "Sample": {
-        "input": {
-            "required": {
-                "model": ["MODEL"],
-                "seed": ["INT", {"default": 0}],
-                "sampler": ["COMBO", {"options": ["euler", "heun"]}],
-                "strength": ["FLOAT", {"default": 1.0}],
-            },
-            "optional": {"mask": ["MASK", {}], "tiled": ["BOOLEAN", {"default": False}]},
-        },
-        # The order of the widgets is said here; the order of the sections above may be any.
-        "input_order": {"required": ["model", "seed", "sampler", "strength"], "optional": ["mask", "tiled"]},
-        "output": ["LATENT"],
-        "display_name": "Sampler",
-    },
-    "Two": {"input": {"required": {"first": ["LATENT"], "second": ["MODEL"]}}, "output": ["MODEL", "LATENT"]},
-    "Save": {"input": {"required": {"latent": ["LATENT"], "prefix": ["STRING", {}]}}, "output": []},
-    "Blend": {"input": {"required": {"a": ["LATENT"], "b": ["LATENT"]}}, "output": ["LATENT"]},
-}
-SAMPLE_VALUES = [7, "randomize", "heun", 0.5, True]
-
-
-def node(number, kind, inputs=(), outputs=(), values=None, **more):
-    """One node; inputs are (name, type, link) or (name, type, link, "widget")."""
-    entries = []
-    for name, type_, link, *widget in inputs:
-        entries.append({"name": name, "type": type_, "link": link} | ({"widget": {"name": name}} if widget else {}))
-    made = {"id": number, "type": kind, "mode": 0, "inputs": entries}
-    made["outputs"] = [{"name": type_, "type": type_} for type_ in outputs]
-    return made | ({} if values is None else {"widgets_values": values}) | more
-
-
-def workflow(*nodes, links=(), **more):
-    return {"version": 0.4, "nodes": list(nodes), "links": [list(link) for link in links]} | more
-
-
-def load(number=1, **more):
-    return node(number, "Load", [], ["MODEL"], ["b.safetensors"], **more)
-
-
-def sample(number=2, link=1, values=SAMPLE_VALUES, inputs=(), **more):
-    return node(number, "Sample", [("model", "MODEL", link), *inputs], ["LATENT"], values, **more)
-
-
-def save(number=9, link=9, **more):
-    return node(number, "Save", [("latent", "LATENT", link)], [], ["picture"], **more)
-
-
-def convert(*nodes, links=(), **more):
-    return to_api(workflow(*nodes, links=links, **more), OBJECT_INFO)
-
-
-STRAIGHT = [(1, 1, 0, 2, 0, "MODEL"), (9, 2, 0, 9, 0, "LATENT")]
+from stagecraft.tests.setup.small_workflows import (
+    OBJECT_INFO,
+    SAMPLE_VALUES,
+    STRAIGHT,
+    convert,
+    instance,
+    load,
+    node,
+    sample,
+    save,
+    subgraph,
+    workflow,
+)
 
 
 def test_links_and_widgets_get_their_names():
@@ -83,8 +39,12 @@ def test_schema_1_writes_links_as_objects():
 def test_widget_values_may_have_names():
     values = {"strength": 0.5, "seed": 7, "sampler": "heun", "tiled": True, "unknown": 1}
     assert convert(load(), sample(values=values), links=STRAIGHT[:1])["2"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": 0.5, "tiled": True,
-    }  # fmt: skip
+        "model": ["1", 0],
+        "seed": 7,
+        "sampler": "heun",
+        "strength": 0.5,
+        "tiled": True,
+    }
 
 
 @pytest.mark.parametrize("control", ["fixed", "increment", "decrement", "randomize"])
@@ -143,8 +103,12 @@ def test_a_widget_with_a_line_to_it_takes_the_line():
     prompt = to_api(workflow(load(), sample(inputs=inputs), number, links=links), info)
     # The widget keeps its place in the list of values although its value does not count.
     assert prompt["2"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": ["3", 0], "tiled": True,
-    }  # fmt: skip
+        "model": ["1", 0],
+        "seed": 7,
+        "sampler": "heun",
+        "strength": ["3", 0],
+        "tiled": True,
+    }
 
 
 def test_reroutes_are_followed():
@@ -202,88 +166,6 @@ def test_a_bypassed_node_without_such_an_input_gives_nothing():
     assert prompt["9"]["inputs"] == {"prefix": "picture"}
 
 
-INSIDE = "3b1d3f66-0000-4000-8000-000000000001"
-
-
-def subgraph(instance, **more):
-    """A subgraph with the inputs model and seed and the output LATENT; inside, a sampler behind a reroute."""
-    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-    links = [
-        (1, -10, 0, 4, 0, "MODEL"),
-        (2, 4, 0, 3, 0, "MODEL"),
-        (3, -10, 1, 3, 1, "INT"),
-        (4, 3, 0, -20, 0, "LATENT"),
-    ]
-    definition = {
-        "id": INSIDE,
-        "name": "Paint",
-        "inputNode": {"id": -10},
-        "outputNode": {"id": -20},
-        "inputs": [{"name": "model", "type": "MODEL"}, {"name": "seed", "type": "INT"}],
-        "outputs": [{"name": "LATENT", "type": "LATENT"}],
-        "nodes": [
-            node(4, "Reroute", [("", "*", 1)], ["MODEL"]),
-            sample(3, 2, inputs=[("seed", "INT", 3, "widget")]),
-        ],
-        "links": [dict(zip(keys, link, strict=True)) for link in links],
-    }
-    links = [(1, 1, 0, 2, 0, "MODEL"), (9, 2, 0, 9, 0, "LATENT")]
-    return workflow(load(), instance, save(), links=links, definitions={"subgraphs": [definition]}, **more)
-
-
-def instance(values=None, **more):
-    return node(2, INSIDE, [("model", "MODEL", 1)], ["LATENT"], values, **more)
-
-
-def test_a_subgraph_is_unfolded():
-    prompt = to_api(subgraph(instance()), OBJECT_INFO)
-    assert list(prompt) == ["1", "2:3", "9"]
-    assert prompt["2:3"]["inputs"] == {
-        "model": ["1", 0], "seed": 7, "sampler": "heun", "strength": 0.5, "tiled": True,
-    }  # fmt: skip
-    assert prompt["9"]["inputs"]["latent"] == ["2:3", 0]
-
-
-@pytest.mark.parametrize(
-    "more", [{}, {"properties": {"proxyWidgets": [["-1", "seed"]]}}, {"properties": {"proxyWidgets": []}}]
-)
-def test_a_widget_that_a_subgraph_shows_outside_has_its_value_there(more):
-    assert to_api(subgraph(instance([42], **more)), OBJECT_INFO)["2:3"]["inputs"]["seed"] == 42
-
-
-def test_a_line_to_such_a_widget_goes_before_its_value():
-    outer = instance([42])
-    outer["inputs"].append({"name": "seed", "type": "INT", "link": 8, "widget": {"name": "seed"}})
-    file = subgraph(outer)
-    file["nodes"].append(node(5, "PrimitiveNode", [], ["INT"], [77, "fixed"]))
-    file["links"].append([8, 5, 0, 2, 1, "INT"])
-    assert to_api(file, OBJECT_INFO)["2:3"]["inputs"]["seed"] == 77
-
-
-def test_a_subgraph_inside_a_subgraph_is_unfolded_too():
-    outer_id = "3b1d3f66-0000-4000-8000-000000000002"
-    file = subgraph(node(2, outer_id, [("model", "MODEL", 1)], ["LATENT"]))
-    file["definitions"]["subgraphs"].append(
-        {
-            "id": outer_id,
-            "inputs": [{"name": "model", "type": "MODEL"}],
-            "outputs": [{"name": "LATENT", "type": "LATENT"}],
-            "nodes": [node(6, INSIDE, [("model", "MODEL", 1)], ["LATENT"])],
-            "links": [[1, -10, 0, 6, 0, "MODEL"], [2, 6, 0, -20, 0, "LATENT"]],
-        }
-    )
-    prompt = to_api(file, OBJECT_INFO)
-    assert prompt["2:6:3"]["inputs"]["model"] == ["1", 0]
-    assert prompt["9"]["inputs"]["latent"] == ["2:6:3", 0]
-
-
-def test_muted_and_bypassed_subgraphs():
-    assert list(to_api(subgraph(instance(mode=2)), OBJECT_INFO)) == ["1", "9"]
-    prompt = to_api(subgraph(instance(mode=4)), OBJECT_INFO)
-    assert list(prompt) == ["1", "9"]
-    assert prompt["9"]["inputs"] == {"prefix": "picture"}
-
-
 def test_optional_values_that_an_older_file_lacks_are_left_to_the_node():
     assert "tiled" not in convert(load(), sample(values=SAMPLE_VALUES[:-1]), links=STRAIGHT[:1])["2"]["inputs"]
 
@@ -331,10 +213,3 @@ ERRORS = [
 def test_errors_name_the_node_and_the_input(attempt, message):
     with pytest.raises(WorkflowError, match=message):
         attempt()
-
-
-def test_a_subgraph_that_contains_itself_is_refused():
-    file = subgraph(instance())
-    file["definitions"]["subgraphs"][0]["nodes"].append(node(8, INSIDE, [], ["LATENT"]))
-    with pytest.raises(WorkflowError, match="contains itself"):
-        to_api(file, OBJECT_INFO)

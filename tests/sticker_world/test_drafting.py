@@ -10,8 +10,8 @@ from diffusers import VQModel
 from safetensors.torch import save_file
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.sticker_world import pipeline
-from stagecraft.sticker_world.checkpoint.export import export_segmenter
 from stagecraft.sticker_world.readers import segmenter as segmenters
+from stagecraft.sticker_world.readers.export import export_segmenter
 from stagecraft.sticker_world.readers.segmenter import (
     ANIMALS,
     CROP,
@@ -49,8 +49,10 @@ def scenes():
     return Scenes(
         images=np.stack([scene.image for scene in drawn]),
         labels=np.stack([scene.labels() for scene in drawn]),
-        concepts=None, masks=None, captions=[scene.caption for scene in drawn],
-    )  # fmt: skip
+        concepts=None,
+        masks=None,
+        captions=[scene.caption for scene in drawn],
+    )
 
 
 def test_code_book_finds_the_clusters():

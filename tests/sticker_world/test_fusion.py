@@ -11,7 +11,7 @@ from stagecraft.core.compose_and_conquer.depth_pair import GROUND
 from stagecraft.core.compose_and_conquer.files import read_fusers
 from stagecraft.sticker_world import pipeline
 from stagecraft.sticker_world.checkpoint.diffusion import LATENT_SIZE, StickerDiffusion
-from stagecraft.sticker_world.compose_and_conquer import train as fusion
+from stagecraft.sticker_world.compose_and_conquer import train
 from stagecraft.sticker_world.compose_and_conquer.train import (
     STAGES,
     FrozenDenoiser,
@@ -157,9 +157,9 @@ def test_conditions_are_dropped_each_by_itself_and_rarely(triplets, weights):
 
 
 def test_stages_resume_exactly_and_the_file_reads_back(triplets, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(fusion, "BATCH", 2)
+    monkeypatch.setattr(train, "BATCH", 2)
     unbroken = train_fusers("cnc_local", triplets, weights, tmp_path / "unbroken", 2)
-    original = fusion.train
+    original = train.train
 
     def break_off(name, module, loss_of_step, **options):
         def loss(step):
@@ -169,10 +169,10 @@ def test_stages_resume_exactly_and_the_file_reads_back(triplets, weights, tmp_pa
 
         return original(name, module, loss, save_every=0.0, **options)
 
-    monkeypatch.setattr(fusion, "train", break_off)
+    monkeypatch.setattr(train, "train", break_off)
     with pytest.raises(KeyboardInterrupt):
         train_fusers("cnc_local", triplets, weights, tmp_path / "broken", 2)
-    monkeypatch.setattr(fusion, "train", original)
+    monkeypatch.setattr(train, "train", original)
     resumed = train_fusers("cnc_local", triplets, weights, tmp_path / "broken", 2)
     assert unbroken.keys() == resumed.keys() and all(torch.equal(unbroken[key], resumed[key]) for key in resumed)
 
@@ -180,7 +180,7 @@ def test_stages_resume_exactly_and_the_file_reads_back(triplets, weights, tmp_pa
     both = train_fusers("cnc_joint", triplets, weights, tmp_path, 1, resumed | looks)
     export_fusers(both, tmp_path / "cnc.safetensors")
     read = read_fusers(tmp_path / "cnc.safetensors")
-    assert read.config == fusion.LOCAL and read.tokens == fusion.LOOKS
+    assert read.config == train.LOCAL and read.tokens == train.LOOKS
     assert load_file(tmp_path / "cnc.safetensors").keys() == both.keys()
 
 

@@ -45,9 +45,13 @@ from stagecraft.sticker_world.world.vocabulary import vocabulary
 
 THREE = (0.0, 0.0, 0.0, 1.0)
 TINY = LayeredAutoencoderConfig(
-    block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4, head_width=8, patch_size=2,
+    block_out_channels=(8, 8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+    head_width=8,
+    patch_size=2,
     mid_block_add_attention=False,
-)  # fmt: skip
+)
 
 
 def compose(sample, below=None):
@@ -142,8 +146,15 @@ def trained(layers, tmp_path_factory):
 def test_the_autoencoder_learns_what_all_its_heads_are_to_show(trained):
     weights, printed = trained
     assert set(printed[0]) == {
-        "foreground", "background", "image", "mask", "perceptual", "std", "noise", "psnr",
-    }  # fmt: skip
+        "foreground",
+        "background",
+        "image",
+        "mask",
+        "perceptual",
+        "std",
+        "noise",
+        "psnr",
+    }
     for name in ("background", "mask", "image", "perceptual"):
         early, late = (np.mean([numbers[name] for numbers in some]) for some in (printed[:5], printed[-5:]))
         assert late < early, name

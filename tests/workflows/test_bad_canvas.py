@@ -104,28 +104,47 @@ def test_the_nodes_around_it_join(server):
             "class_type": "StageLayoutFromJSON",
             "inputs": {
                 "json": json.dumps({"phrases": ["a dog"], "boxes": [[0, 0, 0.5, 1]]}),
-                "picture": "", "prompt": "", "background": "", "width": 64, "height": 64,
-                "largest_behind": True, "outlines": True,
+                "picture": "",
+                "prompt": "",
+                "background": "",
+                "width": 64,
+                "height": 64,
+                "largest_behind": True,
+                "outlines": True,
             },
         },
         "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
         "masks": {
             "class_type": "StageLayoutFromMasks",
             "inputs": {
-                "masks": ["mask", 0], "phrases": "a cat | order=-9", "prompt": "", "background": "", "width": 0,
-                "height": 0, "before": ["json", 0],
+                "masks": ["mask", 0],
+                "phrases": "a cat | order=-9",
+                "prompt": "",
+                "background": "",
+                "width": 0,
+                "height": 0,
+                "before": ["json", 0],
             },
         },
         "edit": {
             "class_type": "StageLayoutEdit",
             "inputs": {
-                "layout": ["masks", 0], "region": "a dog", "right": 0.5, "down": 0.0, "scale": 1.0, "mirror": "no",
-                "nearer": 9, "stronger": 1.0, "phrase": "a fox", "prompt": "", "colour": "",
+                "layout": ["masks", 0],
+                "region": "a dog",
+                "right": 0.5,
+                "down": 0.0,
+                "scale": 1.0,
+                "mirror": "no",
+                "nearer": 9,
+                "stronger": 1.0,
+                "phrase": "a fox",
+                "prompt": "",
+                "colour": "",
             },
         },
         "canvas": {"class_type": "StageLayoutCanvas", "inputs": {"layout": drawing(), "start": ["edit", 0]}},
         "boxes": {"class_type": "PreviewAny", "inputs": {"source": ["canvas", 6]}},
-    }  # fmt: skip
+    }
     ((cat, fox),) = json.loads(server.run(prompt).outputs["boxes"]["text"][0])
     assert [box["metadata"]["name"] for box in (cat, fox)] == ["a cat", "a fox"]
     assert (fox["x"], fox["width"], cat["width"]) == (32, 32, 64)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stagecraft.evaluation import cli, sweeps
-from stagecraft.evaluation.graphs import builder as graphs
-from stagecraft.evaluation.graphs import methods
+from stagecraft.evaluation.graphs import builder, methods
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.pages.tables import ROW_KEYS
 from stagecraft.evaluation.painter import Painter, evaluation_server, write_masks
@@ -33,7 +32,7 @@ def test_stock_masks_are_the_layouts_visible_masks(evaluation, tmp_path, kind):
     item = overlapping(kind)
     names = [evaluation.upload(path) for path in write_masks(item, tmp_path)] if kind == "masks" else []
     graph = methods.set_mask(item.layout, item.seed, 1, names)
-    del graph[graphs.PICTURES]  # only the masks are looked at here, so no model is needed
+    del graph[builder.PICTURES]  # only the masks are looked at here, so no model is needed
     shown = {}
     for node_id, node in list(graph.items()):
         if node["class_type"] == "ConditioningSetMask":
@@ -76,17 +75,21 @@ def test_methods_differ_in_nothing_but_the_method(name):
     item = overlapping("boxes")
     graph = cli.PAINTED[name](item.layout, item.seed, 3, ())
     nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
-    assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": graphs.CHECKPOINT}
+    assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": builder.CHECKPOINT}
     assert nodes["EmptyLatentImage"] == {"width": CANVAS, "height": CANVAS, "batch_size": 3}
     run = ("KSampler", "CFGGuider", "BasicScheduler", "KSamplerSelect")  # the last three: with noise of its own
     settings = {key: value for name in run for key, value in nodes.get(name, {}).items() if not isinstance(value, list)}
     settings.setdefault("seed", nodes.get("StageSpatialLatent", {}).get("seed"))
     assert settings == {
-        "seed": item.seed, "steps": graphs.STEPS, "cfg": graphs.CFG, "sampler_name": "euler", "scheduler": "normal",
+        "seed": item.seed,
+        "steps": builder.STEPS,
+        "cfg": builder.CFG,
+        "sampler_name": "euler",
+        "scheduler": "normal",
         "denoise": 1.0,
-    }  # fmt: skip
+    }
     links = [value[0] for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)]
-    assert set(links) | {graphs.PICTURES} == set(graph)  # every node is there and none is left over
+    assert set(links) | {builder.PICTURES} == set(graph)  # every node is there and none is left over
 
 
 def test_the_whole_command(tmp_path, capsys):

@@ -22,9 +22,13 @@ def write_segmenter(folder):
     """A tiny random Segformer that sees several classes in a picture of noise."""
     torch.manual_seed(3)
     config = SegformerConfig(
-        hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16,
-        id2label=dict(enumerate(CLASSES)), label2id={name: i for i, name in enumerate(CLASSES)},
-    )  # fmt: skip
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(CLASSES)),
+        label2id={name: i for i, name in enumerate(CLASSES)},
+    )
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
 
 

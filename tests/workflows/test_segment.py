@@ -20,9 +20,13 @@ def write_segmenter(folder, classes):
     """A tiny random Segformer that sees several classes in a picture of blobs."""
     torch.manual_seed(len(classes))
     config = SegformerConfig(
-        hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16,
-        id2label=dict(enumerate(classes)), label2id={name: i for i, name in enumerate(classes)},
-    )  # fmt: skip
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(classes)),
+        label2id={name: i for i, name in enumerate(classes)},
+    )
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
 
 
@@ -51,11 +55,14 @@ def reading(picture, classes="", least_area=0.01, folder="tiny"):
         "segment": {
             "class_type": "StageSegment",
             "inputs": {
-                "image": ["picture", 0], "segmenter": ["first", 0], "classes": classes, "least_area": least_area,
+                "image": ["picture", 0],
+                "segmenter": ["first", 0],
+                "classes": classes,
+                "least_area": least_area,
                 **settings,
             },
         },
-    }  # fmt: skip
+    }
 
 
 def test_layouts_are_the_cores_and_go_on_in_the_graph(server, picture):
@@ -82,9 +89,12 @@ def test_chained_segmenters_know_more(server, picture):
     graph["score"] = {
         "class_type": "StageLayoutScore",
         "inputs": {
-            "image": ["picture", 0], "layout": ["segment", 1], "segmenter": "tiny", "loaded": ["both", 0],
+            "image": ["picture", 0],
+            "layout": ["segment", 1],
+            "segmenter": "tiny",
+            "loaded": ["both", 0],
         },
-    }  # fmt: skip
+    }
     graph["json"] = {"class_type": "PreviewAny", "inputs": {"source": ["score", 2]}}
     result = server.run(graph)
     scores = json.loads(result.outputs["json"]["text"][0])
@@ -95,8 +105,9 @@ def test_chained_segmenters_know_more(server, picture):
 def test_a_draft_is_refined_and_judged_before_and_after(server, picture):
     graph = reading(picture, least_area=0.0)
     graph["checkpoint"] = {
-        "class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sticker_world.safetensors"},
-    }  # fmt: skip
+        "class_type": "CheckpointLoaderSimple",
+        "inputs": {"ckpt_name": "sticker_world.safetensors"},
+    }
     for name, text in (("positive", "a dog"), ("negative", "")):
         graph[name] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["checkpoint", 1], "text": text}}
     run = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler": "euler", "scheduler": "normal"}
@@ -104,11 +115,19 @@ def test_a_draft_is_refined_and_judged_before_and_after(server, picture):
     graph["refine"] = {
         "class_type": "StageTCIGRefine",
         "inputs": {
-            "image": ["picture", 0], "layout": ["segment", 1], "segmenter": ["first", 0], "model": ["checkpoint", 0],
-            "vae": ["checkpoint", 2], "positive": ["positive", 0], "negative": ["negative", 0], "hold": 0.5,
-            "upscale": 1.0, **run, **strengths,
+            "image": ["picture", 0],
+            "layout": ["segment", 1],
+            "segmenter": ["first", 0],
+            "model": ["checkpoint", 0],
+            "vae": ["checkpoint", 2],
+            "positive": ["positive", 0],
+            "negative": ["negative", 0],
+            "hold": 0.5,
+            "upscale": 1.0,
+            **run,
+            **strengths,
         },
-    }  # fmt: skip
+    }
     graph["json"] = {"class_type": "PreviewAny", "inputs": {"source": ["refine", 2]}}
     result = server.run(graph)
     (picture_report,) = (report := json.loads(result.outputs["json"]["text"][0]))["pictures"]

@@ -4,8 +4,6 @@ It is a node pack of its own, so that a run of Stagecraft's nodes cannot depend 
 for it, and leaves the pack's own files the only ones that import ComfyUI's node API.
 """
 
-from typing import Any
-
 MOST_SEEDS = 2**64 - 1
 
 
@@ -30,7 +28,7 @@ class EvaluationMultiDiffusion:
         }
         return {"required": required}
 
-    def prepare(self, **inputs: Any) -> tuple:  # noqa: ANN401 - ComfyUI's own objects
+    def prepare(self, **inputs: object) -> tuple:
         """Prepare model and prompts."""
         from .method import paint_regions  # ComfyUI's modules are there by now
 

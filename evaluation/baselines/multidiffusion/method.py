@@ -6,12 +6,17 @@ In the first part of the run a region of the foreground sees the shared state in
 constant colour, noised to the same level, around it: this keeps things inside tight masks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
 
 import comfy.patcher_extension
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor
+from comfy.samplers import Sampler
+from comfy.sd import CLIP, VAE
 from torch import Tensor
 
 KEY = "evaluation_multidiffusion"
@@ -22,7 +27,26 @@ COLOURS = 8  # reconstructed: so many are encoded; every step and region draws o
 FLAT_PICTURE = 64
 COVERED = 0.5  # reconstructed: masks are binary; a latent cell belongs to a region that covers this share of it
 
-Conditioning = list[list[Any]]
+Conditioning: TypeAlias = list[list[Any]]
+
+
+class LayoutRegion(Protocol):
+    """What this method reads of a region of the pack's."""
+
+    phrase: str
+    prompt: str
+
+
+class Layout(Protocol):
+    """What this method reads of a layout of the pack's; it runs without the pack's code."""
+
+    background: str
+
+    def sorted_regions(self) -> Sequence[LayoutRegion]:
+        """The regions in painter's order."""
+
+    def masks(self, height: int, width: int) -> Tensor:
+        """Their shares of the cells (n h w), in painter's order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +60,7 @@ class Regions:
         seed: of the order in which these are drawn.
     """
 
-    layout: Any
+    layout: Layout
     bootstrapped: float
     backgrounds: Tensor
     seed: int
@@ -55,15 +79,15 @@ class Regions:
 
 
 def paint_regions(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
-    layout: Any,  # noqa: ANN401 - the pack's Layout
+    model: ModelPatcher,
+    clip: CLIP,
+    vae: VAE,
+    layout: Layout,
     negative: Conditioning,
     bootstrapped: float,
     seed: int,
     colours: int = COLOURS,
-) -> tuple[Any, Conditioning, Conditioning]:
+) -> tuple[ModelPatcher, Conditioning, Conditioning]:
     """Prepare a model and its prompts so that any sampler paints a layout by MultiDiffusion.
 
     A region's step starts from what the region sees (the paper's F_i), which inside its mask is the shared state, and
@@ -95,7 +119,7 @@ def paint_regions(
     return model, positive, negative
 
 
-def constant_backgrounds(model: Any, vae: Any, colours: int, seed: int) -> Tensor:  # noqa: ANN401
+def constant_backgrounds(model: ModelPatcher, vae: VAE, colours: int, seed: int) -> Tensor:
     """Latents (k c) of random colours, each channel uniform in 0..1, in the model's own latent space."""
     rgb = torch.rand(colours, 3, generator=torch.Generator().manual_seed(seed))
     pictures = rgb[:, None, None].expand(-1, FLAT_PICTURE, FLAT_PICTURE, -1).contiguous()
@@ -107,13 +131,13 @@ def _start_run(regions: Regions) -> Callable[..., Tensor]:
     """OUTER_SAMPLE wrapper: fits the masks to the run and starts the bootstrapping."""
 
     def start(
-        executor: Any,  # noqa: ANN401
+        executor: WrapperExecutor,
         noise: Tensor,
         latent_image: Tensor,
-        sampler: Any,  # noqa: ANN401
+        sampler: Sampler,
         sigmas: Tensor,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> Tensor:
         guider = executor.class_obj
         masks = regions.masks(*noise.shape[-2:])
@@ -140,7 +164,7 @@ def _start_run(regions: Regions) -> Callable[..., Tensor]:
 
 
 def _bootstrap(
-    foreground: dict[Any, int], masks: Tensor, sigmas: Tensor, backgrounds: Tensor, noise: Tensor
+    foreground: dict[UUID, int], masks: Tensor, sigmas: Tensor, backgrounds: Tensor, noise: Tensor
 ) -> Callable[..., Tensor]:
     """APPLY_MODEL wrapper that shows a region of the foreground nothing but a colour around its mask.
 
@@ -154,14 +178,14 @@ def _bootstrap(
     """
 
     def bootstrap(  # ComfyUI's own signature
-        executor: Any,  # noqa: ANN401
+        executor: WrapperExecutor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
         control: dict[str, Any] | None = None,
         transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: object,
     ) -> Tensor:
         uuids = (transformer_options or {})["uuids"]
         step = int((sigmas.to(t) > t[0]).sum())  # a sampler may evaluate between two levels

@@ -8,7 +8,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ops import disable_weight_init as ops
 from einops import rearrange
 from PIL import Image
-from stagecraft.core.compose_and_conquer.comfy import frozen as comfy_frozen
+from stagecraft.core.compose_and_conquer.comfy import frozen
 from stagecraft.core.compose_and_conquer.comfy.frozen import CheckpointError, FrozenCheckpoint
 from stagecraft.core.compose_and_conquer.config import FuserConfig
 from stagecraft.core.compose_and_conquer.files import read_fusers
@@ -16,8 +16,7 @@ from stagecraft.core.compose_and_conquer.global_fuser import TokenConfig
 from stagecraft.core.soft_guidance.soft_guidance import SoftGuidance, two_sides
 from stagecraft.sticker_world import cli
 from stagecraft.sticker_world.checkpoint.shipped_weights import load_diffusion, load_encoder
-from stagecraft.sticker_world.compose_and_conquer import frozen_denoiser, own_pictures
-from stagecraft.sticker_world.compose_and_conquer import train as fusion
+from stagecraft.sticker_world.compose_and_conquer import frozen_denoiser, own_pictures, train
 from stagecraft.sticker_world.compose_and_conquer.picture_folder import (
     BACKGROUND_DEPTHS,
     FOREGROUND_DEPTHS,
@@ -116,12 +115,12 @@ def test_frozen_checkpoint_equals_the_trained_modules_also_in_its_gradients(chec
     pictures = torch.rand(1, 3, SIZE, SIZE)
     expected = load_encoder(CHECKPOINT_FILE)(pictures)
     torch.testing.assert_close(checkpoint.encode(pictures), expected, rtol=1e-3, atol=1e-3)
-    assert checkpoint.predicts_velocity and checkpoint.config.widths == fusion.LOCAL.widths
-    torch.testing.assert_close(checkpoint.alphas, fusion.scaled_linear_alphas(), rtol=1e-3, atol=1e-6)
+    assert checkpoint.predicts_velocity and checkpoint.config.widths == train.LOCAL.widths
+    torch.testing.assert_close(checkpoint.alphas, train.scaled_linear_alphas(), rtol=1e-3, atol=1e-6)
 
     generator = torch.Generator().manual_seed(0)
     x, t = torch.randn(2, 4, 8, 8, generator=generator), torch.tensor([30, 800])
-    shapes = [r.shape for r in fusion.LocalFuser(fusion.LOCAL)(x, t, read, *torch.zeros(2, 2, 3, 64, 64))[0]]
+    shapes = [r.shape for r in train.LocalFuser(train.LOCAL)(x, t, read, *torch.zeros(2, 2, 3, 64, 64))[0]]
     added = [0.1 * torch.randn(shape, generator=generator) for shape in [*shapes, shapes[-1]]]
     tokens, mask = torch.randn(2, 8, read.shape[-1], generator=generator), torch.zeros(2, 64, 64)
     mask[:, 10:40, 20:50] = 1
@@ -149,9 +148,13 @@ def test_other_checkpoints_are_refused(tmp_path):
 def test_shapes_follow_from_the_unet_as_comfyui_detects_it(family):
     """Real architectures without their weights: SD 1.5 gets the published fuser, others none."""
     shapes = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 320,
+        "use_spatial_transformer": True,
         "legacy": False,
-    }  # fmt: skip
+    }
     shapes |= {
         "SD15": {"channel_mult": (1, 2, 4, 4), "num_res_blocks": [2] * 4, "num_heads": 8, "context_dim": 768}
         | {"transformer_depth": [1] * 6 + [0] * 2, "transformer_depth_output": [1] * 9 + [0] * 3},
@@ -166,13 +169,13 @@ def test_shapes_follow_from_the_unet_as_comfyui_detects_it(family):
         network = UNetModel(**shapes, transformer_depth_middle=shapes["transformer_depth"][-1] or 1, operations=ops)
     found = comfy.model_detection.model_config_from_unet(network.state_dict(prefix="x."), "x.").unet_config
     if family == "SD15":
-        assert comfy_frozen._is_sd1(found) and comfy_frozen._fuser_config(found) == FuserConfig()
+        assert frozen._is_sd1(found) and frozen._fuser_config(found) == FuserConfig()
         with torch.device("meta"):
-            fusers = fusion.Fusers(depths=True, looks=True, local=FuserConfig(), tokens=TokenConfig())
+            fusers = train.Fusers(depths=True, looks=True, local=FuserConfig(), tokens=TokenConfig())
         fusers.clone_encoder(network.state_dict())  # refuses weights that are missing or have another shape
         assert sum(weight.numel() for weight in fusers.parameters()) == 411_807_104 + 94_427_136  # as published
     else:
-        assert not comfy_frozen._is_sd1(found)
+        assert not frozen._is_sd1(found)
 
 
 def test_all_stages_through_the_command_resume_and_make_files(data, tmp_path, monkeypatch, capsys):
@@ -196,13 +199,13 @@ def test_all_stages_through_the_command_resume_and_make_files(data, tmp_path, mo
     command(data, "cnc_local", "--steps", 2, "--folder", others, "--learning-rate", 0.01)
     name = "stickers_cnc_local_fp16.safetensors"
     local, resumed = (read_fusers(folder / name) for folder in (weights, others))
-    assert local.config == fusion.LOCAL and all(torch.equal(local.local[k], v) for k, v in resumed.local.items())
+    assert local.config == train.LOCAL and all(torch.equal(local.local[k], v) for k, v in resumed.local.items())
     assert local.local["zero_convs.2.0.weight"].any() and local.global_ is None
 
     command(data, "cnc_joint", "cnc_global", "--steps", 1, "--folder", weights)
     assert "for ComfyUI's models/cnc" in capsys.readouterr().out
     joint = read_fusers(weights / "stickers_cnc_joint_fp16.safetensors")
-    assert joint.config == fusion.LOCAL and joint.tokens == fusion.LOOKS
+    assert joint.config == train.LOCAL and joint.tokens == train.LOOKS
     # One step of 1e-5 in the warm-up: nearly where the stages before it stopped.
     assert (joint.local["zero_convs.2.0.weight"] - local.local["zero_convs.2.0.weight"]).abs().max() < 1e-4
     started = weights / "stickers_cnc_joint_fp16.safetensors"

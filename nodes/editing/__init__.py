@@ -1,1 +1,8 @@
-"""Nodes of edits."""
+"""Nodes of edits.
+
+Edit Picture          edit_picture.StageEditPicture
+Insert Objects        edits.StageEditInsert
+Replace Object        edits.StageEditReplace
+Remove Object         edits.StageEditRemove
+Move Object           edits.StageEditMove
+"""

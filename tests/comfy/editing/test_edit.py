@@ -11,12 +11,13 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import CFGGuider, DisableNoise, RandomNoise, SamplerCustomAdvanced
 from stagecraft.core.comfy.sticker_world import register_model_class
-from stagecraft.core.editing.comfy.edit import edit_picture
+from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import EditError, insert, move, remove, replace
 from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.layout import parse_layout
 from stagecraft.core.layout.region import Region
@@ -53,7 +54,8 @@ def edited(model, clip, vae, edits, prompts, image=None, **settings):
     """Model, prompts, latent and mask of an edit."""
     settings = {"t0": T0, "strength": 1.0, "background": "on a meadow", "edge": 8} | settings
     image = picture() if image is None else image
-    model, positive, negative, latent, mask = edit_picture(model, clip, vae, image, edits, *prompts, **settings)
+    editing = Editing(**settings)
+    model, positive, negative, latent, mask = edit_picture(model, clip, vae, image, edits, *prompts, editing)
     return model, (positive, negative), latent, mask
 
 
@@ -330,7 +332,7 @@ def test_edits_of_edits_and_of_layers_are_refused(model, clip, vae, prompts):
     with pytest.raises(EditError, match="2 Edit Pictures meet"):
         sample(ours, (our_prompts[0] * 2, our_prompts[1]), latent)
     layout = parse_layout("a dog: 0 0 0.5 1", width=SIZE, height=SIZE)
-    layered = render_in_layers(model, clip, None, layout, *prompts, t0=T0, strength=1.0)
+    layered = render_in_layers(model, clip, None, layout, *prompts, Rendering(T0, 1.0))
     with pytest.raises(EditError, match="already has a place on the canvas"):
         edited(layered[0], clip, vae, [remove(corner())], layered[1:])
 
@@ -365,7 +367,7 @@ def test_the_nodes_hand_on_every_input(model, clip, vae, prompts):
         "refinements": 2,
     }
     node = StageEditPicture.execute(picture(), model, clip, vae, *prompts, edits=boxed, **settings).args
-    core = edit_picture(model, clip, vae, picture(), boxed, *prompts, **settings)
+    core = edit_picture(model, clip, vae, picture(), boxed, *prompts, Editing(**settings))
     assert torch.equal(node[3]["samples"], core[3]) and torch.equal(node[4], core[4])
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
         assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()
@@ -441,7 +443,7 @@ def test_the_rest_of_a_picture_stays_at_35_db(embedded, action):
     }[action]
     texts = (encode(clip, scene.caption), encode(clip, ""))
     ours, positive, negative, latent, free = edit_picture(
-        model, clip, vae, image, [edit], *texts, t0=0.5, strength=0.6, source_prompt=scene.caption
+        model, clip, vae, image, [edit], *texts, Editing(0.5, 0.6, source_prompt=scene.caption)
     )
     result = vae.decode(sample(ours, (positive, negative), latent, steps=8))[0]
     outside = free[0] == 0

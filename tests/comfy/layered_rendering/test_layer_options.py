@@ -10,7 +10,7 @@ from comfy_extras.nodes_custom_sampler import Guider_Basic
 from einops import rearrange
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
+from stagecraft.core.layered_rendering.comfy.settings import LayerSettings, Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance, state_scale, vision_guidance
 from stagecraft.core.layout.layout import LayoutError, parse_layout
 
@@ -486,7 +486,7 @@ def test_a_batch_of_layouts_is_its_layouts_one_by_one(model, clip, vae, prompts,
     noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def render(which):
-        return render_in_layers(model, clip, vae, which, *prompts, t0=T0, strength=1.0, **more)
+        return render_in_layers(model, clip, vae, which, *prompts, Rendering(T0, 1.0, **more))
 
     together, *together_prompts = render(layouts)
     found = sample(together, together_prompts, batch=4, noise=noise)
@@ -497,9 +497,9 @@ def test_a_batch_of_layouts_is_its_layouts_one_by_one(model, clip, vae, prompts,
 
 def test_a_batch_of_layouts_that_cannot_be(model, clip, vae, prompts):
     layouts = [parse_layout("a dog: 0 0 0.5 1", width=64, height=height) for height in (64, 128)]
-    settings = {"t0": T0, "strength": 1.0}
+    rendering = Rendering(T0, 1.0)
     with pytest.raises(ValueError, match="different canvases"):
-        render_in_layers(model, clip, vae, layouts, *prompts, **settings)
-    ours, *our_prompts = render_in_layers(model, clip, vae, layouts[:1] * 2, *prompts, **settings)
+        render_in_layers(model, clip, vae, layouts, *prompts, rendering)
+    ours, *our_prompts = render_in_layers(model, clip, vae, layouts[:1] * 2, *prompts, rendering)
     with pytest.raises(ValueError, match="2 layouts for a batch of 3 pictures"):
         sample(ours, our_prompts, batch=3)

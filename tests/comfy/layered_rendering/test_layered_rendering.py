@@ -22,7 +22,8 @@ from comfy_extras.nodes_custom_sampler import (
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layered_rendering.comfy.run import scale_of_state
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
+from stagecraft.core.layered_rendering.comfy.state import scale_of_state
 from stagecraft.core.layered_rendering.vision_guidance import state_scale
 from stagecraft.core.layout.layout import LayoutError, parse_layout
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT, encode
@@ -51,7 +52,7 @@ def layered(
     model, clip, vae, text, prompts, *, width=64, height=64, background="on a meadow", t0=T0, strength=1.0, **more
 ):
     layout = parse_layout(text, width=width, height=height, background=background)
-    prepared = render_in_layers(model, clip, vae, layout, *prompts, t0=t0, strength=strength, **more)
+    prepared = render_in_layers(model, clip, vae, layout, *prompts, Rendering(t0, strength, **more))
     return prepared[0], prepared[1:]
 
 

@@ -15,8 +15,10 @@ from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars, make_
 from stagecraft.core.compose_and_conquer.comfy.files import CnC
 from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
 from stagecraft.core.layout.layout import parse_layout
-from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance, soft_attention
+from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
+from stagecraft.core.soft_guidance.comfy.run import soft_attention
+from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, SoftGuidance, two_sides
 from stagecraft.nodes.inputs import NOT_CONNECTED
 from stagecraft.nodes.soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars

@@ -13,9 +13,11 @@ from einops import rearrange
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.layout import parse_layout
-from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance
+from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
+from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, cell_mask
 from stagecraft.tests.comfy.conftest import CONTEXT, NEGATIVE, PROMPT, encode
 from stagecraft.tests.comfy.families import build_family
@@ -512,7 +514,7 @@ def test_layers_of_layered_rendering_keep_the_regions(plain_model, clip, vae, pr
     layout = parse_layout(f"{PROMPT}: 0 0 1 1", width=128, height=128)
 
     def layered(model, pair):
-        model, *pair = render_in_layers(model, clip, vae, layout, *pair, t0=0.5, strength=1.0, mode=mode)
+        model, *pair = render_in_layers(model, clip, vae, layout, *pair, Rendering(0.5, 1.0, mode=mode))
         return model, pair
 
     expected = sample(*soft(plain_model, prompts, two_sides()))
@@ -523,7 +525,7 @@ def test_layers_of_layered_rendering_keep_the_regions(plain_model, clip, vae, pr
 def test_layers_without_tokens_stay_as_they_are(plain_model, clip, vae, prompts):
     """Tokens on the negative prompt alone change nothing of what the layers' captions see."""
     layout = parse_layout("a dog: 0 0 0.5 1\na cat: 0.5 0 1 1", width=128, height=128)
-    model, *pair = render_in_layers(plain_model, clip, vae, layout, *prompts, t0=0.5, strength=1.0)
+    model, *pair = render_in_layers(plain_model, clip, vae, layout, *prompts, Rendering(0.5, 1.0))
     closed = [RegionTokens(tokens(), torch.zeros(1, 128, 128))]
     ours, (_, negative) = soft(model, pair, closed)
     assert_same_picture(sample(ours, (pair[0], negative)), sample(model, pair))
@@ -561,7 +563,7 @@ def test_maps_of_layers_prompts_count_no_token_twice(plain_model, clip, vae, pro
 
     def layered(model, pair):
         guidance = VisionGuidance(source="dynamic")
-        model, *pair = render_in_layers(model, clip, vae, layout, *pair, t0=0.5, strength=0.1, guidance=guidance)
+        model, *pair = render_in_layers(model, clip, vae, layout, *pair, Rendering(0.5, 0.1, guidance=guidance))
         return model, pair
 
     closed = [RegionTokens(tokens(count), torch.zeros(1, 128, 128))]

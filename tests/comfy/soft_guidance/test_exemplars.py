@@ -5,6 +5,8 @@ import json
 import comfy.controlnet
 import comfy.hooks
 import comfy.sample
+import comfy.sd
+import comfy.t2i_adapter.adapter
 import folder_paths
 import pytest
 import torch
@@ -238,9 +240,6 @@ def test_layouts_of_a_batch_and_the_background(model, clip):
 
 def test_style_models_are_any_pictures_tokens(clip):
     """ComfyUI's own style model: as many tokens as it has, of every picture."""
-    import comfy.sd  # noqa: PLC0415 - beside what is only needed here
-    import comfy.t2i_adapter.adapter  # noqa: PLC0415
-
     adapter = comfy.t2i_adapter.adapter.StyleAdapter(width=64, context_dim=CONTEXT, num_head=2, n_layes=1, num_token=3)
     fill(adapter, 3)
     seen = comfy.clip_vision.Output()

@@ -11,28 +11,25 @@ from stagecraft.core.layout.layout import parse_layout
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.comfy.layered_rendering.slow_layers import SlowLayer, SlowRun
 
-STEPS, CFG, T0 = 5, 2.0, 0.5
+STEPS, CFG, T0, SEED = 5, 2.0, 0.5, 7
 FULL = f"{PROMPT}: 0 0 1 1"
 TWO = "a dog: 0.125 0.25 0.625 0.875 | colour=red\na cat: 0.5 0 1 0.5 | a small cat | colour=#2040ff | strength=0.5"
 APART = {"mode": "trajectories"}
 DYNAMIC = VisionGuidance(source="dynamic", top_k=5)
 
 
-def sample(
-    model, prompts, height=8, width=8, *, batch=1, steps=STEPS, sampler="euler", cfg=CFG, seed=7, noise=None, **more
-):
+def sample(model, prompts, height=8, width=8, *, batch=1, steps=STEPS, sampler="euler", cfg=CFG, noise=None, **more):
     latent = torch.zeros(batch, 4, height, width)
-    noise = comfy.sample.prepare_noise(latent, seed) if noise is None else noise
+    noise = comfy.sample.prepare_noise(latent, SEED) if noise is None else noise
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "normal", *prompts, latent, seed=seed, disable_pbar=True, **more
+        model, noise, steps, cfg, sampler, "normal", *prompts, latent, seed=SEED, disable_pbar=True, **more
     )
 
 
-def layered(
-    model, clip, vae, text, prompts, *, width=64, height=64, background="on a meadow", t0=T0, strength=1.0, **more
-):
+def layered(model, clip, vae, text, prompts, *, width=64, height=64, background="on a meadow", **rendering):
     layout = parse_layout(text, width=width, height=height, background=background)
-    prepared = render_in_layers(model, clip, vae, layout, *prompts, Rendering(t0, strength, **more))
+    rendering = Rendering(**{"t0": T0, "strength": 1.0} | rendering)
+    prepared = render_in_layers(model, clip, vae, layout, *prompts, rendering)
     return prepared[0], prepared[1:]
 
 
@@ -69,9 +66,9 @@ def two_layers(model, vae, canvas=(64, 64), strength=1.0):
     ]
 
 
-def starting_point(run, batch=1, seed=7):
+def starting_point(run):
     height, width = (side // 8 for side in run.canvas)
-    noise = comfy.sample.prepare_noise(torch.zeros(batch, 4, height, width), seed)
+    noise = comfy.sample.prepare_noise(torch.zeros(1, 4, height, width), SEED)
     return noise * (run.sigmas[0] if run.kind == "FLOW" else torch.sqrt(run.sigmas[0] ** 2 + 1))
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .comfy_server import ComfyServer, PromptFailed, PromptRejected, Result
+from .comfy_api import PromptFailed, PromptRejected, Result
+from .comfy_server import ComfyServer
 from .environment import CLONE, current_environment
 from .messages import SetupProblem, say
-from .workflow import WorkflowError, to_api
+from .workflow import to_api
+from .workflow_graph import WorkflowError
 
 WORKFLOWS = CLONE / "workflows"
 OUTPUT = "stage_output"

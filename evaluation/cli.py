@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..commands.comfy_server import PromptFailed, PromptRejected
+from ..commands.comfy_api import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
-from ..core.segmentation.segmenter import SegmenterError
+from ..core.segmentation.files import SegmenterError
 from ..core.text2layer.files import Text2LayerFileError
 from . import base_family as base
 from . import sweeps

@@ -8,8 +8,8 @@ from typing import Literal
 import comfy.patcher_extension
 from torch import Tensor
 
-from ..layout.layout import LayoutError
 from ..layout.masks import is_same_aspect
+from ..layout.region import LayoutError
 from .types import Callback, Entry, Executor, Guider, Model, ModelSampling, Options, Sampler, Wrappers
 
 PICTURES, VIDEOS = 4, 5  # dimensions of a latent

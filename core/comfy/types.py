@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from comfy.clip_vision import ClipVisionModel as ClipVision
+from comfy.clip_vision import Output as ClipVisionOutput
 from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher as Model
@@ -12,12 +14,15 @@ from comfy.samplers import CFGGuider as Guider
 from comfy.samplers import Sampler
 from comfy.sd import CLIP as Clip
 from comfy.sd import VAE as Vae
+from comfy.sd import StyleModel
 from torch import Tensor
 
 __all__ = [
     "BaseModel",
     "Callback",
     "Clip",
+    "ClipVision",
+    "ClipVisionOutput",
     "Conditioning",
     "Entry",
     "Executor",
@@ -27,6 +32,7 @@ __all__ = [
     "ModelSampling",
     "Options",
     "Sampler",
+    "StyleModel",
     "Vae",
     "Wrappers",
 ]

@@ -2,8 +2,8 @@
 
 import re
 
-from .layout import Layout, LayoutError
-from .region import Region
+from .layout import Layout
+from .region import LayoutError, Region
 
 VOWELS = "aeiou"
 ARTICLE = re.compile(r"\s*(an?|the)\s+(?=\S)", re.IGNORECASE)

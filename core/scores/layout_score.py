@@ -7,8 +7,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..layout.layout import Layout, LayoutError
+from ..layout.layout import Layout
 from ..layout.masks import INSIDE, Array, Box, is_same_aspect, largest_components, outer_box, to_numpy
+from ..layout.region import LayoutError
 from ..segmentation.class_names import match_class
 from ..segmentation.segmenter import Segmenter, readable
 from .metrics import HIT_IOU, average_precision, bleed, box_iou, is_large_enough, mask_iou, mean_or_none

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..drawing.plates import LINE, SMALLEST_SIDE, Colour, draw_plate, enlarged, enlarging_factor, region_colour
 from ..layout.layout import Layout
 from ..layout.masks import Array, Box, to_numpy
-from ..segmentation.segmenter import Segmenter, SegmenterError, back_to_size, readable
+from ..segmentation.files import SegmenterError
+from ..segmentation.segmenter import Segmenter, back_to_size, readable
 from .layout_score import RegionScore, match_layout, score_picture
 
 TINT = 0.35  # opacity of a found mask

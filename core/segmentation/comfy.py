@@ -6,7 +6,8 @@ from pathlib import Path
 import folder_paths
 
 from ..comfy.model_folders import config_folders, newest_change
-from .segmenter import Segmenter, SegmenterError
+from .files import SegmenterError
+from .segmenter import Segmenter
 
 SEGMENTERS = "segmenters"  # the kind of model folder; the front door adds the embedded ones to it
 EMBEDDED = "sticker_world"  # the segmenter that comes with the pack

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from .class_names import BACKGROUND, is_background
-from .segmenter import OpenSegmenter, Segmenter, SegmenterError
+from .files import SegmenterError
+from .segmenter import OpenSegmenter, Segmenter
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from ..layout.masks import INSIDE, largest_components, outer_box, to_numpy
 from ..layout.prompts import with_article
 from ..layout.region import MOST_REGIONS, LayoutError, Region
 from .class_names import is_background, plain_name
-from .segmenter import Segmenter, SegmenterError, back_to_size, readable
+from .files import SegmenterError
+from .segmenter import Segmenter, back_to_size, readable
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ softmax, so a region's tokens compete with the text there and are not there at a
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +155,7 @@ class SoftGuidance:
     def __init__(self, masks: Sequence[Tensor], columns: Sequence[TokenColumns], rule: str = PUBLISHED) -> None:
         """Take masks, columns and rule as `column_mask` does."""
         self.masks, self.columns, self.rule = tuple(masks), tuple(columns), rule
-        self._known: dict[Any, Tensor] = {}
+        self._known: dict[tuple[Grid, int, torch.dtype, torch.device], Tensor] = {}
 
     def bias(self, grid: Grid, tokens: int, like: Tensor) -> Tensor:
         """`column_bias` as `joined_mask` gives it, in the type and on the device of another tensor."""

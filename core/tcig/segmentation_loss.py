@@ -10,10 +10,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..layout.layout import Layout, LayoutError
+from ..layout.layout import Layout
 from ..layout.masks import INSIDE, resample_by_area
+from ..layout.region import LayoutError
 from ..scores.metrics import mask_iou
-from ..segmentation.segmenter import Segmenter, SegmenterError
+from ..segmentation.files import SegmenterError
+from ..segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from statistics import median
 
 from tqdm import tqdm
 
-from ...commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
+from ...commands.comfy_api import PromptFailed, PromptRejected
+from ...commands.comfy_server import ComfyServer
 from ...commands.environment import CLONE, current_environment
 from ...commands.messages import SetupProblem
-from ...core.layout.layout import Layout, Region
+from ...core.layout.layout import Layout
+from ...core.layout.region import Region
 from ...sticker_world.world.concepts import CANVAS
 from ..graphs.builder import STEPS, Graph
 from ..graphs.lrdiff import LRDiff

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...core.layout.layout import Layout, Region
+from ...core.layout.layout import Layout
 from ...core.layout.masks import INSIDE, Box, largest_components, outer_box
 from ...core.layout.prompts import with_article
+from ...core.layout.region import Region
 from ...core.scores.metrics import box_iou
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, EMPTY_CAPTIONS, is_held_out

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...commands.comfy_server import Result
+from ...commands.comfy_api import Result
 from ...core.layers.files import SUFFIXES, read_layer_file, write_layer_file
 from ...core.layers.layered_image import Layer, LayeredImage
 from ...core.layers.stored import stored

@@ -9,8 +9,9 @@ from ...core.attention.comfy.maps import attention_maps
 from ...core.attention.heat_maps import draw_heat_map, scaled_map
 from ...core.attention.sites import PLACES, QUARTER
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError, layouts_of
+from ...core.layout.layout import layouts_of
 from ...core.layout.preview import preview_size
+from ...core.layout.region import LayoutError
 from ..api import Layout, io, ui
 from ..inputs import category_of
 

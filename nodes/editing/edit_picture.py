@@ -1,13 +1,13 @@
 """The node that prepares a run which edits a given picture."""
 
-from typing import Any
-
 from torch import Tensor
 
-from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, edit_picture
+from ...core.comfy.types import Clip, Conditioning, Model, Vae
+from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, Editing, edit_picture
 from ...core.editing.edits import Edit
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
-from ..api import VisionGuidance, io
+from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
+from ..api import VisionGuidance as GuidanceSocket
+from ..api import io
 from ..inputs import category_of
 from .edits import Edits
 
@@ -89,7 +89,7 @@ class StageEditPicture(io.ComfyNode):
                     tooltip="What to do, from the edit nodes. More edits take longer. Without any, model and prompts "
                     "pass through and the sampler paints a whole new picture.",
                 ),
-                VisionGuidance.Input(
+                GuidanceSocket.Input(
                     "guidance",
                     optional=True,
                     tooltip="Where vision guidance comes from, from Vision Guidance. Not connected: the things' "
@@ -109,14 +109,21 @@ class StageEditPicture(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        clip: Any,  # noqa: ANN401
-        vae: Any,  # noqa: ANN401
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
+        model: Model,
+        clip: Clip,
+        vae: Vae,
+        positive: Conditioning,
+        negative: Conditioning,
+        background: str,
+        source_prompt: str,
+        t0: float,
+        strength: float,
+        edge: int,
+        refinements: int,
         edits: tuple[Edit, ...] | None = None,
-        **settings: Any,  # noqa: ANN401 - as the core has them
+        guidance: VisionGuidance | None = None,
     ) -> io.NodeOutput:
         """Prepare the run."""
-        *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, **settings)
+        editing = Editing(t0, strength, background, source_prompt, edge, refinements, guidance or VisionGuidance())
+        *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
         return io.NodeOutput(*prepared, {"samples": latent}, mask)

@@ -1,6 +1,6 @@
 """Edits of a given picture in the graph: one node for each kind of edit. Edit Picture does them."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -25,11 +25,11 @@ MASK_TIP = (
 )
 
 
-def _before() -> Any:  # noqa: ANN401 - an input of ComfyUI's
+def _before() -> Edits.Input:
     return Edits.Input("before", optional=True, tooltip=BEFORE_TIP)
 
 
-def _edits_output() -> Any:  # noqa: ANN401 - an output of ComfyUI's
+def _edits_output() -> Edits.Output:
     return Edits.Output(display_name="edits", tooltip=OUTPUT_TIP)
 
 
@@ -60,7 +60,9 @@ class StageEditInsert(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout: Any, before: tuple[Edit, ...] | None = None) -> io.NodeOutput:  # noqa: ANN401
+    def execute(
+        cls, layout: LayoutValue | Sequence[LayoutValue], before: tuple[Edit, ...] | None = None
+    ) -> io.NodeOutput:
         """Add an edit for each region."""
         if not isinstance(layout, LayoutValue):
             raise EditError(
@@ -176,7 +178,7 @@ class StageEditMove(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
 
-        def distance(name: str, positive: str, negative: str) -> Any:  # noqa: ANN401 - an input of ComfyUI's
+        def distance(name: str, positive: str, negative: str) -> io.Float.Input:
             return io.Float.Input(
                 name,
                 default=0.0,

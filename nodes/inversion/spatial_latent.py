@@ -11,7 +11,7 @@ from ...core.inversion.comfy.start import SCHEDULERS, InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
-from ...core.segmentation.segmenter import SegmenterError
+from ...core.segmentation.files import SegmenterError
 from ..api import Layout, io
 from ..inputs import category_of
 from .invert import METHOD_TIP, OUTPUT_TIPS

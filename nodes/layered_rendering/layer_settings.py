@@ -1,7 +1,6 @@
 """Settings of single layers in the graph."""
 
-from typing import Any
-
+from ...core.comfy.types import Conditioning
 from ...core.layered_rendering.comfy.settings import LayerSettings
 from ..api import LayerSettings as SettingsSocket
 from ..api import io
@@ -60,9 +59,9 @@ class StageLayerSettings(io.ComfyNode):
         cls,
         region: str,
         cfg: float,
-        positive: Any = None,  # noqa: ANN401 - ComfyUI's CONDITIONING
-        negative: Any = None,  # noqa: ANN401
-        before: Any = (),  # noqa: ANN401
+        positive: Conditioning | None = None,
+        negative: Conditioning | None = None,
+        before: tuple[LayerSettings, ...] = (),
     ) -> io.NodeOutput:
         """Append to the chain."""
         return io.NodeOutput((*before, LayerSettings(region, positive, negative, cfg or None)))

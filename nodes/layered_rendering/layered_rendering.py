@@ -1,10 +1,16 @@
 """Layered rendering in the graph."""
 
-from typing import Any
+from collections.abc import Sequence
 
-from ...core.layered_rendering.comfy.render import MODES, PAPER, render_in_layers
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
-from ..api import LayerSettings, Layout, VisionGuidance, io
+from ...core.comfy.types import Clip, Conditioning, Model, Vae
+from ...core.layered_rendering.comfy.render import render_in_layers
+from ...core.layered_rendering.comfy.settings import MODES, PAPER, LayerSettings, Rendering
+from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
+from ...core.layout.layout import Layout
+from ..api import LayerSettings as SettingsSocket
+from ..api import Layout as LayoutSocket
+from ..api import VisionGuidance as GuidanceSocket
+from ..api import io
 from ..inputs import category_of
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
@@ -27,7 +33,9 @@ class StageLayeredRendering(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="Model to sample with. Use this node's model output in the sampler."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; reads the regions' own prompts."),
-                Layout.Input("layout", tooltip="What is where. More regions make the first part of the run slower."),
+                LayoutSocket.Input(
+                    "layout", tooltip="What is where. More regions make the first part of the run slower."
+                ),
                 io.Conditioning.Input("positive", tooltip="Prompt of the whole picture, without mask or area."),
                 io.Conditioning.Input("negative", tooltip="Negative prompt of every layer, without mask or area."),
                 io.Float.Input(
@@ -96,13 +104,13 @@ class StageLayeredRendering(io.ComfyNode):
                     "8 cells. Higher lets the layer see more of its surroundings and takes longer; lower is faster, "
                     "but things may be cut at the edge.",
                 ),
-                VisionGuidance.Input(
+                GuidanceSocket.Input(
                     "guidance",
                     optional=True,
                     tooltip="From Vision Guidance: where the vectors of the regions come from and how they are used. "
                     "Not connected: the regions' colours, at every step.",
                 ),
-                LayerSettings.Input(
+                SettingsSocket.Input(
                     "layers",
                     optional=True,
                     tooltip="From Layer Settings: prompts, LoRA hooks, ControlNets and CFG of single layers.",
@@ -118,26 +126,31 @@ class StageLayeredRendering(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        clip: Any,  # noqa: ANN401
-        layout: Any,  # noqa: ANN401
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
+        model: Model,
+        clip: Clip,
+        layout: Layout | Sequence[Layout],
+        positive: Conditioning,
+        negative: Conditioning,
         t0: float,
         strength: float,
         layer_prompt: str,
-        vae: Any = None,  # noqa: ANN401
+        vae: Vae | None = None,
         mode: str = PAPER,
         background_negative: str = DEFAULT_BACKGROUND_NEGATIVE,
         crop: bool = False,
         crop_margin: int = DEFAULT_CROP_MARGIN,
-        guidance: Any = None,  # noqa: ANN401
-        layers: Any = (),  # noqa: ANN401
+        guidance: VisionGuidance | None = None,
+        layers: tuple[LayerSettings, ...] = (),
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
-        prepared = render_in_layers(
-            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, layer_prompt=layer_prompt,
-            mode=mode, guidance=guidance, background_negative=background_negative,
-            crop=crop_margin if crop else None, settings=layers,
-        )  # fmt: skip
-        return io.NodeOutput(*prepared)
+        rendering = Rendering(
+            t0,
+            strength,
+            layer_prompt,
+            mode,
+            guidance or VisionGuidance(),
+            background_negative,
+            crop=crop_margin if crop else None,
+            settings=layers,
+        )
+        return io.NodeOutput(*render_in_layers(model, clip, vae, layout, positive, negative, rendering))

@@ -1,7 +1,5 @@
 """Settings of vision guidance in the graph."""
 
-from typing import Any
-
 from torch import Tensor
 
 from ...core.layered_rendering.vision_guidance import EVERY_STEP, INJECTIONS, PUBLISHED_TOP_K, SOURCES, VisionGuidance
@@ -120,7 +118,6 @@ class StageVisionGuidance(io.ComfyNode):
         references: Tensor | None = None,
     ) -> io.NodeOutput:
         """Put the settings together."""
-        settings: dict[str, Any] = {"top_k": top_k, "inside": inside, "outside": outside, "inject": inject}
         numbers = read_vector(vector) if delta == "vector" else ()
         pictures = references if delta == "reference" else None
-        return io.NodeOutput(VisionGuidance(source=delta, vector=numbers, references=pictures, **settings))
+        return io.NodeOutput(VisionGuidance(delta, top_k, inside, outside, inject, numbers, pictures))

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...core.comfy.pictures import reference_times
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError, layouts_of
+from ...core.layout.layout import layouts_of
 from ...core.layout.preview import draw_layout
 from ...core.layout.reading import parse_layout
+from ...core.layout.region import LayoutError
 from ...core.layout.text import read_layout_text
 from ...core.layout.writing import write_bounding_boxes
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from ...core.layout.layout import Layout as LayoutValue
-from ...core.layout.layout import LayoutError
 from ...core.layout.other_programs import import_layout
 from ...core.layout.reading import parse_layout
+from ...core.layout.region import LayoutError
 from ...core.layout.text import read_layout_text
 from ...core.layout.variations import MIRRORS, RegionEdit, edit_layout
 from ..api import Layout, io

@@ -11,8 +11,9 @@ from ...core.layout.layout import layouts_of
 from ...core.scores.layout_score import report, report_text
 from ...core.scores.overlay import score_and_draw
 from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
+from ...core.segmentation.files import SegmenterError
 from ...core.segmentation.joint import join_segmenters
-from ...core.segmentation.segmenter import Segmenter, SegmenterError
+from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
 from ..inputs import category_of, file_choice
 from ..layout.layout import Layouts

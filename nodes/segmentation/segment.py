@@ -7,9 +7,10 @@ from ...core.comfy.device import on_device
 from ...core.comfy.progress import one_by_one, show_text
 from ...core.layout.preview import draw_layout
 from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
+from ...core.segmentation.files import SegmenterError
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
-from ...core.segmentation.segmenter import Segmenter, SegmenterError
+from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
 from ..inputs import category_of, file_choice
 from ..layout.layout import visible_regions

@@ -1,12 +1,19 @@
 """Looks of reference pictures in the graph, and the CLIP that reads them."""
 
-from typing import Any
-
 from torch import Tensor
 
-from ...core.clip.comfy.vision import EMBEDDED, clip_vision_names, load_clip_vision, require_clip_vision
+from ...core.clip.comfy.vision import (
+    EMBEDDED,
+    clip_vision_names,
+    load_clip_vision,
+    require_clip_vision,
+)
+from ...core.comfy.types import ClipVision
 from ...core.compose_and_conquer.comfy.exemplars import make_exemplars
-from ..api import CnC, Exemplars, io
+from ...core.compose_and_conquer.comfy.files import CnC
+from ..api import CnC as CnCSocket
+from ..api import Exemplars as ExemplarsSocket
+from ..api import io
 from ..inputs import category_of, file_choice
 
 
@@ -60,7 +67,7 @@ class StageExemplars(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
 
-        def strength(side: str) -> Any:  # noqa: ANN401 - an input
+        def strength(side: str) -> io.Float.Input:
             return io.Float.Input(
                 f"{side}_strength",
                 default=1.0,
@@ -78,7 +85,7 @@ class StageExemplars(io.ComfyNode):
             description="Turns reference pictures of a foreground and a background into tokens that say how each shall "
             "look (Compose and Conquer's global fuser).",
             inputs=[
-                CnC.Input("cnc", tooltip="From Load CnC: whose global fuser reads the pictures."),
+                CnCSocket.Input("cnc", tooltip="From Load CnC: whose global fuser reads the pictures."),
                 io.ClipVision.Input(
                     "clip_vision",
                     tooltip="What the fuser was trained with: clip-vit-large-patch14 for the published file, the "
@@ -99,15 +106,17 @@ class StageExemplars(io.ComfyNode):
                 strength("background"),
             ],
             outputs=[
-                Exemplars.Output(display_name="exemplars", tooltip="For Depth Compose, or for Soft Guidance alone.")
+                ExemplarsSocket.Output(
+                    display_name="exemplars", tooltip="For Depth Compose, or for Soft Guidance alone."
+                )
             ],
         )
 
     @classmethod
     def execute(
         cls,
-        cnc: Any,  # noqa: ANN401 - our own CnC
-        clip_vision: Any,  # noqa: ANN401 - ComfyUI's own object
+        cnc: CnC,
+        clip_vision: ClipVision,
         foreground_strength: float,
         background_strength: float,
         foreground: Tensor | None = None,

@@ -1,14 +1,20 @@
 """Soft guidance in the graph: tokens of regions, and the node that applies them."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance
+from ...core.comfy.types import Clip, ClipVisionOutput, Conditioning, Model, StyleModel
+from ...core.compose_and_conquer.comfy.exemplars import Exemplars
+from ...core.layout.layout import Layout
+from ...core.soft_guidance.comfy.apply import apply_soft_guidance
 from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regions, style_tokens
+from ...core.soft_guidance.comfy.tokens import RegionTokens
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
-from ..api import Exemplars, Layout, io
+from ..api import Exemplars as ExemplarsSocket
+from ..api import Layout as LayoutSocket
 from ..api import RegionTokens as RegionSocket
+from ..api import io
 from ..inputs import NOT_CONNECTED, category_of
 
 MOST = 1000.0  # of a strength: by then the text is not looked at any more
@@ -97,10 +103,10 @@ class StageRegionTokens(io.ComfyNode):
         strength: float,
         outside: bool,
         on_negative: bool,
-        conditioning: Any = None,  # noqa: ANN401 - ComfyUI's own objects
-        style_model: Any = None,  # noqa: ANN401
-        clip_vision_output: Any = None,  # noqa: ANN401
-        before: Any = (),  # noqa: ANN401
+        conditioning: Conditioning | None = None,
+        style_model: StyleModel | None = None,
+        clip_vision_output: ClipVisionOutput | None = None,
+        before: Sequence[RegionTokens] = (),
     ) -> io.NodeOutput:
         """Append to the chain."""
         if conditioning is None:
@@ -139,7 +145,7 @@ class StageSoftGuidance(io.ComfyNode):
                 io.Clip.Input(
                     "clip", optional=True, tooltip="Text encoder of the same checkpoint; encodes the layout's phrases."
                 ),
-                Layout.Input(
+                LayoutSocket.Input(
                     "layout",
                     optional=True,
                     tooltip="Each region sees its own prompt, or its phrase, as a text of its own; where two overlap "
@@ -163,7 +169,7 @@ class StageSoftGuidance(io.ComfyNode):
                     "anything of it around their middle, so edges grow a little. area: those that lie in it at least "
                     "by half, so thin things get less.",
                 ),
-                Exemplars.Input(
+                ExemplarsSocket.Input(
                     "exemplars",
                     optional=True,
                     tooltip="Looks of a foreground and a background, from Exemplars. Needs mask. For depths too use "
@@ -213,16 +219,16 @@ class StageSoftGuidance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
         strength: float,
         rule: str,
-        clip: Any = None,  # noqa: ANN401
-        layout: Any = None,  # noqa: ANN401 - our own Layout
-        exemplars: Any = None,  # noqa: ANN401
+        clip: Clip | None = None,
+        layout: Layout | Sequence[Layout] | None = None,
+        exemplars: Exemplars | None = None,
         mask: Tensor | None = None,
-        regions: Any = (),  # noqa: ANN401
+        regions: Sequence[RegionTokens] = (),
     ) -> io.NodeOutput:
         """Collect the regions and apply them."""
         found = list(regions)

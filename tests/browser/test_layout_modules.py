@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from stagecraft.core.layout.layout import Layout, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.reading import layout_from_data
+from stagecraft.core.layout.region import Region
 
 LAYOUT = Layout(
     width=640,

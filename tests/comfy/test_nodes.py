@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
+from stagecraft.core.layered_rendering.comfy.settings import LayerSettings, Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError
 from stagecraft.nodes import NODES
 from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings
@@ -52,7 +52,8 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
     node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **sockets).args
     chosen = VisionGuidance(top_k=3, inside=0.5, outside=2.0, inject="first step")
     settings = (LayerSettings("a dog", cfg=3.0), LayerSettings("background", negative=text))
-    core = render_in_layers(model, clip, vae, layout, text, text, **given, crop=2, guidance=chosen, settings=settings)
+    rendering = Rendering(**given, crop=2, guidance=chosen, settings=settings)
+    core = render_in_layers(model, clip, vae, layout, text, text, rendering)
     assert node[0].model is core[0].model and node[0].wrappers == core[0].wrappers
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
         assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()

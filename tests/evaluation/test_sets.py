@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from stagecraft.core.layout.layout import Layout, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.masks import INSIDE, outer_box
+from stagecraft.core.layout.region import Region
 from stagecraft.core.scores.layout_score import BOX_FILL, report, report_text, score_picture, summarize
-from stagecraft.core.segmentation.segmenter import SegmenterError
+from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.evaluation.sets import make_layouts, sets
 from stagecraft.sticker_world.world.captions import plain_prompt
 from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES, is_held_out

@@ -10,11 +10,12 @@ from stagecraft.evaluation.judging.scoring import Painted
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.pages import page_tables, plots
 from stagecraft.evaluation.pages.tables import ROW_KEYS, measures_table, results_table, sweeps_table
-from stagecraft.evaluation.sets.sets import CANVAS, TUNING_SET, load_set
+from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
 from stagecraft.evaluation.tcig import evaluate as tcig
 from stagecraft.evaluation.tcig import graphs, models
 from stagecraft.sticker_world.checkpoint.probe import held_out_scenes
 from stagecraft.sticker_world.readers.segmenter import PARTS, places_of
+from stagecraft.sticker_world.world.concepts import CANVAS
 
 ITEMS = tcig.masked(TUNING_SET, None)
 

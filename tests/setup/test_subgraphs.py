@@ -1,7 +1,8 @@
 """The editor's subgraphs to the API's flat form: unfolded, with the values and lines that they show outside."""
 
 import pytest
-from stagecraft.commands.workflow import WorkflowError, to_api
+from stagecraft.commands.workflow import to_api
+from stagecraft.commands.workflow_graph import WorkflowError
 from stagecraft.tests.setup.small_workflows import (
     INSIDE,
     OBJECT_INFO,

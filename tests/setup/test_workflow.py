@@ -1,7 +1,8 @@
 """The editor's format to the API's, one feature of the editor at a time."""
 
 import pytest
-from stagecraft.commands.workflow import WorkflowError, to_api
+from stagecraft.commands.workflow import to_api
+from stagecraft.commands.workflow_graph import WorkflowError
 from stagecraft.tests.setup.small_workflows import (
     OBJECT_INFO,
     SAMPLE_VALUES,

@@ -12,9 +12,9 @@ from stagecraft.core.compose_and_conquer.files import read_fusers
 from stagecraft.sticker_world import pipeline
 from stagecraft.sticker_world.checkpoint.diffusion import LATENT_SIZE, StickerDiffusion
 from stagecraft.sticker_world.compose_and_conquer import train
+from stagecraft.sticker_world.compose_and_conquer.frozen_denoiser import FrozenDenoiser
 from stagecraft.sticker_world.compose_and_conquer.train import (
     STAGES,
-    FrozenDenoiser,
     Fusers,
     export_fusers,
     make_fusers,

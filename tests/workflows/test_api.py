@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_server import ComfyServer, PromptFailed, PromptRejected, ServerProblem
+from stagecraft.commands.comfy_api import PromptFailed, PromptRejected
+from stagecraft.commands.comfy_server import ComfyServer, ServerProblem
 from stagecraft.commands.environment import CLONE, current_environment
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_server import PromptFailed, PromptRejected
+from stagecraft.commands.comfy_api import PromptFailed, PromptRejected
 
 DOG = {"phrase": "a dog", "box": [0.1, 0.2, 0.5, 0.9], "editor": {"locked": True}}
 CAT = {"phrase": "a cat", "mask": {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]}, "order": -1}

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_server import PromptFailed, PromptRejected
+from stagecraft.commands.comfy_api import PromptFailed, PromptRejected
 
 GOOD = "a dog: 0.1 0.2 0.5 0.9\na cat: 0.5 0.2 0.9 0.9"
 

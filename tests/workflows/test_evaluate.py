@@ -12,7 +12,8 @@ from stagecraft.evaluation.graphs import builder, methods
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.pages.tables import ROW_KEYS
 from stagecraft.evaluation.painter import Painter, evaluation_server, write_masks
-from stagecraft.evaluation.sets.sets import CANVAS, TUNING_SET, load_set
+from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
+from stagecraft.sticker_world.world.concepts import CANVAS
 
 
 @pytest.fixture(scope="module")

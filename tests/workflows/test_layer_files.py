@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_server import PromptRejected
+from stagecraft.commands.comfy_api import PromptRejected
 
 
 def node(kind, **inputs):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stagecraft.commands.comfy_server import ComfyServer, PromptFailed, PromptRejected
+from stagecraft.commands.comfy_api import PromptFailed, PromptRejected
+from stagecraft.commands.comfy_server import ComfyServer
 from stagecraft.commands.environment import CLONE, current_environment
 from stagecraft.core.segmentation.layout_from_picture import Reading, read_layout
 from stagecraft.core.segmentation.segmenter import Segmenter

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ...layout.layout import LayoutError
 from ...layout.prompts import leading_article
+from ...layout.region import LayoutError
 from ..vocabulary import END
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_plain_prompts
 from ...comfy.types import Model, Wrappers
-from ...soft_guidance.comfy.apply import soft_attention
+from ...soft_guidance.comfy.run import soft_attention
 from ..depth_maps import DepthMap, join_rows, maps_under
 from ..local_fuser import Modulations
 from .files import CnC

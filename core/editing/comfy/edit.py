@@ -8,19 +8,20 @@ Everything that a run needs travels on the conditioning; the model carries one f
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...comfy.types import Clip, Conditioning, Model, Vae
 from ...layered_rendering.comfy.render import NARROWING, render_in_layers
-from ...layered_rendering.comfy.settings import Conditioning
+from ...layered_rendering.comfy.settings import Rendering
 from ...layered_rendering.vision_guidance import VisionGuidance
 from ...layout.layout import Layout
 from ...layout.masks import resample_by_area
 from ..edits import Edit, EditError, EditPlan, plan_edits
-from .run import FREE, KEEP, KEEPS_NOISE, REFINEMENTS, SOURCE, follow_edits
+from .entry import EditEntry, SourceEntry
+from .run import follow_edits
 
 # reconstructed: what a thing's layer is told. Within its region the picture goes on around it, so it should know of it.
 LAYER_PROMPT = "{phrase} {background}"
@@ -30,23 +31,39 @@ DEFAULT_EDGE = 16
 DEFAULT_REFINEMENTS = 1
 
 
+@dataclass(frozen=True)
+class Editing:
+    """How edits are painted.
+
+    Attributes:
+        t0: share of the run in layers.
+        strength: of vision guidance.
+        background: what lies behind things, for the layer that fills gaps.
+        source_prompt: prompt of the given picture, for its inversion.
+        edge: pixels over which an edit fades into the picture.
+        refinements: of the inversion, see `invert`.
+        guidance: where vision guidance comes from.
+    """
+
+    t0: float
+    strength: float
+    background: str = ""
+    source_prompt: str = ""
+    edge: int = DEFAULT_EDGE
+    refinements: int = DEFAULT_REFINEMENTS
+    guidance: VisionGuidance = field(default_factory=VisionGuidance)
+
+
 def edit_picture(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
+    model: Model,
+    clip: Clip,
+    vae: Vae,
     picture: Tensor,
     edits: Sequence[Edit],
     positive: Conditioning,
     negative: Conditioning,
-    *,
-    t0: float,
-    strength: float,
-    background: str = "",
-    source_prompt: str = "",
-    edge: int = DEFAULT_EDGE,
-    refinements: int = DEFAULT_REFINEMENTS,
-    guidance: VisionGuidance | None = None,
-) -> tuple[Any, Conditioning, Conditioning, Tensor, Tensor]:
+    editing: Editing,
+) -> tuple[Model, Conditioning, Conditioning, Tensor, Tensor]:
     """Prepare a model, its prompts and a latent so that any sampler paints the edits and leaves the rest as it is.
 
     Until t0 the things to be painted are rendered in layers with vision guidance, and the gaps that others leave with
@@ -60,13 +77,7 @@ def edit_picture(
         edits: in order; without any, and with none that does anything, model and prompts come back as they are.
         positive: prompt of the finished picture.
         negative: negative prompt.
-        t0: share of the run in layers.
-        strength: of vision guidance.
-        background: what lies behind things, for the layer that fills gaps.
-        source_prompt: prompt of the given picture, for its inversion.
-        edge: pixels over which an edit fades into the picture.
-        refinements: of the inversion, see `invert`.
-        guidance: where vision guidance comes from; None takes the regions' colours.
+        editing: how they are painted.
 
     Returns:
         Model, positive, negative, the picture's latent with moved things at their new places, and where the result
@@ -76,11 +87,11 @@ def edit_picture(
         EditError: edits that do not fit the picture.
         ValueError: prompts that are edited or layered already.
     """
-    plan = _cropped(plan_edits(picture[..., :3], edits, edge), vae.vae_encode_crop_pixels)
+    plan = _cropped(plan_edits(picture[..., :3], edits, editing.edge), vae.vae_encode_crop_pixels)
     latent = vae.encode(plan.picture)
     if not plan.free.any():
         return model, positive, negative, latent, plan.free[None]
-    if any(SOURCE in options for _, options in positive):
+    if any(SourceEntry.is_on(options) for _, options in positive):
         raise EditError(
             "The positive prompt comes from another Edit Picture. Chain the edits (before) and use one Edit Picture."
         )
@@ -89,27 +100,49 @@ def edit_picture(
             "A prompt already has a place on the canvas, so it cannot be edited with. Connect the prompt's own "
             "CONDITIONING, before any mask, area or layered rendering."
         )
-    height, width = plan.free.shape
     model = follow_edits(model)  # before the layers, so that its checks speak first
     if plan.regions:
-        layout = Layout(width, height, prompt="", background=background, regions=plan.regions)
-        # Where something goes away, neither it nor anything else that is painted shall appear.
-        unwanted = dict.fromkeys([*plan.gone, *(region.phrase for region in plan.regions)]) if plan.gone else ()
-        model, positive, negative = render_in_layers(
-            model, clip, vae, layout, positive, negative, t0=t0, strength=strength, guidance=guidance,
-            layer_prompt=LAYER_PROMPT, background_negative=", ".join(unwanted),
-        )  # fmt: skip
-    elif t0 > 0:
-        positive = _early_then(embed_captions(clip, [background]), positive, t0)
+        layout, rendering = _layers_of(plan, editing)
+        model, positive, negative = render_in_layers(model, clip, vae, layout, positive, negative, rendering)
+    elif editing.t0 > 0:
+        positive = _early_then(clip, editing.background, positive, editing.t0)
         if plan.gone:
-            negative = _early_then(embed_captions(clip, [", ".join(plan.gone)]), negative, t0)
-    source = [
-        [text, {**options, SOURCE: 1, "start_percent": 1.0}] for text, options in embed_captions(clip, [source_prompt])
-    ]
-    source[0][1].update(
-        {FREE: plan.free, KEEP: plan.keep, KEEPS_NOISE: int(plan.keeps_noise), REFINEMENTS: refinements}
-    )
+            negative = _early_then(clip, ", ".join(plan.gone), negative, editing.t0)
+    source = _source_entries(clip, plan, editing)
     return model, positive + source, negative, latent, plan.free[None]
+
+
+def _layers_of(plan: EditPlan, editing: Editing) -> tuple[Layout, Rendering]:
+    """What is painted until t0, and how."""
+    height, width = plan.free.shape
+    layout = Layout(width, height, prompt="", background=editing.background, regions=plan.regions)
+    # Where something goes away, neither it nor anything else that is painted shall appear.
+    unwanted = dict.fromkeys([*plan.gone, *(region.phrase for region in plan.regions)]) if plan.gone else ()
+    rendering = Rendering(
+        editing.t0,
+        editing.strength,
+        layer_prompt=LAYER_PROMPT,
+        guidance=editing.guidance,
+        background_negative=", ".join(unwanted),
+    )
+    return layout, rendering
+
+
+def _early_then(clip: Clip, early: str, late: Conditioning, t0: float) -> Conditioning:
+    """A caption until t0 and a prompt from there on; a step that lies exactly there gets the mean of both."""
+    first = [[text, {**options, "end_percent": t0}] for text, options in embed_captions(clip, [early])]
+    return first + [
+        [text, {**options, "start_percent": max(t0, options.get("start_percent", 0.0))}] for text, options in late
+    ]
+
+
+def _source_entries(clip: Clip, plan: EditPlan, editing: Editing) -> Conditioning:
+    """The source prompt, in which a run finds the edits; it rules no step of its own."""
+    on_all = SourceEntry().to_options() | {"start_percent": 1.0}
+    source = [[text, options | on_all] for text, options in embed_captions(clip, [editing.source_prompt])]
+    edits = EditEntry(plan.free, plan.keep, int(plan.keeps_noise), editing.refinements)
+    source[0][1].update(edits.to_options())
+    return source
 
 
 def _cropped(plan: EditPlan, crop: Callable[[Tensor], Tensor]) -> EditPlan:
@@ -127,11 +160,3 @@ def _cropped(plan: EditPlan, crop: Callable[[Tensor], Tensor]) -> EditPlan:
         replace(region, mask=crop_mask(mask), box=None) for region, mask in zip(plan.regions, masks, strict=True)
     ]
     return replace(plan, picture=picture, free=crop_mask(plan.free), keep=crop_mask(plan.keep), regions=tuple(regions))
-
-
-def _early_then(early: Conditioning, late: Conditioning, t0: float) -> Conditioning:
-    """One prompt until t0 and another from there on; a step that lies exactly there gets the mean of both."""
-    first = [[text, {**options, "end_percent": t0}] for text, options in early]
-    return first + [
-        [text, {**options, "start_percent": max(t0, options.get("start_percent", 0.0))}] for text, options in late
-    ]

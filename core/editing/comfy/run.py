@@ -11,15 +11,9 @@ from ...inversion.comfy.invert import invert_latent, require_deterministic
 from ...inversion.inversion import blend_noise, rising_sigmas, state_at
 from ...layout.masks import is_same_aspect, resample_by_area
 from ..edits import EditError
+from .entry import EditEntry, SourceEntry
 
 WRAPPER = "stagecraft_edit"
-# Options on the source prompt's entries, which themselves never rule a step: tensors and numbers only.
-SOURCE = "stagecraft_source"  # on all of them
-FREE = "stagecraft_free_mask"  # (h w) at the picture's resolution, on the first
-KEEP = "stagecraft_keep_mask"  # (h w), share of the inverted noise
-KEEPS_NOISE = "stagecraft_keeps_noise"  # whether an edit keeps some where it paints
-REFINEMENTS = "stagecraft_refinements"
-
 # A schedule may begin a little below the model's highest noise level (ddim_uniform with 10 steps: 0.1 of the run).
 LATEST_START = 0.11
 
@@ -39,9 +33,9 @@ def run_edits(run: Run) -> Tensor:
     if not source:
         warn_of_plain_prompts("Edit Picture", "edits")
         return run.go()
-    free, keep, keeps_noise, refinements = _take_edits(source)
-    _check_run(run, free)
-    if keeps_noise:
+    edits = _take_edits(source)
+    _check_run(run, edits.free_mask)
+    if edits.keeps_noise:
         require_deterministic(run.sampler, "an edit that keeps some of the inverted noise")
 
     levels = rising_sigmas(run.sigmas)
@@ -51,12 +45,14 @@ def run_edits(run: Run) -> Tensor:
         [[entry.pop("cross_attn", None), entry] for entry in source],
         run.latent,
         levels,
-        refinements=refinements,
+        refinements=edits.refinements,
         callback=_share_of(run.callback, 0, 2 * steps),
         disable_pbar=run.disable_pbar,
     )
     cells = (1,) * (run.noise.ndim - 2) + tuple(run.noise.shape[-2:])
-    free, keep = (resample_by_area(mask, *cells[-2:]).reshape(cells).to(trajectory) for mask in (free, keep))
+    free, keep = (
+        resample_by_area(mask, *cells[-2:]).reshape(cells).to(trajectory) for mask in (edits.free_mask, edits.keep_mask)
+    )
     clean = run.model.model.process_latent_in(run.latent.to(trajectory))
     highest = run.sigmas[0].to(trajectory)
     noise = _start_noise(trajectory[-1], clean, run.noise.to(trajectory), keep, highest, run.model_sampling)
@@ -70,22 +66,23 @@ def _take_source(guider: Guider) -> list[Entry]:
     """Take the source prompt's entries off this run's conds."""
     found = []
     for name, entries in guider.conds.items():
-        found += [entry for entry in entries if SOURCE in entry]
-        guider.conds[name] = [entry for entry in entries if SOURCE not in entry]
+        found += [entry for entry in entries if SourceEntry.is_on(entry)]
+        guider.conds[name] = [entry for entry in entries if not SourceEntry.is_on(entry)]
     return found
 
 
-def _take_edits(source: list[Entry]) -> tuple[Tensor, Tensor, int, int]:
+def _take_edits(source: list[Entry]) -> EditEntry:
     for entry in source:
         # Without it they rule the whole run, or the share that their text encoder gave them.
-        del entry[SOURCE], entry["start_percent"]
-    carriers = [entry for entry in source if FREE in entry]
-    if len(carriers) != 1:
+        del entry["start_percent"]
+        SourceEntry.from_options(entry)
+    found = [edits for entry in source if (edits := EditEntry.from_options(entry)) is not None]
+    if len(found) != 1:
         raise EditError(
-            f"{len(carriers)} Edit Pictures meet in the prompts of one run; expected one. Chain the edits (before) "
+            f"{len(found)} Edit Pictures meet in the prompts of one run; expected one. Chain the edits (before) "
             "instead of combining prompts."
         )
-    return tuple(carriers[0].pop(key) for key in (FREE, KEEP, KEEPS_NOISE, REFINEMENTS))
+    return found[0]
 
 
 def _check_run(run: Run, free: Tensor) -> None:
@@ -122,12 +119,7 @@ def _share_of(callback: Callback | None, done: int, total: int) -> Callback | No
 
 
 def _start_noise(
-    inverted: Tensor,
-    clean: Tensor,
-    noise: Tensor,
-    keep: Tensor,
-    sigma: Tensor,
-    sampling: ModelSampling,
+    inverted: Tensor, clean: Tensor, noise: Tensor, keep: Tensor, sigma: Tensor, sampling: ModelSampling
 ) -> Tensor:
     """What to give ComfyUI as noise so that the run starts from inverted and fresh noise, without the picture itself.
 

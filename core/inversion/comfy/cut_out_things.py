@@ -13,7 +13,8 @@ from ...attention.comfy.recording import has_cross_attention, read_phrase_attent
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
 from ...layout.region import Region
-from ...segmentation.segmenter import Segmenter, SegmenterError
+from ...segmentation.files import SegmenterError
+from ...segmentation.segmenter import Segmenter
 from ..reference_picture import thing_in
 from .invert import plain_guider
 

@@ -1,1 +1,13 @@
-"""Layered rendering as ComfyUI's regional conditioning."""
+"""Layered rendering as ComfyUI's regional conditioning.
+
+Alg. 1                render.render_in_layers
+its settings          settings.Rendering
+layers of a layout    make_layers.make_layers
+constant deltas       deltas.colour_latent
+on prompts' entries   entry.LayerEntry
+around a run          follow.paint_layers
+in a run              run.LayeredRun
+a layer in a run      layer_on_grid.RunLayer
+size of a state       state.scale_of_state
+trajectories          trajectories.sample_apart
+"""

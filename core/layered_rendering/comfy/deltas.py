@@ -1,17 +1,16 @@
 """Constant deltas of vision guidance: the latent of a colour, of a picture, or a given vector."""
 
-from typing import Any
-
 import torch
 from einops import reduce
 from torch import Tensor
 
+from ...comfy.types import Model, Vae
 from ...layout.region import colour_to_rgb
 
 FLAT_PICTURE = 256  # pixels; large enough that its centre does not see the encoder's padding
 
 
-def colour_latent(model: Any, vae: Any, colour: str, phrase: str) -> Tensor:  # noqa: ANN401 - ComfyUI's objects
+def colour_latent(model: Model, vae: Vae | None, colour: str, phrase: str) -> Tensor:
     """Latent of a plain picture of one colour, (c), in the model's own latent space.
 
     As in the paper nothing is subtracted from it: xi is measured against the model's zero, which for the usual
@@ -35,7 +34,7 @@ def colour_latent(model: Any, vae: Any, colour: str, phrase: str) -> Tensor:  # 
     return plane[:, plane.shape[1] // 2, plane.shape[2] // 2]
 
 
-def reference_latents(model: Any, vae: Any, pictures: Tensor) -> Tensor:  # noqa: ANN401
+def reference_latents(model: Model, vae: Vae | None, pictures: Tensor) -> Tensor:
     """Mean latents of pictures, (n c), in the model's own latent space.
 
     Args:
@@ -53,7 +52,7 @@ def reference_latents(model: Any, vae: Any, pictures: Tensor) -> Tensor:  # noqa
     )
 
 
-def checked_vector(model: Any, numbers: tuple[float, ...]) -> Tensor:  # noqa: ANN401
+def checked_vector(model: Model, numbers: tuple[float, ...]) -> Tensor:
     """Give a vector, (c), if it has the model's number of latent channels.
 
     Raises:
@@ -67,7 +66,7 @@ def checked_vector(model: Any, numbers: tuple[float, ...]) -> Tensor:  # noqa: A
     return torch.tensor(numbers, dtype=torch.float32)
 
 
-def _encode(model: Any, vae: Any, picture: Tensor) -> Tensor:  # noqa: ANN401
+def _encode(model: Model, vae: Vae, picture: Tensor) -> Tensor:
     """(1 h w 3) in 0..1 -> (c h w) in the model's latent space; of a video its first frame."""
     latent_format = model.get_model_object("latent_format")
     if vae.latent_channels != latent_format.latent_channels:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ...comfy.runs import Run, around_runs, check_one_gpu, check_parts, warn_of_plain_prompts
 from ...comfy.types import Model
-from . import keys
+from .entry import LayerEntry
 from .run import WRAPPER, LayeredRun
 from .trajectories import sample_apart
 
@@ -20,7 +20,7 @@ def paint_layers(run: Run) -> Tensor:
     Raises:
         ValueError: latents of another shape than the layout, or of a kind that has no picture plane.
     """
-    if not any(keys.VISIBLE in entry for entry in run.entries):
+    if not any(LayerEntry.is_on(entry) for entry in run.entries):
         warn_of_plain_prompts("Layered Rendering", "layers")
         return run.go()
     _check_latents(run)

@@ -1,14 +1,12 @@
 """One layer of one run, on the run's grid."""
 
-from typing import Any
-
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, dynamic_vector, vision_guidance
-from . import keys
+from .entry import LayerEntry, VisionEntry
 
 CROP_STEP = 8  # latent cells; U-Nets halve their grid up to three times
 
@@ -22,38 +20,31 @@ class RunLayer:
         words: for a dynamic delta the phrase's token positions, for each picture; else None.
         inject: one of vision_guidance.INJECTIONS.
         cfg: the layer's own guidance scale, or None.
+        is_guided: whether it has vision guidance, measured already or not.
     """
 
-    KEYS = frozenset(
-        (
-            keys.LAYER, keys.VISIBLE, keys.OWN, keys.DELTA, keys.SIDES, keys.INJECT, keys.WORDS, keys.LAMBDA,
-            keys.TOP_K, keys.CFG, keys.CROP,
-        )
-    )  # fmt: skip
-
-    def __init__(self, options: dict[str, Any], noise: Tensor, device: torch.device) -> None:
+    def __init__(self, entry: LayerEntry, vision: VisionEntry | None, noise: Tensor, device: torch.device) -> None:
         height, width = noise.shape[-2:]
-        self.visible = resample_by_area(options[keys.VISIBLE], height, width).to(device)
-        self.cfg: float | None = options.get(keys.CFG)
-        self.inject: str = options.get(keys.INJECT, EVERY_STEP)
-        self.words: list[Tensor] | None = options.get(keys.WORDS)
+        self.visible = resample_by_area(entry.visible_mask, height, width).to(device)
+        self.cfg = entry.cfg
+        self.inject = EVERY_STEP if vision is None else vision.inject
+        self.words = None if vision is None else vision.words
         self.xi: Tensor | None = None
-        self.is_guided = keys.OWN in options
-        if not self.is_guided:
+        self.is_guided = vision is not None
+        if vision is None:
             return
-        self.own = resample_by_area(options[keys.OWN], height, width).to(device)
-        self.sides = options[keys.SIDES].to(device)
-        if self.words is not None:
-            self.factors = options[keys.LAMBDA].to(device)
-            self.top_k: int = options[keys.TOP_K]
+        self.own = resample_by_area(vision.own_mask, height, width).to(device)
+        self.sides = vision.sides.to(device)
+        if vision.delta is None:
+            self.factors = vision.factors.to(device)
+            self.top_k = vision.top_k
             return
-        delta = options[keys.DELTA]
-        if delta.shape[1] != noise.shape[1]:
+        if vision.delta.shape[1] != noise.shape[1]:
             raise ValueError(
-                f"The colours were encoded with {delta.shape[1]} latent channels, but the latent has {noise.shape[1]}. "
-                "Sample with the model that the layered rendering was made with."
+                f"The colours were encoded with {vision.delta.shape[1]} latent channels, but the latent has "
+                f"{noise.shape[1]}. Sample with the model that the layered rendering was made with."
             )
-        self._set_delta(delta.to(device))
+        self._set_delta(vision.delta.to(device))
 
     def _set_delta(self, delta: Tensor) -> None:
         self.xi = vision_guidance(delta, self.own, self.sides[0], self.sides[1])

@@ -1,7 +1,6 @@
 """From layouts to the layers of a run: what is seen of each, its caption, and its delta."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import SpatialVideoTransformer
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
-from ...layout.layout import Layout, LayoutError
+from ...comfy.types import Clip, Model, Vae
+from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
-from ...layout.region import Region
+from ...layout.region import LayoutError, Region
 from ..vision_guidance import VisionGuidance
-from . import keys
 from .deltas import checked_vector, colour_latent, reference_latents
-from .settings import Layer, LayerSettings, settings_by_region
+from .entry import VisionEntry
+from .settings import Layer, LayerSettings, Rendering, settings_by_region
 
 LAYER_PROMPT = "layer prompt"  # how errors call it
 UNSET = LayerSettings("")  # of a layer that nobody set anything for
@@ -25,16 +25,7 @@ USUAL_CELL = 8  # pixels per latent cell where no VAE is connected to ask
 
 
 def make_layers(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE or None
-    layouts: Sequence[Layout],
-    *,
-    guidance: VisionGuidance,
-    strength: float,
-    layer_prompt: str,
-    background_negative: str,
-    settings: Sequence[LayerSettings],
+    model: Model, clip: Clip, vae: Vae | None, layouts: Sequence[Layout], rendering: Rendering
 ) -> list[Layer]:
     """Make the background's layer and one for each region in painter's order; see `render_in_layers`.
 
@@ -48,20 +39,20 @@ def make_layers(
     sizes = {(one.height, one.width) for one in layouts}
     if len(sizes) != 1:
         raise ValueError("The layouts of one batch have different canvases. Give all of them the same size.")
-    if settings and len(layouts) > 1:
+    if rendering.settings and len(layouts) > 1:
         raise ValueError("Settings of single layers need one layout. Sample the layouts of this batch one by one.")
     smallest = 0.999 * (vae.spacial_compression_encode() if vae is not None else USUAL_CELL) ** 2  # room for rounding
-    chosen = settings_by_region(layouts[0], settings) if settings else {}
+    chosen = settings_by_region(layouts[0], rendering.settings) if rendering.settings else {}
     seen = [_check_seen(one, smallest) for one in layouts]
     layers = []
     # A sliver of background is left to the layers beside it: ComfyUI divides by what is covered.
     if any(visible[0].sum() >= smallest for visible in seen):
-        layers.append(_background_layer(clip, layouts, seen, background_negative, chosen.get(None, UNSET)))
-    deltas = _Deltas(model, clip, vae, guidance, strength)
+        layers.append(_background_layer(clip, layouts, seen, rendering.background_negative, chosen.get(None, UNSET)))
+    deltas = _Deltas(model, clip, vae, rendering.guidance, rendering.strength)
     for place in range(max(len(one.regions) for one in layouts)):
         regions = [one.sorted_regions()[place] if place < len(one.regions) else None for one in layouts]
         captions = [
-            "" if region is None else _layer_caption(layer_prompt, one, region)
+            "" if region is None else _layer_caption(rendering.layer_prompt, one, region)
             for one, region in zip(layouts, regions, strict=True)
         ]
         first = regions[0]
@@ -80,7 +71,7 @@ def make_layers(
 
 
 def _background_layer(
-    clip: Any,  # noqa: ANN401
+    clip: Clip,
     layouts: Sequence[Layout],
     seen: Sequence[Tensor],
     background_negative: str,
@@ -102,14 +93,7 @@ def _background_layer(
 class _Deltas:
     """Vision guidance of the regions, each colour and picture encoded once."""
 
-    def __init__(
-        self,
-        model: Any,  # noqa: ANN401
-        clip: Any,  # noqa: ANN401
-        vae: Any,  # noqa: ANN401
-        guidance: VisionGuidance,
-        strength: float,
-    ) -> None:
+    def __init__(self, model: Model, clip: Clip, vae: Vae | None, guidance: VisionGuidance, strength: float) -> None:
         self.model, self.clip, self.vae, self.guidance, self.strength = model, clip, vae, guidance, strength
         self.colours: dict[str, Tensor] = {}
         self.references: Tensor | None = None
@@ -121,13 +105,14 @@ class _Deltas:
         place: int,
         captions: Sequence[str],
         own: LayerSettings,
-    ) -> dict[str, Any]:
-        """What the entries of the layer at this place in painter's order carry, or nothing without guidance."""
+    ) -> VisionEntry | None:
+        """Guidance of the layer at this place in painter's order, if it has any."""
         factors = [0.0 if region is None else self.strength * region.strength for region in regions]
         if not any(factors):
-            return {}
+            return None
+        delta = words = None
         if self.guidance.source == "dynamic":
-            vision = self._words(regions, captions, factors, own)
+            words = self._words(regions, captions, own)
         else:
             vectors = [
                 None if region is None or factor == 0 else self._vector(region, len(layout.regions), place)
@@ -135,24 +120,25 @@ class _Deltas:
             ]
             known = next((vector for vector in vectors if vector is not None), None)
             if known is None:
-                return {}
+                return None
             vectors = [torch.zeros_like(known) if vector is None else vector for vector in vectors]
-            scaled = [factor * vector for factor, vector in zip(factors, vectors, strict=True)]
-            vision = {keys.DELTA: torch.stack(scaled)}
+            delta = torch.stack([factor * vector for factor, vector in zip(factors, vectors, strict=True)])
         masks = [
             None if region is None else region.mask_on(layout.height, layout.width)
             for layout, region in zip(layouts, regions, strict=True)
         ]
-        sides = torch.tensor([self.guidance.inside, self.guidance.outside])
-        return vision | {keys.OWN: _stack(masks), keys.SIDES: sides, keys.INJECT: self.guidance.inject}
+        return VisionEntry(
+            own_mask=_stack(masks),
+            sides=torch.tensor([self.guidance.inside, self.guidance.outside]),
+            inject=self.guidance.inject,
+            delta=delta,
+            words=words,
+            factors=None if words is None else torch.tensor(factors),
+            top_k=None if words is None else self.guidance.top_k,
+        )
 
-    def _words(
-        self,
-        regions: Sequence[Region | None],
-        captions: Sequence[str],
-        factors: Sequence[float],
-        own: LayerSettings,
-    ) -> dict[str, Any]:
+    def _words(self, regions: Sequence[Region | None], captions: Sequence[str], own: LayerSettings) -> list[Tensor]:
+        """Where each picture's caption says the name of its region: token positions (m)."""
         _check_has_cross_attention(self.model)
         if own.positive is not None:
             raise ValueError(
@@ -163,8 +149,7 @@ class _Deltas:
             [] if region is None else phrase_positions(self.clip, caption, region.phrase, OTHER_DELTA)
             for region, caption in zip(regions, captions, strict=True)
         ]
-        words = [torch.tensor(positions, dtype=torch.int64) for positions in found]
-        return {keys.WORDS: words, keys.LAMBDA: torch.tensor(factors), keys.TOP_K: self.guidance.top_k}
+        return [torch.tensor(positions, dtype=torch.int64) for positions in found]
 
     def _vector(self, region: Region, count: int, place: int) -> Tensor | None:
         if self.guidance.source == "vector":
@@ -186,7 +171,7 @@ class _Deltas:
         return self.colours[region.colour]
 
 
-def _check_has_cross_attention(model: Any) -> None:  # noqa: ANN401
+def _check_has_cross_attention(model: Model) -> None:
     network = model.get_model_object("diffusion_model")
     network = getattr(network, "_orig_mod", network)  # a compiled one
     # The U-Nets of video models are of this class too, but their cross-attention reads a picture.

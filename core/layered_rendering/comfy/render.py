@@ -11,43 +11,38 @@ without layers, is the plain model.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+from ...comfy.types import Clip, Conditioning, Model, Options, Vae
 from ...layout.layout import Layout
-from ..vision_guidance import AS_PUBLISHED, VisionGuidance
-from . import keys
+from .entry import HandOver
 from .follow import follow_layers
 from .make_layers import make_layers
-from .settings import Conditioning, Layer, LayerSettings, share_negative
+from .settings import TRAJECTORIES, Layer, Rendering, share_negative
 
-PAPER, TRAJECTORIES = "paper", "trajectories"
-MODES = (PAPER, TRAJECTORIES)
 RANGE = ("start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 NARROWING = ("mask", "area", "default")  # options that give a prompt a part of the canvas
 # Belong to the tokens of the prompt that carries them; a layer's caption brings its own or has none.
 OF_ITS_TEXT = (
-    "pooled_output", "attention_mask", "attention_mask_img_shape", "conditioning_byt5small", "conditioning_llama3",
-    "conditioning_mt5xl", "attention_mask_mt5xl", "conditioning_lyrics",
-)  # fmt: skip
+    "pooled_output",
+    "attention_mask",
+    "attention_mask_img_shape",
+    "conditioning_byt5small",
+    "conditioning_llama3",
+    "conditioning_mt5xl",
+    "attention_mask_mt5xl",
+    "conditioning_lyrics",
+)
 
 
 def render_in_layers(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE or None
+    model: Model,
+    clip: Clip,
+    vae: Vae | None,
     layout: Layout | Sequence[Layout],
     positive: Conditioning,
     negative: Conditioning,
-    *,
-    t0: float,
-    strength: float,
-    layer_prompt: str = "{phrase}",
-    mode: str = PAPER,
-    guidance: VisionGuidance | None = None,
-    background_negative: str = "",
-    crop: int | None = None,
-    settings: Sequence[LayerSettings] = (),
-) -> tuple[Any, Conditioning, Conditioning]:
+    rendering: Rendering,
+) -> tuple[Model, Conditioning, Conditioning]:
     """Prepare a model and its prompts so that any sampler paints the layout layer by layer until t0 (LRDiff, Alg. 1).
 
     Until t0 every layer is evaluated with its own caption and, where it has a delta, with xi added (Eq. 5); from t0 on
@@ -64,42 +59,29 @@ def render_in_layers(
         layout: the layers; or one layout for each picture of the batch.
         positive: global prompt for the whole canvas.
         negative: negative prompt for the whole canvas, in every layer without one of its own.
-        t0: share of the run in 0..1 as ComfyUI counts it (start_percent, end_percent); 0 leaves everything as it is.
-        strength: lambda, multiplies every region's own strength and its delta.
-        layer_prompt: caption of a layer without a longer prompt; may hold {phrase}, {background} and {prompt}.
-        mode: "paper" or "trajectories".
-        guidance: where delta comes from and how it is used; None takes the regions' colours.
-        background_negative: negative prompt of the background's layer, in place of the given one; may hold {phrases},
-            {background} and {prompt}; empty takes the given one.
-        crop: margin in latent cells: evaluate each region's layer only on its surroundings; None: on the whole canvas.
-        settings: prompts and CFG of single layers.
+        rendering: how; its t0 of 0 leaves everything as it is.
 
     Returns:
         Model, positive and negative for any sampler.
 
     Raises:
         LayoutError: a region that would not be seen, or a caption with an unknown placeholder.
-        ValueError: prompts that already have a place on the canvas, a VAE that is missing or of another model, or
-            settings that do not go together.
+        ValueError: prompts that already have a place on the canvas, or a VAE that is missing or of another model.
     """
     for name, conditioning in (("positive", positive), ("negative", negative)):
         _check_whole_canvas(f"{name} prompt", conditioning)
-    for each in settings:
+    for each in rendering.settings:
         _check_whole_canvas(f'positive prompt of the layer "{each.region}"', each.positive or [])
         _check_whole_canvas(f'negative prompt of the layer "{each.region}"', each.negative or [])
-    guidance = guidance or VisionGuidance()
-    _check_mode(mode, guidance, crop)
-    if t0 <= 0:
+    if rendering.t0 <= 0:
         return model, positive, negative
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
-    if mode == TRAJECTORIES:
+    if rendering.mode == TRAJECTORIES:
         layouts = [one.largest_first() for one in layouts]
-    layers = make_layers(
-        model, clip, vae, layouts, guidance=guidance, strength=strength, layer_prompt=layer_prompt,
-        background_negative=background_negative, settings=settings,
-    )  # fmt: skip
-    prepare = _apart if mode == TRAJECTORIES else _together
-    return follow_layers(model), *prepare(layers, positive, negative, t0, crop)
+    layers = make_layers(model, clip, vae, layouts, rendering)
+    if rendering.mode == TRAJECTORIES:
+        return follow_layers(model), *_apart(layers, positive, negative, rendering.t0)
+    return follow_layers(model), *_together(layers, positive, negative, rendering.t0, rendering.crop)
 
 
 def _check_whole_canvas(name: str, conditioning: Conditioning) -> None:
@@ -112,29 +94,13 @@ def _check_whole_canvas(name: str, conditioning: Conditioning) -> None:
                 )
 
 
-def _check_mode(mode: str, guidance: VisionGuidance, crop: int | None) -> None:
-    if mode not in MODES:
-        raise ValueError(f'Layered rendering has the mode "{mode}"; known: {", ".join(MODES)}.')
-    if guidance.inject == AS_PUBLISHED and mode != TRAJECTORIES:
-        raise ValueError(
-            f'Vision guidance is to be injected "{AS_PUBLISHED}", which changes the latent of each layer for good; the '
-            f'mode "{PAPER}" has one latent for all of them. Choose the mode "{TRAJECTORIES}", or inject at every step.'
-        )
-    if crop is not None and mode != PAPER:
-        raise ValueError(
-            f'crop works in the mode "{PAPER}" only: with trajectories every layer needs its whole canvas. '
-            "Switch crop off or change the mode."
-        )
-
-
 def _together(
     layers: list[Layer], positive: Conditioning, negative: Conditioning, t0: float, crop: int | None
 ) -> tuple[Conditioning, Conditioning]:
     """Masked entries until t0, and the given prompts from there on."""
 
-    def on_entry(layer: Layer) -> dict[str, Any]:
-        cropped = crop is not None and not layer.is_background
-        return layer.options() | ({keys.CROP: crop} if cropped else {})
+    def on_entry(layer: Layer) -> Options:
+        return {"mask": layer.visible} | layer.options(None if layer.is_background else crop)
 
     new_positive: Conditioning = []
     for _, options in _during(positive, 0.0, t0):
@@ -142,7 +108,7 @@ def _together(
             mine = [[text, _for_layers(options) | own | on_entry(layer)] for text, own in layer.positive]
             new_positive += _during(mine, 0.0, t0)
     new_positive += _handing_over(positive, t0)
-    if not any(layer.vision or layer.negative is not None for layer in layers):
+    if not any(layer.vision is not None or layer.negative is not None for layer in layers):
         return new_positive, negative
     new_negative: Conditioning = []
     for layer in share_negative(layers):
@@ -152,22 +118,18 @@ def _together(
 
 
 def _apart(
-    layers: list[Layer], positive: Conditioning, negative: Conditioning, t0: float, _: int | None
+    layers: list[Layer], positive: Conditioning, negative: Conditioning, t0: float
 ) -> tuple[Conditioning, Conditioning]:
     """Entries for the whole canvas; the run hands each layer's to its own sampling, and the given ones to the rest."""
-    until = {keys.TRAJECTORIES_UNTIL: t0}
-
-    def on_entry(layer: Layer) -> dict[str, Any]:
-        return {key: value for key, value in layer.options().items() if key != "mask"} | until
-
+    until = HandOver(trajectories_until=t0).to_options()
     new_positive = [
-        [text, _for_layers(options) | own | on_entry(layer)]
+        [text, _for_layers(options) | own | layer.options() | until]
         for _, options in positive
         for layer in layers
         for text, own in layer.positive
     ]
     new_negative = [
-        [text, {**options, **on_entry(layer)}]
+        [text, options | layer.options() | until]
         for layer in layers
         for text, options in (negative if layer.negative is None else layer.negative)
     ]
@@ -177,7 +139,7 @@ def _apart(
     )
 
 
-def _for_layers(options: dict[str, Any]) -> dict[str, Any]:
+def _for_layers(options: Options) -> Options:
     """What of the global prompt's options applies to every layer too."""
     return {key: value for key, value in options.items() if key not in OF_ITS_TEXT}
 
@@ -197,4 +159,5 @@ def _during(conditioning: Conditioning, start: float, end: float) -> Conditionin
 
 def _handing_over(conditioning: Conditioning, t0: float) -> Conditioning:
     """Let the given prompts rule from t0 on."""
-    return [[text, {**options, keys.LAYERS_UNTIL: t0}] for text, options in _during(conditioning, t0, 1.0)]
+    until = HandOver(layers_until=t0).to_options()
+    return [[text, options | until] for text, options in _during(conditioning, t0, 1.0)]

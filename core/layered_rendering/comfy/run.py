@@ -1,7 +1,7 @@
 """What layered rendering does in one run of a ComfyUI sampler: masks, the switch at t0, and vision guidance."""
 
 from collections.abc import Callable
-from typing import Any
+from uuid import UUID
 
 import comfy.model_patcher
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ...attention.comfy.recording import read_phrase_attention
 from ...comfy.runs import Run, check_canvas
-from ...comfy.types import Wrappers
-from ..vision_guidance import EVERY_STEP, FIRST_STEP, state_scale
-from . import keys
+from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
+from ..vision_guidance import EVERY_STEP, FIRST_STEP
+from .entry import HandOver, LayerEntry, VisionEntry
 from .layer_on_grid import RunLayer
+from .state import scale_of_state
 
 WRAPPER = "stagecraft_layers"
 
@@ -31,9 +32,9 @@ class LayeredRun:
 
     def __init__(self, run: Run) -> None:
         self.run, self.guider, self.sigmas, self.sampling = run, run.guider, run.sigmas, run.model_sampling
-        self.layer_of: dict[Any, RunLayer] = {}
-        self.global_uuids: set[Any] = set()
-        self.areas: dict[Any, tuple[int, ...]] = {}
+        self.layer_of: dict[UUID, RunLayer] = {}
+        self.global_uuids: set[UUID] = set()
+        self.areas: dict[UUID, tuple[int, ...]] = {}
         self.alone: RunLayer | None = None
         self.apart_until: float | None = None
         self.last_layered_sigma = 0.0
@@ -43,32 +44,31 @@ class LayeredRun:
             self._read(entry, layers, run.noise)
         self.layers = list(layers.values())
 
-    def _read(self, entry: dict[str, Any], layers: dict[int, RunLayer], noise: Tensor) -> None:
+    def _read(self, entry: Entry, layers: dict[int, RunLayer], noise: Tensor) -> None:
         """Take what is ours off an entry and leave what ComfyUI understands."""
-        apart_until = entry.pop(keys.TRAJECTORIES_UNTIL, None)
+        hand_over = HandOver.from_options(entry) or HandOver()
+        apart_until, layers_until = hand_over.trajectories_until, hand_over.layers_until
         if apart_until is not None:
             self.apart_until = self.last_layered_sigma = _last_sigma(self.sampling, apart_until)
-        if keys.LAYERS_UNTIL in entry:
-            until = entry.pop(keys.LAYERS_UNTIL)
-            self.last_layered_sigma = _last_sigma(self.sampling, until)
+        if layers_until is not None:
+            self.last_layered_sigma = _last_sigma(self.sampling, layers_until)
             _hand_over(entry, self.last_layered_sigma, self.sampling.percent_to_sigma)
-        if keys.VISIBLE not in entry:
+        ours, vision = LayerEntry.from_options(entry), VisionEntry.from_options(entry)
+        if ours is None:
             if apart_until is not None:
                 self.global_uuids.add(entry["uuid"])
             return
-        ours = {key: entry.pop(key) for key in list(entry) if key in RunLayer.KEYS}
-        _check_shape(ours[keys.VISIBLE], noise)
-        number = ours[keys.LAYER]
-        if number not in layers:
-            layers[number] = RunLayer(ours, noise, self.guider.model_patcher.load_device)
-        layer = self.layer_of[entry["uuid"]] = layers[number]
+        _check_shape(ours.visible_mask, noise)
+        if ours.layer not in layers:
+            layers[ours.layer] = RunLayer(ours, vision, noise, self.guider.model_patcher.load_device)
+        layer = self.layer_of[entry["uuid"]] = layers[ours.layer]
         if self.apart_until is None:
             mask = layer.visible
             # One frame for a whole video: ComfyUI broadcasts it, also over a window of a few frames.
             entry["mask"] = mask if noise.ndim == 4 else mask[:, None]
-            if keys.CROP in ours:
+            if ours.crop is not None:
                 _check_can_crop(entry)
-                self.areas[entry["uuid"]] = layer.surroundings(ours[keys.CROP])
+                self.areas[entry["uuid"]] = layer.surroundings(ours.crop)
                 # Together with an area ComfyUI cuts the mask's frames too.
                 entry["mask"] = mask if noise.ndim == 4 else mask[:, None].expand(-1, *noise.shape[2:])
 
@@ -87,7 +87,7 @@ class LayeredRun:
                 )
             comfy.model_patcher.set_model_options_pre_cfg_function(self.run.options, self._scale_cfg, True)
 
-    def _start(self, executor: Any, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def _start(self, executor: Executor, x: Tensor, sigma: Tensor, *args: object, **kwargs: object) -> Tensor:
         """PREDICT_NOISE wrapper: before the first model call, crops the layers and measures the dynamic deltas."""
         if not self.started:
             self.started = True
@@ -98,7 +98,7 @@ class LayeredRun:
                     entry["area"] = self.areas[entry["uuid"]]
         return executor(x, sigma, *args, **kwargs)
 
-    def measure(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any]) -> None:
+    def measure(self, x: Tensor, sigma: Tensor, model_options: Options) -> None:
         """Measure the dynamic deltas (Eq. 6) with one evaluation of the captions at the state x (b c h w)."""
         entries = {}
         for entry in self.guider.conds["positive"]:
@@ -119,14 +119,14 @@ class LayeredRun:
 
     def _guide_rows(
         self,
-        executor: Any,  # noqa: ANN401
+        executor: Executor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
-        control: dict[str, Any] | None = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        control: dict[str, list[Tensor | None]] | None = None,
+        transformer_options: Options | None = None,
+        **kwargs: object,
     ) -> Tensor:
         """APPLY_MODEL wrapper that adds xi to the rows of the guided layers.
 
@@ -148,11 +148,11 @@ class LayeredRun:
                 rows += factor * layer.xi_for(rows, self.areas.get(uuid))
         return executor(x + offset, *rest, **kwargs)
 
-    def _has_xi(self, uuid: Any) -> bool:  # noqa: ANN401
+    def _has_xi(self, uuid: UUID) -> bool:
         layer = self.layer_of.get(uuid)
         return layer is not None and layer.xi is not None
 
-    def _scale_cfg(self, args: dict[str, Any]) -> list[Tensor]:
+    def _scale_cfg(self, args: Options) -> list[Tensor]:
         """Pre-CFG function: gives the layers with a CFG of their own another share of (cond - uncond)."""
         cond, uncond, *others = args["conds_out"]
         if not args["cond_scale"]:
@@ -180,7 +180,7 @@ def _check_shape(visible: Tensor, noise: Tensor) -> None:
         )
 
 
-def _check_can_crop(entry: dict[str, Any]) -> None:
+def _check_can_crop(entry: Entry) -> None:
     if entry.get("control") is not None:
         raise ValueError(
             "A ControlNet cannot be cropped with its layer: its hint is for the whole canvas. Switch crop off, or "
@@ -188,29 +188,15 @@ def _check_can_crop(entry: dict[str, Any]) -> None:
         )
 
 
-def _last_sigma(sampling: Any, until: float) -> float:  # noqa: ANN401
+def _last_sigma(sampling: ModelSampling, until: float) -> float:
     """Lowest noise level, in float32 as samplers have it, at which the layers still rule."""
     return torch.tensor(float(sampling.percent_to_sigma(until)), dtype=torch.float32).item()
 
 
-def _hand_over(entry: dict[str, Any], last: float, percent_to_sigma: Callable[[float], float]) -> None:
+def _hand_over(entry: Entry, last: float, percent_to_sigma: Callable[[float], float]) -> None:
     """Start a global entry at the first noise level below the layers' last, so that no step counts twice or not at all.
 
     ComfyUI keeps both ends of an entry's share of the run, so two entries that meet at t0 would both be active there.
     """
     below = torch.nextafter(torch.tensor(last), torch.tensor(-torch.inf)).item()
     entry["timestep_start"] = min(below, float(percent_to_sigma(entry.pop("start_percent"))))
-
-
-def scale_of_state(sampling: Any, x: Tensor, sigma: Tensor) -> Tensor:  # noqa: ANN401
-    """`state_scale` of every row, (b 1 1 ...), from how a model's sampling mixes data and noise.
-
-    Args:
-        sampling: ComfyUI's model_sampling.
-        x: (b c ...), for shape and type.
-        sigma: (b).
-    """
-    one = x.new_ones((len(x),) + (1,) * (x.ndim - 1))
-    zero = torch.zeros_like(one)
-    signal, noise = sampling.noise_scaling(sigma, zero, one), sampling.noise_scaling(sigma, one, zero)
-    return state_scale(signal, noise, float(getattr(sampling, "sigma_data", 1.0)))

@@ -1,20 +1,22 @@
-"""Layers of a run, and what a person sets for single ones of them."""
+"""Layers of a run, and what a person sets for all and for single ones of them."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...layout.layout import Layout, LayoutError
-from . import keys
-
-Conditioning = list[list[Any]]  # ComfyUI's: pairs of an embedded text and a dictionary of options
+from ...comfy.types import Conditioning, Options
+from ...layout.layout import Layout
+from ...layout.region import LayoutError
+from ..vision_guidance import AS_PUBLISHED, VisionGuidance
+from .entry import LayerEntry, VisionEntry
 
 BACKGROUND = "background"
+PAPER, TRAJECTORIES = "paper", "trajectories"
+MODES = (PAPER, TRAJECTORIES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,50 @@ class LayerSettings:
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """How a layout is rendered in layers.
+
+    Attributes:
+        t0: share of the run in 0..1 as ComfyUI counts it (start_percent, end_percent); 0 leaves everything as it is.
+        strength: lambda, multiplies every region's own strength and its delta.
+        layer_prompt: caption of a layer without a longer prompt; may hold {phrase}, {background} and {prompt}.
+        mode: "paper" or "trajectories".
+        guidance: where delta comes from and how it is used.
+        background_negative: negative prompt of the background's layer, in place of the given one; may hold {phrases},
+            {background} and {prompt}; empty takes the given one.
+        crop: margin in latent cells: evaluate each region's layer only on its surroundings; None: on the whole canvas.
+        settings: prompts and CFG of single layers.
+
+    Raises:
+        ValueError: an unknown mode, or one that does not go together with the rest.
+    """
+
+    t0: float
+    strength: float
+    layer_prompt: str = "{phrase}"
+    mode: str = PAPER
+    guidance: VisionGuidance = field(default_factory=VisionGuidance)
+    background_negative: str = ""
+    crop: int | None = None
+    settings: Sequence[LayerSettings] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f'Layered rendering has the mode "{self.mode}"; known: {", ".join(MODES)}.')
+        if self.guidance.inject == AS_PUBLISHED and self.mode != TRAJECTORIES:
+            raise ValueError(
+                f'Vision guidance is to be injected "{AS_PUBLISHED}", which changes the latent of each layer for good; '
+                f'the mode "{PAPER}" has one latent for all of them. Choose the mode "{TRAJECTORIES}", or inject at '
+                "every step."
+            )
+        if self.crop is not None and self.mode != PAPER:
+            raise ValueError(
+                f'crop works in the mode "{PAPER}" only: with trajectories every layer needs its whole canvas. '
+                "Switch crop off or change the mode."
+            )
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer of a run, for one picture or for each of a batch.
 
@@ -42,7 +88,7 @@ class Layer:
         positive: its caption, embedded.
         visible: (b h w) at the canvas' resolution; the layers' masks are a partition of unity.
         negative: its own negative prompt, or None.
-        vision: vision guidance as written on its entries; empty where it has none.
+        vision: vision guidance as written on its entries, or None.
         cfg: its own guidance scale, or None.
         is_background: whether it is the background's.
     """
@@ -50,7 +96,7 @@ class Layer:
     positive: Conditioning
     visible: Tensor
     negative: Conditioning | None = None
-    vision: dict[str, Any] = field(default_factory=dict)
+    vision: VisionEntry | None = None
     cfg: float | None = None
     is_background: bool = False
 
@@ -59,17 +105,18 @@ class Layer:
         """What its entries have in common; made from what it is, so that two renderings can be combined."""
         digest = hashlib.blake2b(digest_size=6)
         texts = [text for text, _ in [*self.positive, *(self.negative or [])]]
-        for value in (*texts, self.visible, *self.vision.values(), self.cfg):
+        vision = {} if self.vision is None else self.vision.to_options()
+        for value in (*texts, self.visible, *vision.values(), self.cfg):
             tensors = value if isinstance(value, list) else [value]
             for each in tensors:
                 plain = each.detach().float().cpu().numpy().tobytes() if isinstance(each, Tensor) else repr(each)
                 digest.update(plain if isinstance(plain, bytes) else plain.encode())
         return int.from_bytes(digest.digest(), "big")
 
-    def options(self) -> dict[str, Any]:
-        """Give what its conditioning entries carry."""
-        own_cfg = {} if self.cfg is None else {keys.CFG: self.cfg}
-        return {"mask": self.visible, keys.LAYER: self.number, keys.VISIBLE: self.visible} | own_cfg | self.vision
+    def options(self, crop: int | None = None) -> Options:
+        """Give what its entries carry; see `LayerEntry` for crop."""
+        vision = {} if self.vision is None else self.vision.to_options()
+        return LayerEntry(self.number, self.visible, self.cfg, crop).to_options() | vision
 
 
 def settings_by_region(layout: Layout, settings: Sequence[LayerSettings]) -> dict[int | None, LayerSettings]:
@@ -107,8 +154,8 @@ def settings_by_region(layout: Layout, settings: Sequence[LayerSettings]) -> dic
 
 def share_negative(layers: Sequence[Layer]) -> list[Layer]:
     """Join the layers that the given negative prompt sees alike, those without guidance, into one."""
-    alike = [layer for layer in layers if not layer.vision and layer.negative is None]
-    others = [layer for layer in layers if layer.vision or layer.negative is not None]
+    alike = [layer for layer in layers if layer.vision is None and layer.negative is None]
+    others = [layer for layer in layers if layer.vision is not None or layer.negative is not None]
     if not alike:
         return others
     return [*others, Layer([], torch.stack([layer.visible for layer in alike]).sum(0), is_background=True)]

@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..vision_guidance import AS_PUBLISHED, EVERY_STEP, PUBLISHED_INJECTIONS, join_layers
+from ...comfy.types import Entry, Options, Sampler
+from ..compositing import join_layers
+from ..vision_guidance import AS_PUBLISHED, EVERY_STEP, PUBLISHED_INJECTIONS
 from .layer_on_grid import RunLayer
+from .run import LayeredRun
 
-if TYPE_CHECKING:
-    from .run import LayeredRun
-
-Callback = Callable[[dict[str, Any]], None]
+StepCallback = Callable[[Options], None]  # as sampler functions call it: with what they know after a step
 
 
-def sample_apart(run: "LayeredRun", sampler: Any) -> Any:  # noqa: ANN401 - ComfyUI's samplers
+def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
     """A sampler that samples every layer by itself down to t0, puts the latents together, and goes on with the result.
 
     The given sampler does all the sampling: once for each layer and once for the rest, so one that remembers earlier
@@ -38,13 +37,13 @@ def sample_apart(run: "LayeredRun", sampler: Any) -> Any:  # noqa: ANN401 - Comf
     inner = sampler.sampler_function
 
     def sample(
-        model: Any,  # noqa: ANN401 - ComfyUI's KSamplerX0Inpaint
+        model: comfy.samplers.KSamplerX0Inpaint,
         x: Tensor,
         sigmas: Tensor,
-        extra_args: dict[str, Any] | None = None,
-        callback: Callback | None = None,
+        extra_args: Options | None = None,
+        callback: StepCallback | None = None,
         disable: bool | None = None,
-        **options: Any,  # noqa: ANN401
+        **options: object,
     ) -> Tensor:
         extra_args = extra_args or {}
         layered = int((sigmas[:-1] >= run.apart_until).sum())
@@ -53,10 +52,10 @@ def sample_apart(run: "LayeredRun", sampler: Any) -> Any:  # noqa: ANN401 - Comf
         def go(x: Tensor, start: int, end: int) -> Tensor:
             if end <= start:
                 return x
+            report = progress.next(end - start)
             return inner(
-                model, x, sigmas[start : end + 1], extra_args=extra_args, callback=progress.next(end - start),
-                disable=disable, **options,
-            )  # fmt: skip
+                model, x, sigmas[start : end + 1], extra_args=extra_args, callback=report, disable=disable, **options
+            )
 
         if layered:
             sigma = sigmas[:1].expand(len(x))
@@ -73,7 +72,7 @@ def sample_apart(run: "LayeredRun", sampler: Any) -> Any:  # noqa: ANN401 - Comf
 
 
 def _one_layer(
-    run: "LayeredRun",
+    run: LayeredRun,
     layer: RunLayer,
     go: Callable[[Tensor, int, int], Tensor],
     x: Tensor,
@@ -97,12 +96,12 @@ def _one_layer(
 
 
 @contextmanager
-def _only(run: "LayeredRun", layer: RunLayer | None) -> Iterator[None]:
+def _only(run: LayeredRun, layer: RunLayer | None) -> Iterator[None]:
     """Let the guider see the entries of one layer, or the global ones; those of others stay where they are."""
     conds = run.guider.conds
     ours = run.layer_of.keys() | run.global_uuids
 
-    def is_seen(entry: dict[str, Any]) -> bool:
+    def is_seen(entry: Entry) -> bool:
         uuid = entry["uuid"]
         return uuid not in ours or (uuid in run.global_uuids if layer is None else run.layer_of.get(uuid) is layer)
 
@@ -117,18 +116,18 @@ def _only(run: "LayeredRun", layer: RunLayer | None) -> Iterator[None]:
 class _Progress:
     """Reports the steps of all samplings as steps of the one run that the person started."""
 
-    def __init__(self, callback: Callback | None, layered: int, layers: int, steps: int) -> None:
+    def __init__(self, callback: StepCallback | None, layered: int, layers: int, steps: int) -> None:
         self.callback, self.steps = callback, steps
         self.work = layered * layers + steps - layered
         self.done = 0
 
-    def next(self, steps: int) -> Callback | None:
+    def next(self, steps: int) -> StepCallback | None:
         """The callback of the next sampling, of so many steps."""
         before, self.done = self.done, self.done + steps
         if self.callback is None:
             return None
 
-        def report(state: dict[str, Any]) -> None:
+        def report(state: Options) -> None:
             share = (before + state["i"] + 1) / self.work
             self.callback({**state, "i": max(0, round(share * self.steps) - 1)})
 

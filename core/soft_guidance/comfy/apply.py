@@ -1,32 +1,30 @@
 """Soft guidance in ComfyUI: regions' tokens on the prompts of any U-Net, each looked at only from its own region.
 
 The regions travel as options of CONDITIONING entries and become columns of the context when a run evaluates the
-entries, see `comfy_soft_run`. So text of any length, text that a later node joins to the prompt, prompts of layers,
+entries, see `run`. So text of any length, text that a later node joins to the prompt, prompts of layers,
 and entries without regions beside those with them all keep their meaning.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from comfy.ldm.modules.attention import SpatialVideoTransformer
 
 from ...attention.comfy.recording import has_cross_attention
 from ...comfy.runs import around_runs
+from ...comfy.types import Conditioning, Model
 from ..soft_guidance import PUBLISHED, RULES
-from .run import WRAPPER, show_regions, soft_attention
-from .tokens import Conditioning, RegionTokens, with_regions
-
-__all__ = ["RegionTokens", "apply_soft_guidance", "check_model", "soft_attention"]
+from .run import WRAPPER, show_regions
+from .tokens import RegionTokens, with_regions
 
 
 def apply_soft_guidance(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    model: Model,
     positive: Conditioning,
     negative: Conditioning,
     regions: Sequence[RegionTokens],
     rule: str = PUBLISHED,
-) -> tuple[Any, Conditioning, Conditioning]:
+) -> tuple[Model, Conditioning, Conditioning]:
     """Put regions' tokens behind the text of the prompts and keep each region's attention to them inside it.
 
     Args:
@@ -60,7 +58,7 @@ def apply_soft_guidance(
     )
 
 
-def check_model(model: Any) -> None:  # noqa: ANN401
+def check_model(model: Model) -> None:
     """Refuse models without cross-attention to their prompt's tokens.
 
     Raises:

@@ -3,13 +3,14 @@
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import torch
 from comfy.ldm.modules import attention as backends
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 
+from ...comfy.types import Options
 from ..soft_guidance import joined_mask
 
 Attend = Callable[..., Tensor]
@@ -23,24 +24,40 @@ KEEP_MASKS = tuple(
 )
 
 
+class RowMasks(Protocol):
+    """Knows what every row of an evaluation sees, see `run.SoftCall`.
+
+    Attributes:
+        drops_masks: whether the attention in use was found to ignore masks, by the shape of what it is given.
+    """
+
+    drops_masks: dict[tuple[int, ...], bool]
+
+    def bias(self, options: Options, grid: tuple[int, int], q: Tensor, length: int) -> Tensor:
+        """What is added to the logits of all rows, (b n length) or (1 n length)."""
+
+    def text_columns(self, options: Options, rows: int, device: torch.device) -> Tensor:
+        """Where each row's text is, (rows t)."""
+
+
 class SoftForward:
     """Finds the attentions to the context in one forward pass and masks them.
 
     Args:
-        call: knows the mask of every row, see `SoftCall`.
+        call: knows the mask of every row.
         before: attention override of other packs, or none; it goes on being called, with the mask.
     """
 
-    def __init__(self, call: Any, before: Attend | None) -> None:  # noqa: ANN401
+    def __init__(self, call: RowMasks, before: Attend | None) -> None:
         self.call, self.before = call, before
         self.expected = False
 
-    def expect(self, n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, ...]:
+    def expect(self, n: Tensor, context: Tensor, value: Tensor, options: Options) -> tuple[Tensor, ...]:
         """attn2_patch, the last of them: the next attention is the one to the context."""
         self.expected = True
         return n, context, value
 
-    def check(self, n: Tensor, options: dict[str, Any]) -> Tensor:
+    def check(self, n: Tensor, options: Options) -> Tensor:
         """attn2_output_patch, the first of them: the attention to the context must have been seen, and masked.
 
         Raises:
@@ -53,7 +70,9 @@ class SoftForward:
             )
         return n
 
-    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def attend(
+        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object
+    ) -> Tensor:
         """Attention override."""
         if not self.expected:
             return self._next(attend, q, k, v, heads, *args, **kwargs)
@@ -61,7 +80,7 @@ class SoftForward:
         kwargs |= dict(zip(POSITIONAL, args, strict=False))
         bias, given = self._bias(kwargs["transformer_options"], q, k), kwargs.get("mask")
         kwargs["mask"] = bias if given is None else joined_mask(bias.float(), given, q.dtype)
-        found, shape = self.call.run.drops_masks, (*q.shape[1:], heads)
+        found, shape = self.call.drops_masks, (*q.shape[1:], heads)
         if not found.get(shape):
             out = self._next(attend, q, k, v, heads, **kwargs)
             if shape not in found:
@@ -77,7 +96,7 @@ class SoftForward:
         is exact for replacements that add something to plain attention, such as a picture's own keys and values.
         """
 
-        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:  # noqa: ANN401
+        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **kwargs: object) -> Tensor:
             if not self.expected:
                 return patch(q, k, v, extra_options, **kwargs)
             self.expected = False
@@ -89,10 +108,10 @@ class SoftForward:
 
         return replaced
 
-    def _next(self, attend: Attend, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def _next(self, attend: Attend, *args: object, **kwargs: object) -> Tensor:
         return attend(*args, **kwargs) if self.before is None else self.before(attend, *args, **kwargs)
 
-    def _bias(self, options: dict[str, Any], q: Tensor, k: Tensor) -> Tensor:
+    def _bias(self, options: Options, q: Tensor, k: Tensor) -> Tensor:
         return self.call.bias(options, tuple(options["activations_shape"][-2:]), q, k.shape[1])
 
     @torch.no_grad()
@@ -113,7 +132,7 @@ class SoftForward:
         masked, unmasked = (attention_pytorch(q, k, v, heads, mask=each) for each in (mask, given))
         if not bool((out - unmasked).abs().mean() < (out - masked).abs().mean()):
             return False
-        if not any(self.call.run.drops_masks.values()):
+        if not any(self.call.drops_masks.values()):
             logging.warning(
                 "Stagecraft: the attention that is set for this model ignores masks, which would switch soft guidance "
                 "off; its cross-attention is evaluated with PyTorch's attention instead."

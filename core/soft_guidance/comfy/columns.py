@@ -39,10 +39,8 @@ class EntryColumns:
             self.columns.setdefault(rule, []).append(columns)
             masks.append(_cropped(region.mask.to(text.device), area, latent))
         # Equal for entries whose masks on attention are equal.
-        self.signature = (
-            text.shape[1], area, tuple((rule, tuple(columns)) for rule, columns in self.columns.items()),
-            tuple(id(region.mask) for region, _ in regions),
-        )  # fmt: skip
+        columns_of_rules = tuple((rule, tuple(columns)) for rule, columns in self.columns.items())
+        self.signature = (text.shape[1], area, columns_of_rules, tuple(id(region.mask) for region, _ in regions))
         self._context: Tensor | None = None
 
     def context(self, length: int) -> Tensor:

@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...attention.comfy.recording import PLACE_OPTIONS
 from ...comfy.captions import embed_captions
-from ...layout.layout import Layout, LayoutError
+from ...comfy.types import Clip, ClipVisionOutput, Conditioning, StyleModel
+from ...layout.layout import Layout
 from ...layout.masks import is_same_aspect
-from .tokens import TOKENS, Conditioning, RegionTokens
+from ...layout.region import LayoutError
+from .tokens import TOKENS, RegionTokens
 
 FINEST = 1024  # pixels along the longer side of a mask; grids of attention are far coarser
 # What a prompt's options do to a sampler's prompt and cannot do to tokens behind another's.
 NOT_KEPT = (*PLACE_OPTIONS, "default", "start_percent", "end_percent", "control", "gligen", "hooks", TOKENS)
 
 
-def phrase_regions(clip: Any, layout: Layout | Sequence[Layout], weight: float) -> list[RegionTokens]:  # noqa: ANN401
+def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float) -> list[RegionTokens]:
     """Each region's own prompt, or its phrase, as tokens that are seen where the region is, and the background's.
 
     The whole embedded prompt is taken, with its start and padding, which get most of the attention that a prompt gets.
@@ -47,10 +48,7 @@ def phrase_regions(clip: Any, layout: Layout | Sequence[Layout], weight: float) 
 
 
 def _at_one_place(
-    clip: Any,  # noqa: ANN401
-    texts: Sequence[str],
-    weights: Sequence[float],
-    masks: Sequence[Tensor],
+    clip: Clip, texts: Sequence[str], weights: Sequence[float], masks: Sequence[Tensor]
 ) -> list[RegionTokens]:
     """Regions of the same place in painter's order, one in each picture; those without a text or weight are none."""
     seen = dict.fromkeys(text for text, weight in zip(texts, weights, strict=True) if text and weight)
@@ -115,7 +113,7 @@ def conditioning_tokens(conditioning: Conditioning) -> Tensor:
     return tokens
 
 
-def style_tokens(style_model: Any, clip_vision_output: Any) -> Tensor:  # noqa: ANN401 - ComfyUI's own objects
+def style_tokens(style_model: StyleModel, clip_vision_output: ClipVisionOutput) -> Tensor:
     """The tokens (1 m c) that a style model makes of pictures, as Apply Style Model appends them to a prompt.
 
     Raises:

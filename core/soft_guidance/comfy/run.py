@@ -5,8 +5,7 @@ the text of each is known, and all overrides and replacements of attention are i
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
 
 import comfy.conds
 import comfy.model_patcher
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ...attention.comfy.recording import OVERRIDE
 from ...comfy.runs import Run, check_one_gpu, check_parts, warn_of_plain_prompts
-from ...comfy.types import Wrappers
+from ...comfy.types import BaseModel, Entry, Executor, Options, Wrappers
 from ...layout.masks import is_same_aspect
 from ..soft_guidance import joined_mask
 from .attention import SoftForward
@@ -28,6 +27,7 @@ from .tokens import RegionTokens, read_regions
 
 WRAPPER = "stagecraft_soft_guidance"
 ALIGNED = 8  # columns; what the fast kernels want of a mask's rows
+Conds = Sequence[list[Entry] | None]  # the prompts of one evaluation: ComfyUI leaves out those that it does not need
 
 
 def show_regions(run: Run) -> Tensor:
@@ -53,7 +53,7 @@ def show_regions(run: Run) -> Tensor:
     return run.go()
 
 
-def soft_attention(transformer_options: dict[str, Any]) -> Callable[..., Tensor] | None:
+def soft_attention(transformer_options: Options) -> Callable[..., Tensor] | None:
     """Give the attention function of networks beside the U-Net that read the same context, such as CnC's local fuser.
 
     Args:
@@ -83,17 +83,17 @@ class SoftRun:
 
     def __init__(self) -> None:
         self.drops_masks: dict[tuple[int, ...], bool] = {}
-        self.biases: dict[Any, Tensor] = {}
-        self._columns: dict[Any, tuple[Any, EntryColumns]] = {}
+        self.biases: dict[Hashable, Tensor] = {}
+        self._columns: dict[Hashable, tuple[Tensor, EntryColumns]] = {}
 
     def evaluate(
         self,
-        executor: Any,  # noqa: ANN401
-        model: Any,  # noqa: ANN401
-        conds: list[list[dict[str, Any]] | None],
+        executor: Executor,
+        model: BaseModel,
+        conds: Conds,
         x: Tensor,
         timestep: Tensor,
-        model_options: dict[str, Any],
+        model_options: Options,
     ) -> list[Tensor]:
         """CALC_COND_BATCH wrapper."""
         if not any(WRAPPER in entry["model_conds"] for conditioning in conds for entry in conditioning or []):
@@ -106,7 +106,7 @@ class SoftRun:
         )
         return executor(model, call.with_tokens(conds), x, timestep, options)
 
-    def columns_of(self, place: int, entry: dict[str, Any], x: Tensor) -> EntryColumns:
+    def columns_of(self, place: int, entry: Entry, x: Tensor) -> EntryColumns:
         """What an entry's context is made of; the same object as long as nothing has changed."""
         conds, area = entry["model_conds"], entry.get("area")
         text, regions = conds["c_crossattn"].cond, conds[WRAPPER].cond if WRAPPER in conds else ()
@@ -124,7 +124,7 @@ class SoftCall:
     evaluate them apart; like this prompts of any length share a batch, and each row's columns lie where they are known.
     """
 
-    def __init__(self, run: SoftRun, conds: Sequence[list[dict[str, Any]] | None], x: Tensor) -> None:
+    def __init__(self, run: SoftRun, conds: Conds, x: Tensor) -> None:
         self.run = run
         entries = [
             (place, entry)
@@ -143,14 +143,19 @@ class SoftCall:
         while any(self.length % text == 0 for text in texts if ALIGNED % text):
             self.length += ALIGNED
 
-    def with_tokens(self, conds: Sequence[list[dict[str, Any]] | None]) -> list[list[dict[str, Any]] | None]:
+    @property
+    def drops_masks(self) -> dict[tuple[int, ...], bool]:
+        """The run's."""
+        return self.run.drops_masks
+
+    def with_tokens(self, conds: Conds) -> list[list[Entry] | None]:
         """The prompts with their regions' tokens in the contexts."""
         return [
             conditioning and [self._with_tokens(place, entry) for entry in conditioning]
             for place, conditioning in enumerate(conds)
         ]
 
-    def _with_tokens(self, place: int, entry: dict[str, Any]) -> dict[str, Any]:
+    def _with_tokens(self, place: int, entry: Entry) -> Entry:
         columns = self.columns.get((place, entry["uuid"]))
         if columns is None:
             return entry
@@ -164,15 +169,15 @@ class SoftCall:
 
     def forward(
         self,
-        executor: Any,  # noqa: ANN401
+        executor: Executor,
         x: Tensor,
         timesteps: Tensor | None = None,
         context: Tensor | None = None,
         y: Tensor | None = None,
-        control: dict[str, Any] | None = None,
-        transformer_options: dict[str, Any] | None = None,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        control: dict[str, list[Tensor | None]] | None = None,
+        transformer_options: Options | None = None,
+        *args: object,
+        **kwargs: object,
     ) -> Tensor:
         """DIFFUSION_MODEL wrapper: by now everything that changes attention is in the options."""
         options = dict(transformer_options or {})
@@ -197,7 +202,7 @@ class SoftCall:
             options["patches_replace"] = {**replaced, "attn2": around}
         return executor(x, timesteps, context, y, control, options, *args, **kwargs)
 
-    def bias(self, options: dict[str, Any], grid: tuple[int, int], q: Tensor, length: int) -> Tensor:
+    def bias(self, options: Options, grid: tuple[int, int], q: Tensor, length: int) -> Tensor:
         """What is added to the logits of all rows, (b n length) or (1 n length), in the type and place of q.
 
         Args:
@@ -228,7 +233,7 @@ class SoftCall:
         # What inference mode has made cannot be kept for a way back.
         return known.clone() if known.is_inference() and torch.is_grad_enabled() else known
 
-    def _in_batch(self, options: dict[str, Any]) -> list[EntryColumns]:
+    def _in_batch(self, options: Options) -> list[EntryColumns]:
         keys = list(zip(options.get("cond_or_uncond", []), options.get("uuids", []), strict=True))
         if not keys or any(key not in self.columns for key in keys):
             raise ValueError(
@@ -245,7 +250,7 @@ class SoftCall:
             bias = torch.cat([repeat_to_batch_size(each.bias(grid, self.length), rows) for each in columns])
         return F.pad(bias, (0, length - self.length))
 
-    def text_columns(self, options: dict[str, Any], rows: int, device: torch.device) -> Tensor:
+    def text_columns(self, options: Options, rows: int, device: torch.device) -> Tensor:
         """Where each row's text is, (rows t); a shorter text is repeated, which plain attention does not notice."""
         texts = [each.text.shape[1] for each in self._in_batch(options)]
         longest = math.lcm(*texts)

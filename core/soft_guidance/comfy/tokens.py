@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...comfy.types import Conditioning, Entry
 from ..soft_guidance import RULES
 
 # Options of an entry: tensors and lists of tensors only, so that ComfyUI can save them.
 TOKENS = "stagecraft_soft_tokens"  # (b m c) of each region
 MASKS = "stagecraft_soft_masks"  # (b h w) of each region
 SETTINGS = "stagecraft_soft_settings"  # (regions 3): outside, weight, number of the rule
-Conditioning = list[list[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class RegionTokens:
     negative: bool = True
 
 
-def read_regions(entry: dict[str, Any]) -> list[tuple[RegionTokens, str]]:
+def read_regions(entry: Entry) -> list[tuple[RegionTokens, str]]:
     """Give the regions on an entry's options, each with its rule for masks; most entries have none."""
     if TOKENS not in entry:
         return []

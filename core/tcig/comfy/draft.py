@@ -14,7 +14,8 @@ from torch import Tensor
 from ...clip.clip_guide import CLIPGuide
 from ...comfy.device import on_device
 from ...drawing.plots import plot_losses
-from ...layout.layout import Layout, LayoutError
+from ...layout.layout import Layout
+from ...layout.region import LayoutError
 from ...segmentation.segmenter import Segmenter
 from ...weights.differentiable import normal_copy
 from ..cut_outs import NUMBER, CutOuts

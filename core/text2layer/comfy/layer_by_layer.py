@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ...comfy.progress import progress
 from ...layers.layered_image import Layer, LayeredImage
-from ...layout.layout import Layout, LayoutError
+from ...layout.layout import Layout
 from ...layout.masks import grown, is_same_aspect
 from ...layout.prompts import fill_prompt
-from ...layout.region import Region
+from ...layout.region import LayoutError, Region
 from ..prompts import WHOLE
 from .model import BELOW, Text2LayerModel
 from .vae import LayeredVae

@@ -15,8 +15,9 @@ from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.attention_guidance.step import NORMALISED, RULES
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import LayoutError
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance, SlowThing, slow_chen_loop
 from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.nodes.attention_guidance.attention_maps import StageAttentionMaps
@@ -371,9 +372,7 @@ def test_samplers_that_an_inversion_refuses_are_recognised_in_any_order(model, c
 def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT, background="on a meadow")
     for mode in ("paper", "trajectories"):
-        layered, *layered_prompts = render_in_layers(
-            model, clip, vae, layout, *prompts, t0=0.5, strength=0.0, mode=mode
-        )
+        layered, *layered_prompts = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         plain = sample(layered, layered_prompts)
         found = sample(guide_attention(layered, clip, layout, strength=10.0, end=END), layered_prompts)
         assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)

@@ -9,6 +9,7 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent, require_deterministic, sampler_name
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.conftest import encode
 
@@ -105,7 +106,7 @@ def test_guidance_and_other_nodes_of_ours_do_not_count(model, clip):
     plain = invert_latent(model, encode(clip), a_latent(), rising, disable_pbar=True)
     (perturbed,) = PerturbedAttentionGuidance.execute(model, 3.0).args
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
-    layered, *_ = render_in_layers(perturbed, clip, None, layout, encode(clip), encode(clip, ""), t0=0.5, strength=1.0)
+    layered, *_ = render_in_layers(perturbed, clip, None, layout, encode(clip), encode(clip, ""), Rendering(0.5, 1.0))
     kept = {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()}
     assert torch.equal(invert_latent(layered, encode(clip), a_latent(), rising, disable_pbar=True), plain)
     assert {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()} == kept

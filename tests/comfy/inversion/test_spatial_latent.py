@@ -14,7 +14,7 @@ from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, SamplerCus
 from PIL import Image
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.comfy.sticker_world import register_model_class
-from stagecraft.core.editing.comfy.edit import edit_picture
+from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import EditError, insert
 from stagecraft.core.inversion.comfy.reference_picture import (
     DRAWINGS,
@@ -29,10 +29,13 @@ from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_lat
 from stagecraft.core.inversion.comfy.start import falling_levels
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.scores.layout_score import score_pictures
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
 from stagecraft.nodes.layout.layout import StageLayout
 from stagecraft.nodes.layout.sources import StageLayoutFromJSON
@@ -262,7 +265,7 @@ def test_the_noise_of_a_start_is_in_none_of_its_drawings(model, clip, vae, seed)
 
 
 def layered(model, clip, positive, negative):
-    return render_in_layers(model, clip, None, a_layout(), positive, negative, t0=0.5, strength=0.0)
+    return render_in_layers(model, clip, None, a_layout(), positive, negative, Rendering(0.5, 0.0))
 
 
 def guided(model, clip, positive, negative):
@@ -293,7 +296,7 @@ def test_an_edit_takes_the_noise_but_not_the_latent(model, clip, vae):
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
     prompts = encode(clip, "a dog"), encode(clip, "")
     edited, positive, negative, own, mask = edit_picture(
-        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, t0=0.5, strength=0.0
+        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, Editing(0.5, 0.0)
     )
     settings = {"disable_pbar": True, "seed": 0}
     numbers = noise.generate_noise({"samples": own})

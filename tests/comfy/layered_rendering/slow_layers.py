@@ -100,3 +100,31 @@ class SlowRun:
                 denoised = denoised + self.pag * (positive - perturbed)
             x = x + (x - denoised) / sigma * (following - sigma)
         return x
+
+
+def slow_apart(slow, x, again=None):
+    """Each layer's Euler run to t0, one composite, and the rest; `again` changes a layer's state for good."""
+    until = int((slow.sigmas[:-1] >= slow.last_layered_sigma).sum())
+
+    def steps(x, first, last, layer):
+        for i in range(first, last):
+            sigma, following, when = slow.sigmas[i], slow.sigmas[i + 1], slow.timesteps[i]
+            if layer is None:
+                texts, seen = (slow.positive, slow.negative), x
+            else:
+                texts, seen = (layer.text, slow.negative), x + (0 if again else slow.guidance(layer, x.shape, sigma))
+            positive, negative = (slow.denoise(x, seen, sigma, when, text, {}) for text in texts)
+            denoised = negative + slow.cfg * (positive - negative)
+            x = x + (x - denoised) / sigma * (following - sigma)
+            if layer is not None and again:
+                x = again(layer, x, i, following)
+        return x
+
+    joined = torch.zeros_like(x)
+    for layer, pixels in zip(slow.layers, slow.painted([layer.box for layer in slow.layers]), strict=True):
+        start = again(layer, x, -1, slow.sigmas[0]) if again else x
+        state = steps(start, 0, until, layer)
+        for row in range(x.shape[2]):
+            for column in range(x.shape[3]):
+                joined[:, :, row, column] += slow.cell(pixels, row, column) * state[:, :, row, column]
+    return steps(joined, until, len(slow.timesteps), None)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.families import CELL, FAMILIES, WIDTH, Family, build_family, fill
@@ -60,7 +61,7 @@ def layered(family, text, mode, size=SIZES[0], *, model=None, prompts=None, stre
     layout = parse_layout(text, width=CELL * width, height=CELL * height, background=BACKGROUND)
     prompts = prompts or (encode(family, PROMPT), encode(family, NEGATIVE))
     objects = model or family.model, family.clip, family.vae
-    prepared = render_in_layers(*objects, layout, *prompts, t0=t0, strength=strength, mode=mode, **more)
+    prepared = render_in_layers(*objects, layout, *prompts, Rendering(t0, strength, mode=mode, **more))
     return prepared[0], prepared[1:]
 
 

@@ -2,14 +2,9 @@
 
 import logging
 
-import comfy.latent_formats
 import comfy.model_management
-import comfy.model_sampling
-import comfy.nested_tensor
 import comfy.patcher_extension
-import comfy.sample
 import comfy.samplers
-import comfy.sd
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import (
@@ -19,77 +14,24 @@ from comfy_extras.nodes_custom_sampler import (
     RandomNoise,
     SamplerCustomAdvanced,
 )
-from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
-from stagecraft.core.layered_rendering.comfy.render import render_in_layers
-from stagecraft.core.layered_rendering.comfy.run import scale_of_state
-from stagecraft.core.layered_rendering.vision_guidance import state_scale
-from stagecraft.core.layout.layout import LayoutError
-from stagecraft.core.layout.reading import parse_layout
-from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT, encode
-from stagecraft.tests.comfy.layered_rendering.slow_layers import SlowLayer, SlowRun
+from stagecraft.core.layout.region import LayoutError
+from stagecraft.tests.comfy.conftest import PROMPT, encode
+from stagecraft.tests.comfy.layered_rendering.small_runs import (
+    CFG,
+    FULL,
+    STEPS,
+    TWO,
+    assert_same_picture,
+    layered,
+    sample,
+    slow_run,
+    starting_point,
+    two_layers,
+)
 
 import nodes as comfy_nodes
 
-STEPS, CFG, T0 = 5, 2.0, 0.5
-FULL = f"{PROMPT}: 0 0 1 1"
-
-
 pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-def sample(
-    model, prompts, height=8, width=8, *, batch=1, steps=STEPS, sampler="euler", cfg=CFG, seed=7, noise=None, **more
-):
-    latent = torch.zeros(batch, 4, height, width)
-    noise = comfy.sample.prepare_noise(latent, seed) if noise is None else noise
-    return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "normal", *prompts, latent, seed=seed, disable_pbar=True, **more
-    )
-
-
-def layered(
-    model, clip, vae, text, prompts, *, width=64, height=64, background="on a meadow", t0=T0, strength=1.0, **more
-):
-    layout = parse_layout(text, width=width, height=height, background=background)
-    prepared = render_in_layers(model, clip, vae, layout, *prompts, t0=t0, strength=strength, **more)
-    return prepared[0], prepared[1:]
-
-
-def slow_run(model, clip, layers, canvas, kind="EPS", t0=T0, steps=STEPS, **more):
-    """Build the slow loop with ComfyUI's schedule; `layers` are (text, box in pixels, delta)."""
-    sampling = model.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)
-    timesteps = torch.stack([sampling.timestep(sigma) for sigma in sigmas[:-1]])
-    return SlowRun(
-        network=model.model.diffusion_model,
-        kind=kind,
-        layers=[SlowLayer(encode(clip, text)[0][0], box, delta) for text, box, delta in layers],
-        positive=encode(clip, PROMPT)[0][0],
-        negative=encode(clip, NEGATIVE)[0][0],
-        sigmas=sigmas,
-        timesteps=timesteps,
-        last_layered_sigma=sampling.percent_to_sigma(t0) if t0 < 1 else 0.0,
-        cfg=CFG,
-        canvas=canvas,
-        **more,
-    )
-
-
-def starting_point(run, batch=1, seed=7):
-    height, width = (side // 8 for side in run.canvas)
-    noise = comfy.sample.prepare_noise(torch.zeros(batch, 4, height, width), seed)
-    return noise * (run.sigmas[0] if run.kind == "FLOW" else torch.sqrt(run.sigmas[0] ** 2 + 1))
-
-
-def assert_same_picture(found, expected):
-    """Equal to 1e-4 of the picture's own size; random weights may give large ones."""
-    assert torch.isfinite(found).all()
-    size = max(1.0, expected.std().item())
-    torch.testing.assert_close(found / size, expected / size, atol=1e-4, rtol=0)
-
-
-# --- identities, bit for bit ---
 
 
 @pytest.mark.parametrize("sampler", comfy.samplers.SAMPLER_NAMES)
@@ -127,24 +69,6 @@ def test_a_layer_without_strength_is_a_layer_without_colour(model, clip, vae, pr
     for text, strength in [("a dog: 0 0 0.5 1 | colour=red", 0.0), ("a dog: 0 0 0.5 1 | colour=red | strength=0", 1.0)]:
         ours, our_prompts = layered(model, clip, None, text, prompts, strength=strength)
         assert torch.equal(sample(ours, our_prompts), expected)
-
-
-# --- against the slow loop ---
-
-TWO = "a dog: 0.125 0.25 0.625 0.875 | colour=red\na cat: 0.5 0 1 0.5 | a small cat | colour=#2040ff | strength=0.5"
-
-
-def two_layers(model, vae, canvas=(64, 64), strength=1.0):
-    """`TWO` on a canvas of whole pixels, as the slow loop takes it."""
-    height, width = canvas
-    red, blue = (colour_latent(model, vae, colour, "") for colour in ("red", "#2040ff"))
-    dog = (round(0.125 * width), round(0.25 * height), round(0.625 * width), round(0.875 * height))
-    cat = (round(0.5 * width), 0, width, round(0.5 * height))
-    return [
-        ("on a meadow", None, None),
-        ("a dog", dog, strength * red),
-        ("a small cat", cat, 0.5 * strength * blue),
-    ]
 
 
 @pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION", "FLOW"])
@@ -257,116 +181,13 @@ def test_rows_that_are_evaluated(model, clip, vae, prompts):
     assert [later - earlier for earlier, later in zip([0, *total], total, strict=False)] == [6, 6, 2, 2, 2]
 
 
-# --- stacking ---
-
-
-def test_with_a_lora(model, clip, vae, prompts):
-    generator = torch.Generator().manual_seed(5)
-    lora = {}
-    for name, weight in model.model.diffusion_model.named_parameters():
-        if name.endswith(("attn1.to_q.weight", "attn2.to_v.weight")):
-            key = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
-            lora[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=generator)
-            lora[f"{key}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=generator)
-    patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 0.5, 0)
-    assert len(patched.patches) == len(lora) / 2 > 4
-    plain = sample(model, prompts)
-    ours, our_prompts = layered(patched, clip, vae, TWO, prompts)
-    found = model.model.process_latent_in(sample(ours, our_prompts))
-    slow = slow_run(patched, clip, two_layers(model, vae), (64, 64))
-    comfy.model_management.load_models_gpu([ours])  # the slow loop reads the patched weights
-    expected = slow(starting_point(slow))
-    assert_same_picture(found, expected)
-    after, after_prompts = layered(model, clip, vae, TWO, prompts)
-    without = model.model.process_latent_in(sample(after, after_prompts))
-    assert (without - found).abs().max() > 1e-2 * found.std(), "the LoRA changes nothing"
-    later, _ = comfy.sd.load_lora_for_models(after, None, lora, 0.5, 0)
-    assert torch.equal(model.model.process_latent_in(sample(later, after_prompts)), found)
-    assert torch.equal(sample(model, prompts), plain)
-
-
-@pytest.mark.parametrize("node", ["ControlNetApplyAdvanced", "ControlNetApply"])
-def test_with_a_control_net_on_the_given_prompts(model, clip, vae, prompts, control_net, node):
-    hint = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(6))
-    if node == "ControlNetApply":
-        controlled = (comfy_nodes.ControlNetApply().apply_controlnet(prompts[0], control_net, hint, 0.8)[0], prompts[1])
-    else:
-        apply = comfy_nodes.ControlNetApplyAdvanced().apply_controlnet
-        controlled = apply(*prompts, control_net, hint, 0.8, 0.0, 1.0)
-    ours, our_prompts = layered(model, clip, vae, TWO, controlled)
-    found = model.model.process_latent_in(sample(ours, our_prompts))
-
-    def control(x_in, timestep, text):
-        residuals = control_net.control_model(x=x_in, hint=hint.movedim(-1, 1), timesteps=timestep, context=text)
-        return {key: [value * 0.8 for value in values] for key, values in residuals.items()}
-
-    slow = slow_run(model, clip, two_layers(model, vae), (64, 64), control=control)
-    expected = slow(starting_point(slow))
-    slow.control = None
-    assert (slow(starting_point(slow)) - expected).abs().max() > 1e-2 * expected.std(), "the hint changes nothing"
-    assert_same_picture(found, expected)
-
-
-def test_with_perturbed_attention_guidance_before_or_after(model, clip, vae, prompts):
-    (perturbed,) = PerturbedAttentionGuidance.execute(model, 1.5).args
-    ours, our_prompts = layered(perturbed, clip, vae, TWO, prompts)
-    found = sample(ours, our_prompts)
-    slow = slow_run(model, clip, two_layers(model, vae), (64, 64), pag=1.5)
-    assert_same_picture(model.model.process_latent_in(found), slow(starting_point(slow)))
-    before, before_prompts = layered(model, clip, vae, TWO, prompts)
-    (after,) = PerturbedAttentionGuidance.execute(before, 1.5).args
-    assert torch.equal(sample(after, before_prompts), found)
-
-
-def test_a_second_copy_on_the_model_changes_nothing(model, clip, vae, prompts, caplog):
-    once, its_prompts = layered(model, clip, vae, TWO, prompts)
-    twice, twice_prompts = layered(once, clip, vae, TWO, prompts)
-    with caplog.at_level(logging.WARNING):
-        assert torch.equal(sample(twice, twice_prompts), sample(once, its_prompts))
-    assert "sampling without layers" not in caplog.text
-
-
-def test_two_layouts_combined_share_every_step(model, clip, vae, prompts):
-    """ComfyUI's Combine means the average of both; one step from noise to picture is linear in it."""
-    one, one_prompts = layered(model, clip, vae, TWO, prompts)
-    two, two_prompts = layered(one, clip, vae, "a tree: 0 0.5 1 1 | colour=green", prompts)
-    combined = tuple(first + second for first, second in zip(one_prompts, two_prompts, strict=True))
-    mean = (sample(one, one_prompts, steps=1) + sample(two, two_prompts, steps=1)) / 2
-    assert_same_picture(sample(two, combined, steps=1), mean)
-
-
-def test_layered_prompts_cannot_be_layered_again(model, clip, vae, prompts):
-    ours, our_prompts = layered(model, clip, vae, TWO, prompts)
-    with pytest.raises(ValueError, match="positive prompt already has a place on the canvas"):
-        layered(ours, clip, vae, TWO, our_prompts)
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        lambda c: comfy_nodes.ConditioningSetMask().append(c, torch.ones(1, 64, 64), "default", 1.0)[0],
-        lambda c: comfy_nodes.ConditioningSetAreaPercentage().append(c, 0.5, 0.5, 0.0, 0.0, 1.0)[0],
-    ],
-    ids=["mask", "area"],
-)
-def test_prompts_with_a_place_are_refused(model, clip, prompts, place):
-    with pytest.raises(ValueError, match="negative prompt already has a place"):
-        layered(model, clip, None, "a dog: 0 0 0.5 1", (prompts[0], place(prompts[1])))
-
-
-def test_prompts_with_a_share_of_the_run_keep_it(model, clip, prompts):
-    """One prompt until 0.3 and another after it: both parts that lie before t0 are layered, and only then."""
-    ranged = comfy_nodes.ConditioningSetTimestepRange().set_range
-    early, late = encode(clip, "early"), encode(clip, "late")
-    scheduled = ranged(early, 0.0, 0.3)[0] + ranged(late, 0.3, 1.0)[0]
-    _, (positive, negative) = layered(model, clip, None, "a dog: 0 0 0.5 1", (scheduled, prompts[1]), t0=0.5)
-    shares = [(options.get("start_percent", 0.0), options.get("end_percent", 1.0)) for _, options in positive]
-    assert shares == [(0.0, 0.3)] * 2 + [(0.3, 0.5)] * 2 + [(0.5, 1.0)]
-    assert torch.equal(positive[-1][0], late[0][0])
-    assert negative is prompts[1]
-
-
-# --- what goes wrong ---
+def test_layer_prompts(model, clip, prompts):
+    text = "a dog: 0 0 0.5 1\na cat: 0.5 0 1 0.5 | my cat"
+    _, (positive, _) = layered(model, clip, None, text, prompts, layer_prompt="{phrase} {background}")
+    for (found, _), expected in zip(positive, ["on a meadow", "a dog on a meadow", "my cat", PROMPT], strict=True):
+        assert torch.equal(found, encode(clip, expected)[0][0])
+    with pytest.raises(LayoutError, match=r"placeholder \{name\}; known: \{phrase\}, \{background\}, \{prompt\}"):
+        layered(model, clip, None, text, prompts, layer_prompt="{name}")
 
 
 def test_interrupting_leaves_the_model_as_it_was(model, clip, vae, prompts):
@@ -391,96 +212,3 @@ def test_a_run_leaves_no_trace_on_the_model_or_the_prompts(model, clip, vae, pro
     sample(ours, our_prompts)
     assert [[set(options) for _, options in entries] for entries in our_prompts] == keys
     assert ours.wrappers == wrappers and "wrappers" not in ours.model_options["transformer_options"]
-
-
-def test_a_latent_of_another_shape_is_refused(model, clip, prompts):
-    ours, our_prompts = layered(model, clip, None, "a dog: 0 0 0.5 1", prompts)
-    with pytest.raises(ValueError, match=r"The latent is 12 x 8 cells, .* \(64 x 64 pixels\)"):
-        sample(ours, our_prompts, 8, 12)
-
-
-def test_latents_without_a_picture_plane_are_refused(model, clip, prompts):
-    ours, our_prompts = layered(model, clip, None, "a dog: 0 0 0.5 1", prompts)
-    guider = comfy.samplers.CFGGuider(ours)
-    guider.set_conds(*our_prompts)
-    sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.0])
-    sound = torch.zeros(1, 4, 64)
-    parts = comfy.nested_tensor.NestedTensor((torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)))
-    for latent in (sound, parts):
-        with pytest.raises(ValueError, match="needs a latent of a picture or a video"):
-            guider.sample(latent, latent, sampler, sigmas)
-
-
-def test_a_colour_is_its_flat_pictures_latent_in_the_models_own_scale(model, vae):
-    flat = torch.tensor([1.0, 165 / 255, 0.0]).expand(1, 256, 256, 3)
-    expected = vae.encode(flat.contiguous())[0, :, 16, 16] * 0.18215
-    torch.testing.assert_close(colour_latent(model, vae, "orange", ""), expected)
-    torch.testing.assert_close(colour_latent(model, vae, "#FFA500", ""), expected)
-
-
-def test_several_gpus_are_refused(model, clip, prompts):
-    ours, our_prompts = layered(model, clip, None, "a dog: 0 0 0.5 1", prompts)
-    ours.model_options["multigpu_clones"] = {"cuda:1": ours}
-    with pytest.raises(ValueError, match="several GPUs"):
-        sample(ours, our_prompts)
-
-
-def test_a_colour_needs_the_models_own_vae(model, clip, vae, prompts):
-    text = "a dog: 0 0 0.5 1 | colour=red"
-    with pytest.raises(ValueError, match='"a dog" has the colour "red". Connect'):
-        layered(model, clip, None, text, prompts)
-    other = model.clone()
-    other.add_object_patch("latent_format", comfy.latent_formats.SD3())
-    with pytest.raises(ValueError, match="VAE has 4 latent channels, but the model has 16"):
-        layered(other, clip, vae, text, prompts)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a dog: 0.1 0.1 0.19 0.19", "is too small"),
-        ("a dog: 0 0 0.5 0.5\na cat: 0 0 1 1", 'region "a dog" is hidden by nearer regions'),
-    ],
-)
-def test_regions_that_would_not_be_seen_are_refused(model, clip, prompts, text, message):
-    with pytest.raises(LayoutError, match=message):
-        layered(model, clip, None, text, prompts)
-
-
-def test_layer_prompts(model, clip, prompts):
-    text = "a dog: 0 0 0.5 1\na cat: 0.5 0 1 0.5 | my cat"
-    _, (positive, _) = layered(model, clip, None, text, prompts, layer_prompt="{phrase} {background}")
-    for (found, _), expected in zip(positive, ["on a meadow", "a dog on a meadow", "my cat", PROMPT], strict=True):
-        assert torch.equal(found, encode(clip, expected)[0][0])
-    with pytest.raises(LayoutError, match=r"placeholder \{name\}; known: \{phrase\}, \{background\}, \{prompt\}"):
-        layered(model, clip, None, text, prompts, layer_prompt="{name}")
-
-
-# --- the scale of the state ---
-
-
-class _Settings:
-    sampling_settings = {}
-
-
-@pytest.mark.parametrize(
-    ("sampling", "kind", "expected"),
-    [
-        ("ModelSamplingDiscrete", "EPS", lambda s: (s**2 + 1) ** 0.5),
-        ("ModelSamplingDiscrete", "V_PREDICTION", lambda s: (s**2 + 1) ** 0.5),
-        ("ModelSamplingContinuousEDM", "EDM", lambda s: ((2 * s) ** 2 + 1) ** 0.5),
-        ("ModelSamplingDiscreteFlow", "CONST", lambda s: ((1 - s) ** 2 + s**2) ** 0.5),
-        ("ModelSamplingCosmosRFlow", "COSMOS_RFLOW", lambda s: (s**2 + 1) ** 0.5),
-    ],
-)
-@pytest.mark.parametrize("dims", [4, 5])
-def test_scale_of_the_state_in_comfyuis_own_parametrisations(sampling, kind, expected, dims):
-    names = [getattr(comfy.model_sampling, name) for name in (sampling, kind)]
-    built = type("Sampling", tuple(names), {})(_Settings())
-    if kind == "EDM":
-        built.set_parameters(0.002, 80.0, 0.5)
-    sigma = torch.tensor([0.9, 0.3, 0.01])
-    found = scale_of_state(built, torch.zeros((3, 4) + (8,) * (dims - 2)), sigma)
-    assert found.shape == (3,) + (1,) * (dims - 1)
-    torch.testing.assert_close(found.flatten(), expected(sigma))
-    assert state_scale(torch.tensor(1.0), torch.tensor(0.0)) == 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from stagecraft.core.comfy.pictures import load_references
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError
 from stagecraft.nodes.layout.canvas import EXAMPLE, StageLayoutCanvas
 from stagecraft.nodes.layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 

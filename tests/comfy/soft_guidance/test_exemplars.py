@@ -5,6 +5,8 @@ import json
 import comfy.controlnet
 import comfy.hooks
 import comfy.sample
+import comfy.sd
+import comfy.t2i_adapter.adapter
 import folder_paths
 import pytest
 import torch
@@ -15,8 +17,10 @@ from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars, make_
 from stagecraft.core.compose_and_conquer.comfy.files import CnC
 from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.soft_guidance.comfy.apply import RegionTokens, apply_soft_guidance, soft_attention
+from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
+from stagecraft.core.soft_guidance.comfy.run import soft_attention
+from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, SoftGuidance, two_sides
 from stagecraft.nodes.inputs import NOT_CONNECTED
 from stagecraft.nodes.soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
@@ -236,9 +240,6 @@ def test_layouts_of_a_batch_and_the_background(model, clip):
 
 def test_style_models_are_any_pictures_tokens(clip):
     """ComfyUI's own style model: as many tokens as it has, of every picture."""
-    import comfy.sd  # noqa: PLC0415 - beside what is only needed here
-    import comfy.t2i_adapter.adapter  # noqa: PLC0415
-
     adapter = comfy.t2i_adapter.adapter.StyleAdapter(width=64, context_dim=CONTEXT, num_head=2, n_layes=1, num_token=3)
     fill(adapter, 3)
     seen = comfy.clip_vision.Output()

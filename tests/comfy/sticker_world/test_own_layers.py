@@ -15,7 +15,8 @@ from stagecraft.sticker_world.text2layer import own_layers
 from stagecraft.sticker_world.text2layer.autoencoder import EMBEDDED
 from stagecraft.sticker_world.text2layer.layer_folder import open_layer_folder
 from stagecraft.sticker_world.text2layer.perceptual import load_lpips
-from stagecraft.sticker_world.text2layer.samples import TRAINING_SEED, whole_sample
+from stagecraft.sticker_world.text2layer.samples import whole_sample
+from stagecraft.sticker_world.world.dataset import TRAINING_SEED
 from stagecraft.sticker_world.world.scene import make_scene
 
 NUMBER, SIZE = 3, 128

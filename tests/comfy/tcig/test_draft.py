@@ -13,9 +13,10 @@ from diffusers import VQModel
 from PIL import Image
 from stagecraft.core.clip.comfy import vision as comfy_clip_vision
 from stagecraft.core.comfy.device import on_device
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.layout.region import LayoutError
+from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
 from stagecraft.core.tcig.draft import DraftError

@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.layout.region import LayoutError
+from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.comfy.refine import DENOISE_MASK, Run, hold_until_due, refine
 from stagecraft.core.tcig.refinement import Strengths
 from stagecraft.nodes.tcig.refine import MEASURED, StageTCIGRefine

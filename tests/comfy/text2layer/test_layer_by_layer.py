@@ -4,8 +4,8 @@ import comfy.model_management
 import pytest
 import torch
 from stagecraft.core.layers.layered_image import Layer, LayeredImage, from_layers
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.text2layer.comfy import layer_by_layer as comfy_layer_by_layer
 from stagecraft.core.text2layer.comfy.layer_by_layer import Sampling, paint_layers
 from stagecraft.core.text2layer.comfy.model import load_text2layer

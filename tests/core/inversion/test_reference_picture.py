@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stagecraft.core.inversion.reference_picture import paste_things, textured_grey, thing_in
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.prompts import fill_prompt
+from stagecraft.core.layout.region import LayoutError, Region
 
 RED, GREEN, BLUE = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
 

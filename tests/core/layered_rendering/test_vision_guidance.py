@@ -3,11 +3,10 @@
 import pytest
 import torch
 from stagecraft.core.attention.recorder import average_maps
+from stagecraft.core.layered_rendering.compositing import fused_prediction, join_layers
 from stagecraft.core.layered_rendering.vision_guidance import (
     VisionGuidance,
     dynamic_vector,
-    fused_prediction,
-    join_layers,
     state_scale,
     vision_guidance,
 )

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from stagecraft.core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas
-from stagecraft.core.layout.layout import LayoutError, Region
 from stagecraft.core.layout.preview import draw_layout, fit_picture
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.layout.writing import write_bounding_boxes
 
 CANVAS = {"width": 64, "height": 32, "prompt": "mine", "regions": []}

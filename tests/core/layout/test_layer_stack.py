@@ -7,8 +7,9 @@ import pytest
 import torch
 from stagecraft.core.layout.boxes import read_bounding_boxes
 from stagecraft.core.layout.layer_stack import read_layers
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.masks import outer_box
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.layout.writing import cover, reference_batch, write_layers
 
 

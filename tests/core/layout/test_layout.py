@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stagecraft.core.layout.boxes import read_bounding_boxes
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.preview import draw_layout
 from stagecraft.core.layout.reading import layout_from_data, parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.layout.writing import write_bounding_boxes
 
 SIDES = st.integers(1, 23)

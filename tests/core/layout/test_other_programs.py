@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from stagecraft.core.layout.layout import LayoutError, Region
 from stagecraft.core.layout.masks import outer_box
 from stagecraft.core.layout.other_programs import import_layout
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.layout.writing import write_bounding_boxes, write_elements
 
 COCO = {

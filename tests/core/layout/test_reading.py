@@ -8,8 +8,8 @@ import zlib
 import pytest
 import torch
 from stagecraft.core.layout.boxes import read_bounding_boxes
-from stagecraft.core.layout.layout import LayoutError, Region
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 
 
 def test_lines():

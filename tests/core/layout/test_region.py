@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.reading import layout_from_data, parse_layout
-from stagecraft.core.layout.region import MOST_MASK_PIXELS
+from stagecraft.core.layout.region import MOST_MASK_PIXELS, LayoutError, Region
 from stagecraft.core.layout.run_length import decode_runs, encode_runs
 
 SMALL_ENOUGH = 60_000  # characters of the text of a mask of 1024 x 1024 pixels

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import layout_from_data, parse_layout
+from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.layout.shapes import draw_shape
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from stagecraft.core.layout.layout import Layout, LayoutError, Region
+from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.layout.variations import MIRRORS, RegionEdit, edit_layout
 
 

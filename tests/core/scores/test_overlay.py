@@ -6,7 +6,8 @@ from stagecraft.core.drawing.plates import LARGEST_ENLARGED
 from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.scores.overlay import score_and_draw
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 
 CLASSES = ("person", "apple")
 

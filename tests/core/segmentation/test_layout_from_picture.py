@@ -6,9 +6,10 @@ from stagecraft.core.layout.prompts import with_article
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.segmentation import layout_from_picture
 from stagecraft.core.segmentation import segmenter as segmentation
+from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.joint import join_segmenters
 from stagecraft.core.segmentation.layout_from_picture import Reading, find_regions, read_layout, read_phrases
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 from torch import nn
 
 SIZE = (32, 48)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stagecraft.core.segmentation.class_names import match_class
-from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
+from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.core.segmentation.segmenter import Segmenter
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 CLASSES = ("background", "dog", "apple", "traffic light", "light")

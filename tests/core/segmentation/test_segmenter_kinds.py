@@ -6,9 +6,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.joint import join_segmenters
 from stagecraft.core.segmentation.layout_from_picture import Reading, find_regions
-from stagecraft.core.segmentation.segmenter import OpenSegmenter, Segmenter, SegmenterError
+from stagecraft.core.segmentation.segmenter import OpenSegmenter, Segmenter
 
 NAMES = ("dog", "apple", "traffic light")
 PHRASES = ("a red apple", "a dog")

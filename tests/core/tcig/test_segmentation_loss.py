@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from stagecraft.core.layout.layout import LayoutError
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.layout.region import Region
+from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.scores.layout_score import score_picture
-from stagecraft.core.segmentation.segmenter import SegmenterError
+from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.tcig.segmentation_loss import make_terms, region_overlaps
 from stagecraft.tests.core.tcig.colour_models import LAYOUT, SIZE, make_segmenter
 

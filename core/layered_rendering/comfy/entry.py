@@ -1,0 +1,63 @@
+"""What layered rendering writes on the entries of prompts, and takes off them in a run.
+
+Every attribute becomes an option of its name, such as "stagecraft_visible_mask"; see `core.comfy.entries`.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...comfy.entries import OnEntry
+
+
+@dataclass(frozen=True, eq=False)
+class LayerEntry(OnEntry):
+    """On every entry of a layer.
+
+    Attributes:
+        layer: number that the entries of one layer share.
+        visible_mask: (b h w) at the canvas' resolution; the layers' masks are a partition of unity.
+        cfg: the layer's own guidance scale; None: the sampler's.
+        crop: margin in latent cells around what is seen of the layer; None: it is evaluated on the whole canvas.
+    """
+
+    layer: int
+    visible_mask: Tensor
+    cfg: float | None = None
+    crop: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VisionEntry(OnEntry):
+    """On the entries of a layer with vision guidance too: delta, or how a dynamic one is measured (Eq. 6).
+
+    Attributes:
+        own_mask: (b h w) at the canvas' resolution, hidden parts included.
+        sides: (2) factors of delta inside and outside.
+        inject: one of vision_guidance.INJECTIONS.
+        delta: (b c) in the model's latent space; None: dynamic.
+        words: of a dynamic delta, for each picture the phrase's token positions (m).
+        factors: of a dynamic delta, its lambda for each picture (b).
+        top_k: of a dynamic delta, in latent cells.
+    """
+
+    own_mask: Tensor
+    sides: Tensor
+    inject: str
+    delta: Tensor | None = None
+    words: list[Tensor] | None = None
+    factors: Tensor | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True)
+class HandOver(OnEntry):
+    """On entries of the given prompts, which rule from t0 on; in trajectories on the layers' entries too.
+
+    Attributes:
+        layers_until: share of the run at which the layers hand over.
+        trajectories_until: share of the run that every layer is sampled apart.
+    """
+
+    layers_until: float | None = None
+    trajectories_until: float | None = None

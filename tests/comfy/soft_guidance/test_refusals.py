@@ -1,0 +1,50 @@
+"""Models, tokens and masks that cannot be meant are refused in words that say what to change."""
+
+import pytest
+import torch
+from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
+from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
+from stagecraft.tests.comfy.conftest import CONTEXT
+from stagecraft.tests.comfy.families import build_family
+from stagecraft.tests.comfy.soft_guidance.small_regions import (
+    left,
+    sample,
+    soft,
+    tokens,
+    two_sides,
+)
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+
+@pytest.mark.parametrize("name", ["SD3", "Flux", "QwenImage", "WAN21_T2V"])
+def test_models_without_cross_attention_to_text_are_refused(name, prompts):
+    family = build_family(name)
+    with pytest.raises(ValueError, match=r"cross-attention of a U-Net .*; this model is \w+.*Use Layered Rendering"):
+        apply_soft_guidance(family.model, *prompts, two_sides())
+
+
+def test_u_nets_that_read_the_text_in_place_of_the_picture_are_refused(plain_model, prompts, monkeypatch):
+    """As the x4 upscaler's first attentions, where nothing would be masked."""
+    network = plain_model.get_model_object("diffusion_model")
+    first = next(part for part in network.modules() if hasattr(part, "disable_self_attn"))
+    monkeypatch.setattr(first, "disable_self_attn", True)
+    with pytest.raises(ValueError, match="mixes text and picture otherwise"):
+        apply_soft_guidance(plain_model, *prompts, two_sides())
+
+
+def test_what_cannot_be_meant_is_one_sentence(plain_model, prompts):
+    wide = RegionTokens(torch.zeros(1, 4, 24), left())
+    with pytest.raises(ValueError, match=f"width 24, but the prompts have {CONTEXT}"):
+        apply_soft_guidance(plain_model, *prompts, [wide])
+    other = [[torch.zeros(1, 77, 24), {}]]
+    with pytest.raises(ValueError, match=f"width {CONTEXT}, but the prompts have 24"):
+        apply_soft_guidance(plain_model, prompts[0], other, two_sides())
+    with pytest.raises(ValueError, match="expected .pictures, tokens, width"):
+        apply_soft_guidance(plain_model, *prompts, [RegionTokens(tokens(), torch.ones(8, 8))])
+    with pytest.raises(ValueError, match="weight -1; expected a number from 0 on"):
+        apply_soft_guidance(plain_model, *prompts, two_sides(weight=-1.0))
+    with pytest.raises(ValueError, match='no rule "half"'):
+        apply_soft_guidance(plain_model, *prompts, two_sides(), "half")
+    with pytest.raises(ValueError, match="24 x 16 cells, which is not the shape of soft guidance's mask of 128 x 128"):
+        sample(*soft(plain_model, prompts, two_sides()), 16, 24)

@@ -14,8 +14,9 @@ from ..attention.sites import Site
 from ..layout.masks import resample_by_area
 from ..layout.prompts import leading_article
 from ..weights.differentiable import GradientSession, normal_copy
-from .energies import CHEN, Energy, Target, named_energy
+from .published import CHEN, Energy, named_energy
 from .step import guidance_step
+from .target import Target
 
 HALF_PRECISION_GAIN = 2.0**12  # gradients of attention are small numbers, which float16 would round to nothing
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ...core.attention.recorder import AttentionRecorder
 from ...core.attention.sites import MIDDLE_AND_FIRST_UP
-from ...core.attention_guidance.energies import Target, in_box_share
+from ...core.attention_guidance.energies import in_box_share
+from ...core.attention_guidance.target import Target
 from ...core.layout.layout import Layout, Region
 from ...core.layout.masks import box_coverage
 from ..baselines.slow_guidance import SlowGuidance, SlowThing

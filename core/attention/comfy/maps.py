@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...clip.comfy.words import phrase_positions, token_count
 from ...comfy.captions import embed_captions
-from ...inversion.comfy.invert import plain_guider
-from ..recorder import AttentionRecorder, average_maps, phrase_map
+from ...comfy.guider import plain_guider
+from ..maps import average_maps, phrase_map
+from ..recorder import AttentionRecorder
 from .recording import has_cross_attention, recording
 
 

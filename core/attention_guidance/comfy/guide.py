@@ -18,9 +18,11 @@ from ...clip.comfy.words import phrase_positions, token_count, word_positions
 from ...comfy.captions import embed_captions
 from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts
 from ...layout.layout import Layout, layouts_of
-from ..energies import CHEN, DEFAULT_ETA, Energy, Target, named_energy
+from ..energies import DEFAULT_ETA
 from ..log import GuidanceLog
+from ..published import CHEN, Energy, named_energy
 from ..step import RULES
+from ..target import Target
 from .run import WRAPPER, GuidedRun, Settings, Words
 
 FINE = 256  # cells along the longer side of a target's mask; grids of attention have at most 128

@@ -15,9 +15,11 @@ from ...attention.comfy.recording import PLACE_OPTIONS
 from ...attention.recorder import AttentionRecorder
 from ...attention.sites import CROSS, SELF, Site
 from ...soft_guidance.comfy.tokens import MASKS, SETTINGS, TOKENS
-from ..energies import Energy, Maps, Target
+from ..energies import Maps
 from ..log import GuidedRunLog, Measurement
+from ..published import Energy
 from ..step import guidance_step
+from ..target import Target
 from .gradients import AttentionGradient
 
 WRAPPER = "stagecraft_attention_guidance"

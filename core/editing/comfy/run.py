@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ...comfy.runs import Run, around_runs, check_parts, warn_of_plain_prompts
 from ...comfy.types import Callback, Entry, Executor, Guider, Model, ModelSampling, Wrappers
-from ...inversion.comfy.invert import invert_latent, require_deterministic
+from ...inversion.comfy.invert import invert_latent
+from ...inversion.comfy.samplers import require_deterministic
 from ...inversion.inversion import blend_noise, rising_sigmas, state_at
 from ...layout.masks import is_same_aspect, resample_by_area
 from ..edits import EditError

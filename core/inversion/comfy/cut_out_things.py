@@ -9,13 +9,14 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...attention.comfy.recording import has_cross_attention, read_phrase_attention
+from ...attention.comfy.phrases import read_phrase_attention
+from ...attention.comfy.recording import has_cross_attention
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
+from ...comfy.guider import plain_guider
 from ...layout.region import Region
 from ...segmentation.segmenter import Segmenter, SegmenterError
 from ..reference_picture import thing_in
-from .invert import plain_guider
 
 # reconstructed: what is smaller than this share of its picture is a speck, not the thing.
 SMALLEST_SHARE = 0.02

@@ -1,27 +1,16 @@
-"""Inversion as an ordinary ComfyUI sampler over rising noise levels, and which samplers cannot go back along one."""
+"""Inversion as an ordinary ComfyUI sampler over rising noise levels."""
 
-import inspect
 from typing import Any
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.guider import plain_guider
 from ..inversion import invert
 
 EULER, DDIM = "euler", "ddim"
 METHODS = (EULER, DDIM)
-OURS = "stagecraft"  # what the keys of our wrappers begin with
-# Guidance is the sampler's, not the model's: an inversion follows the model alone.
-GUIDANCE_OPTIONS = (
-    "sampler_cfg_function",
-    "sampler_pre_cfg_function",
-    "sampler_post_cfg_function",
-    "disable_cfg1_optimization",
-)
-# They take a noise sampler that they never use.
-DETERMINISTIC = ("sample_res_multistep", "sample_res_multistep_cfg_pp")
-DETERMINISTIC_NAMES = "euler, heun, dpmpp_2m or ddim"
 
 
 def invert_latent(
@@ -106,80 +95,7 @@ def invert_latent(
     return found[0]
 
 
-def plain_guider(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    positive: list[list[Any]],
-    negative: list[list[Any]] | None = None,
-    cfg: float = 1.0,
-) -> Any:  # noqa: ANN401 - ComfyUI's CFGGuider
-    """ComfyUI's guider for a run with the model alone: no other guidance than cfg, nothing of Stagecraft's own."""
-    guider = comfy.samplers.CFGGuider(_unguided(model))
-    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
-    guider.set_cfg(cfg)
-    return guider
-
-
 def _progress(steps: int, disable: bool | None) -> Any:  # noqa: ANN401
     from tqdm.auto import tqdm
 
     return tqdm(total=steps, disable=disable, desc="inversion")
-
-
-def _unguided(model: Any) -> Any:  # noqa: ANN401
-    model = model.clone()
-    for option in GUIDANCE_OPTIONS:
-        model.model_options.pop(option, None)
-    for of_kind in model.wrappers.values():
-        for key in [key for key in of_kind if str(key).startswith(OURS)]:
-            del of_kind[key]
-    return model
-
-
-def adds_noise(sampler: Any) -> str:  # noqa: ANN401 - ComfyUI's Sampler
-    """Find out whether a sampler adds fresh noise on its way.
-
-    ComfyUI's samplers do not say so; it follows from their functions' parameters and the options they were made with:
-    eta or s_churn above 0, or a noise sampler that is always used.
-
-    Args:
-        sampler: any ComfyUI sampler.
-
-    Returns:
-        What adds the noise, such as "eta 1", or "" where nothing does or the sampler is of an unknown kind.
-    """
-    function = getattr(sampler, "sampler_function", None)
-    if function is None:
-        return ""
-    name = getattr(inspect.unwrap(function), "__name__", type(function).__name__)
-    defaults = {key: value.default for key, value in inspect.signature(function).parameters.items()}
-    options = defaults | getattr(sampler, "extra_options", {})
-    if "restart" in name:
-        return "its restarts"
-    if (options.get("s_churn") or 0) > 0:
-        return f"s_churn {options['s_churn']:g}"
-    if options.get("s_noise", 1.0) == 0:
-        return ""
-    if "eta" in options:
-        return f"eta {options['eta']:g}" if (options["eta"] or 0) > 0 else ""
-    return "its noise sampler" if "noise_sampler" in defaults and name not in DETERMINISTIC else ""
-
-
-def sampler_name(sampler: Any) -> str:  # noqa: ANN401 - ComfyUI's Sampler
-    """What a user calls a sampler, such as "euler_ancestral"."""
-    function = getattr(sampler, "sampler_function", None)
-    name = getattr(inspect.unwrap(function), "__name__", "") if function is not None else type(sampler).__name__
-    return name.removeprefix("sample_").removesuffix("_function")
-
-
-def require_deterministic(sampler: Any, purpose: str) -> None:  # noqa: ANN401 - ComfyUI's Sampler
-    """Refuse a sampler that would lose what an inversion found.
-
-    Raises:
-        ValueError: the sampler adds noise; the message names others.
-    """
-    reason = adds_noise(sampler)
-    if reason:
-        raise ValueError(
-            f'The sampler "{sampler_name(sampler)}" adds fresh noise at its steps ({reason}), but {purpose} follows an '
-            f"inversion, which only a deterministic sampler can. Choose {DETERMINISTIC_NAMES}."
-        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...comfy.guider import plain_guider
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
 from ...layout.region import Region
@@ -17,7 +18,6 @@ from ...scores.metrics import INSIDE
 from ...segmentation.segmenter import Segmenter
 from ..reference_picture import paste_things, textured_grey
 from .cut_out_things import SMALLEST_SHARE, Checkpoint, check_cut_outs, cut_out, own_cut_out
-from .invert import plain_guider
 from .start import falling_levels
 
 DRAWN, GREY, WHITE = "drawn", "grey noise", "white"

@@ -16,10 +16,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.guider import plain_guider
 from ...comfy.runs import Run, around_runs
 from ...comfy.types import Model
 from ..inversion import renormalised, rising_sigmas
-from .invert import EULER, invert_latent, plain_guider, require_deterministic
+from .invert import EULER, invert_latent
+from .samplers import require_deterministic
 
 SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
 WRAPPER = "stagecraft_inverted_start"

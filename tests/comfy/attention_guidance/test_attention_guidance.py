@@ -10,8 +10,8 @@ import torch
 from stagecraft.core.attention.comfy.maps import attention_maps
 from stagecraft.core.attention.sites import HALF
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
-from stagecraft.core.attention_guidance.energies import ENERGIES
 from stagecraft.core.attention_guidance.log import GuidanceLog
+from stagecraft.core.attention_guidance.published import ENERGIES
 from stagecraft.core.attention_guidance.step import NORMALISED, RULES
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers

@@ -25,7 +25,9 @@ from stagecraft.core.attention.diffusers import record_attention
 from stagecraft.core.attention.recorder import AttentionRecorder
 from stagecraft.core.attention.sites import MIDDLE_AND_FIRST_UP, PLACES, QUARTER
 from stagecraft.core.attention_guidance.diffusers import guide_at_step_end, guide_latents, token_columns
-from stagecraft.core.attention_guidance.energies import ENERGIES, Target, in_box_share
+from stagecraft.core.attention_guidance.energies import in_box_share
+from stagecraft.core.attention_guidance.published import ENERGIES
+from stagecraft.core.attention_guidance.target import Target
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance, SlowThing, of_diffusers
 from stagecraft.sticker_world.checkpoint.shipped_weights import load_diffusion

@@ -12,7 +12,8 @@ import torch
 from stagecraft.core.attention.recorder import AttentionRecorder
 from stagecraft.core.attention.sites import MIDDLE_AND_FIRST_UP
 from stagecraft.core.attention_guidance.comfy.gradients import AttentionGradient
-from stagecraft.core.attention_guidance.energies import Target, in_box_share
+from stagecraft.core.attention_guidance.energies import in_box_share
+from stagecraft.core.attention_guidance.target import Target
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.weights.differentiable import GradientSession, NotDifferentiableError, differentiable, normal_copy
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance, SlowThing

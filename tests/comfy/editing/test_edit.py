@@ -13,7 +13,8 @@ from comfy_extras.nodes_custom_sampler import CFGGuider, DisableNoise, RandomNoi
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.editing.comfy.edit import edit_picture
 from stagecraft.core.editing.edits import EditError, insert, move, remove, replace
-from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent
+from stagecraft.core.inversion.comfy.invert import invert_latent
+from stagecraft.core.inversion.comfy.samplers import adds_noise
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers

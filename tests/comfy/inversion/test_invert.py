@@ -6,7 +6,8 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerDPMAdaptative, SamplerDPMPP_SDE, SamplerER_SDE
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent, require_deterministic, sampler_name
+from stagecraft.core.inversion.comfy.invert import invert_latent
+from stagecraft.core.inversion.comfy.samplers import adds_noise, require_deterministic, sampler_name
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layout.layout import parse_layout

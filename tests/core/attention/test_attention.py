@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from stagecraft.core.attention.maps import region_maps, token_maps
 from stagecraft.core.attention.recomputed import recomputed_attention
-from stagecraft.core.attention.recorder import AttentionRecorder, region_maps, token_maps
+from stagecraft.core.attention.recorder import AttentionRecorder
 from stagecraft.core.attention.sites import (
     CROSS,
     DOWN,

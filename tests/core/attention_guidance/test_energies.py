@@ -6,16 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stagecraft.core.attention.sites import CROSS, SELF, Site
 from stagecraft.core.attention_guidance.energies import (
-    ENERGIES,
-    Target,
     boxdiff,
     cross_refocusing,
     in_box_share,
-    named_energy,
     sali,
     self_refocusing,
 )
+from stagecraft.core.attention_guidance.published import ENERGIES, named_energy
 from stagecraft.core.attention_guidance.step import NORMALISED, PLAIN, RULES, SIGMA_SQUARED, guidance_step
+from stagecraft.core.attention_guidance.target import Target
 from stagecraft.core.layout.masks import resample_by_area
 
 GRID = (8, 8)

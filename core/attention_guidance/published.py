@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attention.sites import MIDDLE_AND_FIRST_UP, QUARTER
+from .descent import Descent
 from .energies import DEFAULT_ETA, PUBLISHED_STEPS, Maps, boxdiff, in_box_share, refocusing, sali
 from .step import PLAIN, SIGMA_SQUARED
 from .target import TINY, Target
@@ -23,14 +24,15 @@ class Energy:
     Attributes:
         measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, i / n at its i-th of n
             steps.
-        sites: where its maps are read, one of `attention_sites.PLACES`.
-        needs_all_words: whether the maps must hold every word of the prompt, not only the phrases.
-        needs_self: whether it reads self-attention too, with one region per target, in their order.
+        sites: where its maps are read, one of `sites.PLACES`.
         rule: how the gradient becomes a step, see `guidance_step`.
         schedule: (progress, the following call's progress) -> (factor on the energy, steps per model call at most).
         end: share of the run after which nothing is guided.
         threshold: steps stop once the energy is no larger.
         persists: whether an energy below the threshold ends guidance for the rest of the run, not for this call only.
+        needs_all_words: whether the maps must hold every word of the prompt, not only the phrases.
+        needs_self: whether it reads self-attention too, with one region per target, in their order.
+        iterations: steps per model call at most in place of the schedule's, except where that rests; None: its own.
     """
 
     measure: Callable[[Maps, Sequence[Target], float], Tensor]
@@ -42,6 +44,20 @@ class Energy:
     persists: bool = False
     needs_all_words: bool = False
     needs_self: bool = False
+    iterations: int | None = None
+
+    def descent(self, progress: float, following: float, strength: float = 1.0) -> Descent:
+        """How a state moves down before one model call.
+
+        Args:
+            progress: share of the run that is done, 0..1.
+            following: that share at the following call.
+            strength: factor on the published step; at 0 nothing moves.
+        """
+        scale, most = self.schedule(progress, following)
+        if self.iterations is not None and most:
+            most = self.iterations
+        return Descent(self.rule, scale, strength, most if strength else 0, self.threshold)
 
 
 def _chen_schedule(progress: float, following: float) -> tuple[float, int]:
@@ -72,13 +88,19 @@ ENERGIES: dict[str, Energy] = {
     CHEN: Energy(in_box_share, MIDDLE_AND_FIRST_UP, SIGMA_SQUARED, _chen_schedule, CHEN_END, 0.2, persists=True),
     BOXDIFF: Energy(boxdiff, QUARTER, PLAIN, _boxdiff_schedule, 0.5, needs_all_words=True),
     REFOCUSING: Energy(
-        refocusing, QUARTER, PLAIN, _refocusing_schedule, 35 / PUBLISHED_STEPS, 0.1, needs_all_words=True,
+        refocusing,
+        QUARTER,
+        PLAIN,
+        _refocusing_schedule,
+        35 / PUBLISHED_STEPS,
+        0.1,
+        needs_all_words=True,
         needs_self=True,
     ),
     # reconstructed: SALI's settings are not published beyond "fewer steps"; these are its base energy's. The
     # threshold is for the sum with the regulariser; at the default eta it is hardly ever reached.
     SALI: Energy(sali, MIDDLE_AND_FIRST_UP, SIGMA_SQUARED, _chen_schedule, CHEN_END, 0.2, persists=True),
-}  # fmt: skip
+}
 
 
 def named_energy(name: str, eta: float = DEFAULT_ETA) -> Energy:

@@ -4,7 +4,7 @@ from typing import Any
 
 import comfy.samplers
 
-OURS = "stagecraft"  # what the keys of our wrappers begin with
+OURS = "stagecraft"  # what the keys of our wrappers, and of our options on prompts, begin with
 # Guidance is the sampler's, not the model's: an inversion follows the model alone.
 GUIDANCE_OPTIONS = (
     "sampler_cfg_function",

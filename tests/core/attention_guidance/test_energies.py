@@ -83,9 +83,9 @@ def blurred(found):
     weights = weights / weights.sum()
     padded = torch.nn.functional.pad(maps, (1, 1, 1, 1), mode="reflect")
     rows = range(GRID[0])
-    return torch.stack([
-        torch.stack([(padded[:, :, i : i + 3, j : j + 3] * weights).sum((2, 3)) for j in rows], -1) for i in rows
-    ], -2)  # fmt: skip
+    return torch.stack(
+        [torch.stack([(padded[:, :, i : i + 3, j : j + 3] * weights).sum((2, 3)) for j in rows], -1) for i in rows], -2
+    )
 
 
 def test_boxdiff_written_out():

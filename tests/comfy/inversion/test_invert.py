@@ -80,9 +80,18 @@ def test_sampling_on_the_same_levels_returns_to_the_picture(make_model, clip, ki
         unit = sampling.noise_scaling(sigmas[0], torch.ones_like(x), torch.zeros_like(x), True)
         base = sampling.noise_scaling(sigmas[0], torch.zeros_like(x), latent * 0.18215, True)
         back = comfy.sample.sample(
-            model, (x - base) / unit, 12, 1.0, "euler", "normal", encode(clip), encode(clip, ""), latent,
-            seed=0, disable_pbar=True,
-        )  # fmt: skip
+            model,
+            (x - base) / unit,
+            12,
+            1.0,
+            "euler",
+            "normal",
+            encode(clip),
+            encode(clip, ""),
+            latent,
+            seed=0,
+            disable_pbar=True,
+        )
         errors.append(((back * 0.18215 - clean).abs().max() / clean.std()).item())
     assert errors[0] > errors[1] > errors[2]
     assert errors[3] < 5e-3, errors
@@ -116,9 +125,14 @@ def test_guidance_and_other_nodes_of_ours_do_not_count(model, clip):
 def test_progress_is_reported_once_a_step(model, clip):
     seen = []
     invert_latent(
-        model, encode(clip), a_latent(), rising_sigmas(levels(model)), refinements=2, disable_pbar=True,
+        model,
+        encode(clip),
+        a_latent(),
+        rising_sigmas(levels(model)),
+        refinements=2,
+        disable_pbar=True,
         callback=lambda step, clean, state, total: seen.append((step, total)),
-    )  # fmt: skip
+    )
     assert seen == [(step, STEPS) for step in range(STEPS)]
 
 
@@ -134,11 +148,20 @@ CHOSEN = {name: (lambda name=name: comfy.samplers.sampler_object(name)) for name
     "dpmpp_sde without eta": lambda: made(SamplerDPMPP_SDE, eta=0.0, s_noise=1.0, r=0.5, noise_device="cpu"),
     "dpmpp_sde without noise": lambda: made(SamplerDPMPP_SDE, eta=1.0, s_noise=0.0, r=0.5, noise_device="cpu"),
     "dpm_adaptive with eta": lambda: made(
-        SamplerDPMAdaptative, order=2, rtol=0.5, atol=0.5, h_init=0.5, pcoeff=0.0, icoeff=1.0, dcoeff=0.0,
-        accept_safety=0.81, eta=1.0, s_noise=1.0,
+        SamplerDPMAdaptative,
+        order=2,
+        rtol=0.5,
+        atol=0.5,
+        h_init=0.5,
+        pcoeff=0.0,
+        icoeff=1.0,
+        dcoeff=0.0,
+        accept_safety=0.81,
+        eta=1.0,
+        s_noise=1.0,
     ),
     "er_sde as an ODE": lambda: made(SamplerER_SDE, solver_type="ODE", max_stage=3, eta=1.0, s_noise=1.0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHOSEN)

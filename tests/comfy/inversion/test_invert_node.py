@@ -34,9 +34,16 @@ def a_latent(batch=1, height=8):
 def inverted(model, clip, latent=None, **given):
     """The node's outputs: model, latent, noise, psnr, report."""
     settings = {
-        "steps": STEPS, "scheduler": "normal", "method": "euler", "refinements": 1, "cfg": 1.0,
-        "forward_noise_first_k": 0, "renormalise": False, "measure": False, "seed": 0,
-    }  # fmt: skip
+        "steps": STEPS,
+        "scheduler": "normal",
+        "method": "euler",
+        "refinements": 1,
+        "cfg": 1.0,
+        "forward_noise_first_k": 0,
+        "renormalise": False,
+        "measure": False,
+        "seed": 0,
+    }
     latent = {"samples": a_latent() if latent is None else latent}
     return StageInvert.execute(model=model, positive=encode(clip), latent=latent, **settings | given).args
 
@@ -134,10 +141,20 @@ def embedded():
     with torch.no_grad():
         latent = vae.encode(torch.from_numpy(make_scene(7, 0).image)[None].float() / 255)
         found = StageInvert.execute(
-            model=model, positive=encode(clip, ""), latent={"samples": latent}, steps=20, scheduler="normal",
-            method="euler", refinements=1, cfg=1.0, forward_noise_first_k=0, renormalise=False, measure=True, seed=0,
+            model=model,
+            positive=encode(clip, ""),
+            latent={"samples": latent},
+            steps=20,
+            scheduler="normal",
+            method="euler",
+            refinements=1,
+            cfg=1.0,
+            forward_noise_first_k=0,
+            renormalise=False,
+            measure=True,
+            seed=0,
             vae=vae,
-        ).args  # fmt: skip
+        ).args
     return model, encode(clip, ""), vae, latent, found
 
 

@@ -13,8 +13,8 @@ from .maps import region_maps, token_maps
 from .sites import CROSS, SELF, Site, choose_sites, is_past
 
 
-class LastMapRecorded(Exception):  # noqa: N818 - it is no error: it ends a forward pass of which no more is needed
-    """Every map that was asked for is there; whoever started the forward pass catches this."""
+class LastMapRecorded(Exception):
+    """No error: every map that was asked for is there. Whoever started the forward pass catches this."""
 
 
 class AttentionRecorder:

@@ -1,8 +1,10 @@
 """ComfyUI's guider for runs of our own with the model alone: nobody's guidance, nothing of Stagecraft's."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import comfy.samplers
+
+from .types import Conditioning, Guider, Model
 
 OURS = "stagecraft"  # what the keys of our wrappers, and of our options on prompts, begin with
 # Guidance is the sampler's, not the model's: an inversion follows the model alone.
@@ -14,20 +16,31 @@ GUIDANCE_OPTIONS = (
 )
 
 
-def plain_guider(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    positive: list[list[Any]],
-    negative: list[list[Any]] | None = None,
-    cfg: float = 1.0,
-) -> Any:  # noqa: ANN401 - ComfyUI's CFGGuider
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What a run with the model alone is told.
+
+    Attributes:
+        positive: prompt.
+        negative: only used where cfg is not 1; None: there is none.
+        cfg: classifier-free guidance.
+    """
+
+    positive: Conditioning
+    negative: Conditioning | None = None
+    cfg: float = 1.0
+
+
+def plain_guider(model: Model, prompts: Prompts) -> Guider:
     """ComfyUI's guider for a run with the model alone: no other guidance than cfg, nothing of Stagecraft's own."""
     guider = comfy.samplers.CFGGuider(_unguided(model))
-    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
-    guider.set_cfg(cfg)
+    negative = {} if prompts.negative is None else {"negative": prompts.negative}
+    guider.inner_set_conds({"positive": prompts.positive} | negative)
+    guider.set_cfg(prompts.cfg)
     return guider
 
 
-def _unguided(model: Any) -> Any:  # noqa: ANN401
+def _unguided(model: Model) -> Model:
     model = model.clone()
     for option in GUIDANCE_OPTIONS:
         model.model_options.pop(option, None)

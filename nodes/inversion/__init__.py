@@ -1,1 +1,5 @@
-"""Nodes of inversion."""
+"""Nodes of inversion.
+
+Invert            invert.StageInvert
+Spatial Latent    spatial_latent.StageSpatialLatent
+"""

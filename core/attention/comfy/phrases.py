@@ -1,12 +1,12 @@
 """Where prompts' phrases look in one evaluation of the model at a noisy state, as dynamic vectors need it (LRDiff)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.types import BaseModel, Entry, Options
 from ..maps import average_maps, phrase_map
 from ..recorder import AttentionRecorder
 from ..sites import FIRST_DOWN
@@ -14,13 +14,13 @@ from .recording import PLACE_OPTIONS, recording
 
 
 def read_phrase_attention(
-    inner_model: Any,  # noqa: ANN401 - ComfyUI's BaseModel, loaded
-    entries: Sequence[dict[str, Any]],
-    words: dict[Any, list[Tensor]],
+    inner_model: BaseModel,
+    entries: Sequence[Entry],
+    words: dict[Hashable, list[Tensor]],
     x: Tensor,
     sigma: Tensor,
-    model_options: dict[str, Any],
-) -> dict[Any, Tensor]:
+    model_options: Options,
+) -> dict[Hashable, Tensor]:
     """Evaluate prompts once at a noisy state and read where their phrases look (LRDiff, Eq. 6).
 
     As the paper has it, each down stage gives one map, that of the first cross-attention after its down-sampling,

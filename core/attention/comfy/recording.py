@@ -1,7 +1,6 @@
 """Records attention in ComfyUI's U-Nets, through the chained override and around other packs' replacements."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import comfy.model_patcher
 import comfy.patcher_extension
@@ -9,6 +8,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ...comfy.types import Executor, Model, Options, Wrappers
 from ..recorder import AttentionRecorder, LastMapRecorded
 from ..sites import CROSS, DOWN, MIDDLE, SELF, UP, SiteCounter
 
@@ -21,7 +21,7 @@ PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", 
 Attend = Callable[..., Tensor]
 
 
-def has_cross_attention(model: Any) -> bool:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def has_cross_attention(model: Model) -> bool:
     """Whether a model is a U-Net that looks at its prompt through cross-attention, as SD 1.x, SD 2.x and SDXL are."""
     network = model.get_model_object("diffusion_model")
     if not isinstance(network, UNetModel):
@@ -30,12 +30,12 @@ def has_cross_attention(model: Any) -> bool:  # noqa: ANN401 - ComfyUI's ModelPa
 
 
 def recording(
-    model_options: dict[str, Any],
-    recorders: Mapping[Any, AttentionRecorder],
+    model_options: Options,
+    recorders: Mapping[Hashable, AttentionRecorder],
     *,
     leave_early: bool = False,
     backend: Attend | None = None,
-) -> dict[str, Any]:
+) -> Options:
     """Model options of a run, for evaluations that fill recorders.
 
     Overrides and replacements of attention by other packs keep working: they are called as before, and what they are
@@ -59,7 +59,7 @@ def recording(
         for block, patch in replaced.get(name, {}).items():
             replaced[name][block] = watcher.around(stream, patch)
     comfy.patcher_extension.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
+        Wrappers.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
     )
     return options
 
@@ -69,25 +69,25 @@ class _Watcher:
 
     def __init__(
         self,
-        recorders: Mapping[Any, AttentionRecorder],
+        recorders: Mapping[Hashable, AttentionRecorder],
         leave_early: bool,
         backend: Attend | None,
         before: Attend | None,
     ) -> None:
         self.recorders, self.leave_early, self.backend, self.before = recorders, leave_early, backend, before
         self.counter: SiteCounter | None = None  # none: not in the U-Net, but in a ControlNet perhaps
-        self.block: tuple[Any, ...] = ()
+        self.block: tuple[object, ...] = ()
         self.calls = 0
         self.text_length = 0
 
     def forward(
         self,
-        executor: Any,  # noqa: ANN401
+        executor: Executor,
         x: Tensor,
         timesteps: Tensor | None = None,
         context: Tensor | None = None,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> Tensor:
         """DIFFUSION_MODEL wrapper: a forward pass begins, and may end early."""
         self.counter, self.block = SiteCounter(), ()
@@ -99,7 +99,9 @@ class _Watcher:
         finally:
             self.counter = None
 
-    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def attend(
+        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object
+    ) -> Tensor:
         """Attention override."""
         options = kwargs.get("transformer_options") or {}
         if self.counter is not None and "block" in options:
@@ -119,7 +121,7 @@ class _Watcher:
     def around(self, stream: str, patch: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Look at what a replacement of attention is given; attentions inside it are its own affair."""
 
-        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:  # noqa: ANN401
+        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **kwargs: object) -> Tensor:
             counter = self.counter
             if counter is not None:
                 self._enter(extra_options)
@@ -133,7 +135,7 @@ class _Watcher:
 
         return replaced
 
-    def _enter(self, options: dict[str, Any]) -> None:
+    def _enter(self, options: Options) -> None:
         block = (*options["block"], options.get("block_index"))
         if block != self.block:
             self.block, self.calls = block, 0
@@ -144,7 +146,7 @@ class _Watcher:
         q: Tensor,
         k: Tensor,
         heads: int,
-        options: dict[str, Any],
+        options: Options,
         scale: float | None = None,
         mask: Tensor | None = None,
     ) -> None:

@@ -1,14 +1,15 @@
 """Which of ComfyUI's samplers add noise on their way, so that they cannot follow an inversion."""
 
 import inspect
-from typing import Any
+
+from ...comfy.types import Sampler
 
 # They take a noise sampler that they never use.
 DETERMINISTIC = ("sample_res_multistep", "sample_res_multistep_cfg_pp")
 DETERMINISTIC_NAMES = "euler, heun, dpmpp_2m or ddim"
 
 
-def adds_noise(sampler: Any) -> str:  # noqa: ANN401 - ComfyUI's Sampler
+def adds_noise(sampler: Sampler) -> str:
     """Find out whether a sampler adds fresh noise on its way.
 
     ComfyUI's samplers do not say so; it follows from their functions' parameters and the options they were made with:
@@ -37,14 +38,14 @@ def adds_noise(sampler: Any) -> str:  # noqa: ANN401 - ComfyUI's Sampler
     return "its noise sampler" if "noise_sampler" in defaults and name not in DETERMINISTIC else ""
 
 
-def sampler_name(sampler: Any) -> str:  # noqa: ANN401 - ComfyUI's Sampler
+def sampler_name(sampler: Sampler) -> str:
     """What a user calls a sampler, such as "euler_ancestral"."""
     function = getattr(sampler, "sampler_function", None)
     name = getattr(inspect.unwrap(function), "__name__", "") if function is not None else type(sampler).__name__
     return name.removeprefix("sample_").removesuffix("_function")
 
 
-def require_deterministic(sampler: Any, purpose: str) -> None:  # noqa: ANN401 - ComfyUI's Sampler
+def require_deterministic(sampler: Sampler, purpose: str) -> None:
     """Refuse a sampler that would lose what an inversion found.
 
     Raises:

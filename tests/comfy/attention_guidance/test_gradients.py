@@ -153,10 +153,10 @@ def test_half_precision_throughout(clip, dtype):
 
 
 def test_what_overflows_in_half_precision_is_enlarged_less(clip, monkeypatch):
-    from stagecraft.core.attention_guidance.comfy import gradients as comfy_gradients
+    from stagecraft.core.attention_guidance.comfy import gradients
 
     expected = gradient(build(torch.float16), clip)[1]
-    monkeypatch.setattr(comfy_gradients, "FIRST_ENLARGEMENT", 2.0**60)
+    monkeypatch.setattr(gradients, "FIRST_ENLARGEMENT", 2.0**60)
     found = gradient(build(torch.float16), clip)[1]
     assert torch.isfinite(found).all() and likeness(found, expected) > 0.99
 

@@ -10,6 +10,7 @@ import comfy.sd
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import CFGGuider, DisableNoise, RandomNoise, SamplerCustomAdvanced
+from stagecraft.core.comfy.guider import Prompts
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.editing.comfy.edit import edit_picture
 from stagecraft.core.editing.edits import EditError, insert, move, remove, replace
@@ -104,7 +105,7 @@ def test_a_replacement_matches_the_plain_loop(make_model, clip, vae, prompts, ki
     )
     clean = latent * 0.18215
     trajectory = invert_latent(
-        model, encode(clip, "a cat"), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
+        model, Prompts(encode(clip, "a cat")), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
     ).flip(0)  # from noise to picture, as the sampler goes; tested against a plain loop by itself
     free, keep = cells(mask), cells(torch.sqrt(1 - mask * (1 - keep**2)))
     size = 1.0 if kind == "FLOW" else torch.sqrt(sigmas[0] ** 2 + 1)
@@ -460,7 +461,7 @@ def test_the_embedded_model_finds_its_way_back(embedded):
     latent = vae.encode(torch.from_numpy(scene.image)[None].float() / 255)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 20)
     text = encode(clip, scene.caption)
-    inverted = invert_latent(model, text, latent, rising_sigmas(sigmas), refinements=1, disable_pbar=True)[-1]
+    inverted = invert_latent(model, Prompts(text), latent, rising_sigmas(sigmas), refinements=1, disable_pbar=True)[-1]
     clean = model.model.process_latent_in(latent)
     noise = (inverted - clean) / torch.sqrt(sigmas[0] ** 2 + 1)
     back = comfy.sample.sample(

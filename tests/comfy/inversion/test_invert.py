@@ -6,6 +6,7 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerDPMAdaptative, SamplerDPMPP_SDE, SamplerER_SDE
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from stagecraft.core.comfy.guider import Prompts
 from stagecraft.core.inversion.comfy.invert import invert_latent
 from stagecraft.core.inversion.comfy.samplers import adds_noise, require_deterministic, sampler_name
 from stagecraft.core.inversion.inversion import rising_sigmas
@@ -44,7 +45,7 @@ def predict(model, clip, kind, x, sigma, text=PROMPT):
 def test_it_follows_the_model_itself(make_model, clip, kind, refinements):
     model = make_model(kind)
     rising = rising_sigmas(levels(model))
-    found = invert_latent(model, encode(clip), a_latent(), rising, refinements=refinements, disable_pbar=True)
+    found = invert_latent(model, Prompts(encode(clip)), a_latent(), rising, refinements=refinements, disable_pbar=True)
     x = a_latent() * 0.18215
     x = x * (1 - rising[0]) if kind == "FLOW" else x
     states, slope = [x], None
@@ -73,7 +74,7 @@ def test_sampling_on_the_same_levels_returns_to_the_picture(make_model, clip, ki
     errors = []
     for refinements in (0, 1, 3, 12):
         states = invert_latent(
-            model, encode(clip), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
+            model, Prompts(encode(clip)), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
         )
         x, clean = states[-1], states[0]
         sampling = model.get_model_object("model_sampling")
@@ -105,19 +106,19 @@ def _tamed(denoised, a):
 
 def test_every_row_is_inverted_by_itself(model, clip):
     rising = rising_sigmas(levels(model))
-    together = invert_latent(model, encode(clip), a_latent(3), rising, disable_pbar=True)
-    alone = invert_latent(model, encode(clip), a_latent(3)[1:2], rising, disable_pbar=True)
+    together = invert_latent(model, Prompts(encode(clip)), a_latent(3), rising, disable_pbar=True)
+    alone = invert_latent(model, Prompts(encode(clip)), a_latent(3)[1:2], rising, disable_pbar=True)
     torch.testing.assert_close(together[:, 1:2], alone, atol=1e-3, rtol=1e-3)
 
 
 def test_guidance_and_other_nodes_of_ours_do_not_count(model, clip):
     rising = rising_sigmas(levels(model))
-    plain = invert_latent(model, encode(clip), a_latent(), rising, disable_pbar=True)
+    plain = invert_latent(model, Prompts(encode(clip)), a_latent(), rising, disable_pbar=True)
     (perturbed,) = PerturbedAttentionGuidance.execute(model, 3.0).args
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
     layered, *_ = render_in_layers(perturbed, clip, None, layout, encode(clip), encode(clip, ""), t0=0.5, strength=1.0)
     kept = {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()}
-    assert torch.equal(invert_latent(layered, encode(clip), a_latent(), rising, disable_pbar=True), plain)
+    assert torch.equal(invert_latent(layered, Prompts(encode(clip)), a_latent(), rising, disable_pbar=True), plain)
     assert {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()} == kept
     assert "sampler_post_cfg_function" in layered.model_options
 
@@ -126,7 +127,7 @@ def test_progress_is_reported_once_a_step(model, clip):
     seen = []
     invert_latent(
         model,
-        encode(clip),
+        Prompts(encode(clip)),
         a_latent(),
         rising_sigmas(levels(model)),
         refinements=2,

@@ -7,13 +7,16 @@ import folder_paths
 import pytest
 import torch
 from PIL import Image
+from stagecraft.core.inversion.comfy.cut_out_things import Checkpoint
 from stagecraft.core.inversion.comfy.reference_picture import (
     DRAWN,
     GREY,
     WHITE,
     Drawing,
+    GivenPictures,
 )
 from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_latent
+from stagecraft.core.inversion.comfy.start import Inversion
 from stagecraft.core.layout.layout import Layout, LayoutError, Region, parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
 from stagecraft.nodes.layout.layout import StageLayout
@@ -176,41 +179,21 @@ def test_a_phrase_that_the_segmenter_does_not_know_is_refused_before_anything_is
     drawing = Drawing("{phrase}", GREY, 10**6, 5.0, "normal", segmenter)
     with pytest.raises(SegmenterError, match=r'no cut-out picture of "a spaceship of glass", and .* attention map'):
         spatial_latent(
-            model,
-            clip,
-            vae,
-            [layout],
-            drawing,
-            start=ODE,
-            steps=2,
-            scheduler="normal",
-            method="euler",
-            refinements=0,
-            inversion_prompt="",
-            forward_noise_first_k=0,
-            renormalise=False,
-            seed=0,
+            Checkpoint(model, clip, vae), [layout], drawing, Inversion(), start=ODE, steps=2, inversion_prompt=""
         )
 
 
 def test_a_thing_that_is_not_in_its_picture_is_refused(model, clip, vae):
     with pytest.raises(ValueError, match='does not find "a dog" in its picture. To cut it out .* images and masks'):
         spatial_latent(
-            model,
-            clip,
-            vae,
+            Checkpoint(model, clip, vae),
             [a_layout()],
             Drawing("", GREY, 2, 5.0, "normal", Segmenter.load(SEGMENTER_FOLDER)),
+            Inversion(),
             start=ODE,
             steps=2,
-            scheduler="normal",
-            method="euler",
-            refinements=0,
             inversion_prompt="",
-            forward_noise_first_k=0,
-            renormalise=False,
-            seed=0,
-            images=torch.full((2, 64, 64, 3), 0.5),
+            given=GivenPictures(torch.full((2, 64, 64, 3), 0.5)),
         )
 
 

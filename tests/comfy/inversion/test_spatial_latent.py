@@ -11,6 +11,7 @@ from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.editing.comfy.edit import edit_picture
 from stagecraft.core.editing.edits import EditError, insert
+from stagecraft.core.inversion.comfy.cut_out_things import Checkpoint
 from stagecraft.core.inversion.comfy.reference_picture import (
     DRAWINGS,
     DRAWN,
@@ -19,7 +20,7 @@ from stagecraft.core.inversion.comfy.reference_picture import (
     reference_seeds,
 )
 from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_latent
-from stagecraft.core.inversion.comfy.start import falling_levels
+from stagecraft.core.inversion.comfy.start import Inversion, falling_levels
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layout.layout import parse_layout
@@ -145,20 +146,13 @@ def test_things_of_the_embedded_checkpoint_lie_in_their_boxes():
     segmenter = Segmenter.load(SEGMENTER_FOLDER)
     layout = parse_layout("a dog: 0.05 0.1 0.45 0.6", background="on a green meadow", width=256, height=256)
     start, references = spatial_latent(
-        model,
-        clip,
-        vae,
+        Checkpoint(model, clip, vae),
         [layout],
         Drawing("a photo of {phrase}", DRAWN, 8, 5.0, "normal", segmenter),
+        Inversion(seed=1),
         start=ODE,
         steps=10,
-        scheduler="normal",
-        method="euler",
-        refinements=0,
         inversion_prompt="{prompt}",
-        forward_noise_first_k=0,
-        renormalise=False,
-        seed=1,
     )
     ((score,),) = score_pictures(references, [layout], segmenter)
     assert score.box_iou > 0.85

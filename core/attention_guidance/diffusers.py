@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..attention.diffusers import record_attention
@@ -19,6 +19,7 @@ from .published import CHEN, Energy, named_energy
 from .target import Target
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
     from transformers import CLIPTokenizer
 
 HALF_PRECISION_GAIN = 2.0**12  # gradients of attention are small numbers, which float16 would round to nothing
@@ -53,7 +54,7 @@ def guide_latents(
     latents: Tensor,
     timestep: Tensor | float,
     text_embeddings: Tensor,
-    scheduler: SchedulerMixin,
+    scheduler: "SchedulerMixin",
     targets: Sequence[Target],
     *,
     energy: str | Energy = CHEN,
@@ -162,7 +163,7 @@ def guide_at_step_end(
     in_place = False
 
     def callback(
-        pipe: DiffusionPipeline, step: int, _timestep: Tensor, tensors: dict[str, Tensor]
+        pipe: "DiffusionPipeline", step: int, _timestep: Tensor, tensors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         nonlocal in_place
         timesteps, coming = pipe.scheduler.timesteps, step + 1
@@ -196,7 +197,7 @@ def _recorded(targets: Sequence[Target], words: Sequence[int]) -> tuple[Tensor, 
     return torch.tensor(columns), renamed
 
 
-def _noise_level(scheduler: SchedulerMixin, timestep: Tensor | float) -> tuple[float, bool]:
+def _noise_level(scheduler: "SchedulerMixin", timestep: Tensor | float) -> tuple[float, bool]:
     """Sigma, and whether latents are x0 + sigma noise; else they are that divided by sqrt(sigma^2 + 1)."""
     if not hasattr(scheduler, "scale_model_input") or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(

@@ -7,9 +7,7 @@ import comfy.sd
 import comfy.utils
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from diffusers import (
-    UNet2DConditionModel,
-)
+from diffusers import UNet2DConditionModel
 from stagecraft.core.attention.comfy.recording import recording
 from stagecraft.core.attention.diffusers import record_attention
 from stagecraft.core.attention_guidance.target import Target

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import (
-    UNet2DConditionModel,
-)
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from stagecraft.core.attention.diffusers import record_attention
 from stagecraft.core.attention.recorder import AttentionRecorder

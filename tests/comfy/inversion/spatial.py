@@ -2,9 +2,7 @@
 
 import comfy.patcher_extension
 import torch
-from stagecraft.core.inversion.comfy.reference_picture import (
-    GREY,
-)
+from stagecraft.core.inversion.comfy.reference_picture import GREY
 from stagecraft.core.inversion.comfy.spatial_latent import ODE
 from stagecraft.core.layout.layout import parse_layout
 from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent

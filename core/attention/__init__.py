@@ -1,1 +1,15 @@
-"""Attention maps, and what watches them."""
+"""Attention maps: where they are read, how they are recorded, what is counted and drawn of them.
+
+which attentions are read               sites.choose_sites
+fill a recorder in one pass             recorder.AttentionRecorder
+columns of softmax(q k^T / sqrt d)      maps.token_maps
+self-attention of regions               maps.region_maps
+LRDiff: mean over down stages           maps.average_maps
+a phrase's map at one site              maps.phrase_map
+exact backward pass, no softmax kept    recomputed.recomputed_attention
+a map over its picture                  heat_maps.draw_heat_map
+in ComfyUI's U-Nets                     comfy.recording.recording
+LRDiff Eq. 6: where a phrase looks      comfy.phrases.read_phrase_attention
+maps of a given picture                 comfy.maps.attention_maps
+in diffusers' U-Nets                    diffusers.record_attention
+"""

@@ -1,8 +1,7 @@
 """Records attention in diffusers' U-Nets: the same maps under the same names as in ComfyUI."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from .recorder import AttentionRecorder, LastMapRecorded
 from .sites import CROSS, DOWN, MIDDLE, SELF, UP, SiteCounter
 
+Hook = Callable[[nn.Module, tuple[object, ...], dict[str, object]], None]  # module, its arguments by place and by name
 PARTS = {"down_blocks": DOWN, "mid_block": MIDDLE, "up_blocks": UP}
 
 
@@ -64,7 +64,7 @@ def record_attention(
 
 
 @contextmanager
-def _before(module: nn.Module, look: Any) -> Iterator[None]:  # noqa: ANN401 - a hook
+def _before(module: nn.Module, look: Hook) -> Iterator[None]:
     """Show a module's arguments to a function before every call."""
     handle = module.register_forward_pre_hook(look, with_kwargs=True)
     try:
@@ -95,17 +95,17 @@ class _Watcher:
         self.part, self.grid = DOWN, (0, 0)
         self.has_places = False
 
-    def enter(self, part: str) -> Any:  # noqa: ANN401 - a hook
+    def enter(self, part: str) -> Hook:
         """Hook of a stack of transformer blocks, which is the last to know rows and columns."""
         self.has_places = True
 
-        def hook(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def hook(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             states = args[0] if args else kwargs["hidden_states"]
             self.part, self.grid = part, tuple(states.shape[-2:])
 
         return hook
 
-    def look(self, attention: Attention, args: tuple, kwargs: dict[str, Any]) -> None:
+    def look(self, attention: Attention, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Hook of an attention."""
         given = dict(zip(("hidden_states", "encoder_hidden_states", "attention_mask"), args, strict=False)) | kwargs
         states, context = given["hidden_states"], given.get("encoder_hidden_states")

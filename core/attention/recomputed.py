@@ -1,12 +1,11 @@
 """Attention that keeps queries, keys and values for its backward pass, and nothing else."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Numbers of a block of softmax that the backward pass holds at a time; 16 MB stay near a CPU's caches.
@@ -24,7 +23,7 @@ class RecomputedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, attend: Attend) -> Tensor:  # noqa: ANN401
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, heads: int, attend: Attend) -> Tensor:
         """Evaluate without a graph."""
         ctx.save_for_backward(q, k, v)
         ctx.heads = heads
@@ -32,7 +31,7 @@ class RecomputedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v, of those that are asked for."""
         heads, (_, needs_k, needs_v, *_) = ctx.heads, ctx.needs_input_grad
         q, k, v, g = (rearrange(x, "b n (heads d) -> b heads n d", heads=heads) for x in (*ctx.saved_tensors, gradient))

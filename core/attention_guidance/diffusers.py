@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,14 +14,18 @@ from ..attention.sites import Site
 from ..layout.masks import resample_by_area
 from ..layout.prompts import leading_article
 from ..weights.differentiable import GradientSession, normal_copy
-from .energies import CHEN, Energy, named_energy
-from .step import guidance_step
+from .descent import descend
+from .published import CHEN, Energy, named_energy
 from .target import Target
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
+    from transformers import CLIPTokenizer
 
 HALF_PRECISION_GAIN = 2.0**12  # gradients of attention are small numbers, which float16 would round to nothing
 
 
-def token_columns(tokenizer: Any, prompt: str, phrase: str) -> tuple[int, ...]:  # noqa: ANN401 - Hugging Face's
+def token_columns(tokenizer: "CLIPTokenizer", prompt: str, phrase: str) -> tuple[int, ...]:
     """Positions of a phrase's tokens in a prompt, but for its article; every occurrence counts.
 
     Args:
@@ -50,15 +54,14 @@ def guide_latents(
     latents: Tensor,
     timestep: Tensor | float,
     text_embeddings: Tensor,
-    scheduler: Any,  # noqa: ANN401 - any of diffusers' schedulers
+    scheduler: "SchedulerMixin",
     targets: Sequence[Target],
     *,
     energy: str | Energy = CHEN,
     strength: float = 1.0,
     progress: float = 0.0,
-    iterations: int | None = None,
     words: Sequence[int] = (),
-    **inputs: Any,  # noqa: ANN401 - of the U-Net
+    **inputs: object,
 ) -> tuple[Tensor, Tensor]:
     """Move latents so that phrases look into their regions: what Chen et al. do before a step (arXiv 2304.03373).
 
@@ -82,10 +85,9 @@ def guide_latents(
         text_embeddings: (b t c) or (1 t c), of the prompt alone, without the negative one.
         scheduler: on which `set_timesteps` has been called.
         targets: for each region its tokens' positions in the prompt, its mask (any grid), and its weight.
-        energy: its name, or with settings of your own.
+        energy: its name, or with settings of your own, such as `replace(named_energy("chen"), iterations=2)`.
         strength: factor on the published step. 0 changes nothing.
         progress: share of the steps that is done, 0..1; some energies depend on it.
-        iterations: gradient steps at most; None means as published. Where the published schedule rests, so does this.
         words: positions of all of the prompt's words, which "boxdiff" and "refocusing" compare with each other.
         inputs: more of the U-Net's own, such as SDXL's added_cond_kwargs, for the same rows.
 
@@ -101,20 +103,15 @@ def guide_latents(
         raise ValueError("This energy compares all words of the prompt: pass their positions as `words`.")
     sigma, variance_explodes = _noise_level(scheduler, timestep)
     shrink = (sigma**2 + 1) ** -0.5  # of x0 + sigma noise to unit variance, which the U-Net wants
-    scale, most = energy.schedule(progress, progress + 1 / len(scheduler.timesteps))
-    if iterations is not None and most:  # some energies rest at some steps
-        most = iterations
     columns, targets = _recorded(targets, words if energy.needs_all_words else ())
     regions = None
     if energy.needs_self:
         regions = torch.stack([resample_by_area(target.mask, *latents.shape[-2:]) for target in targets])
     session = GradientSession(unet)
-    found = latents.new_full((len(latents),), torch.inf, dtype=torch.float32)
     known: frozenset[Site] = frozenset()
-    for _ in range(most if strength else 0):
-        guided = found > energy.threshold
-        if not guided.any():
-            break
+
+    def measure(latents: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal known
         recorder = AttentionRecorder(energy.sites, latents.shape[-2:], [columns], regions=regions, known=known)
         with session, torch.enable_grad():
             x = (latents.detach().float() if variance_explodes else latents.detach().float() / shrink).clone()
@@ -127,11 +124,10 @@ def guide_latents(
         if not (values.isfinite().all() and gradient.isfinite().all()):
             raise ValueError("The energy of the attention, or its gradient, is not finite: guidance cannot go on.")
         known = frozenset(recorder.maps)
-        step = guidance_step(gradient, sigma, energy.rule, scale, strength)
-        step = step if variance_explodes else step * shrink
-        latents = torch.where(guided[:, None, None, None], latents - step.to(latents.dtype), latents)
-        found = torch.where(guided, values.detach(), found)
-    return latents, found
+        return values.detach(), gradient
+
+    how = energy.descent(progress, progress + 1 / len(scheduler.timesteps), strength)
+    return descend(latents, sigma, measure, how, unit=1.0 if variance_explodes else shrink)
 
 
 def _gradient(value: Tensor, x: Tensor, gain: float) -> Tensor:
@@ -147,7 +143,7 @@ def guide_at_step_end(
     targets: Sequence[Target],
     *,
     energy: str | Energy = CHEN,
-    **settings: Any,  # noqa: ANN401
+    **settings: object,
 ) -> Callable[..., dict[str, Tensor]]:
     """A `callback_on_step_end` with which a diffusers pipeline guides by attention.
 
@@ -161,12 +157,14 @@ def guide_at_step_end(
     Args:
         targets: as in `guide_latents`.
         energy: likewise.
-        settings: strength, iterations, words, likewise.
+        settings: strength and words, likewise.
     """
     energy = named_energy(energy) if isinstance(energy, str) else energy
     in_place = False
 
-    def callback(pipe: Any, step: int, _timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+    def callback(
+        pipe: "DiffusionPipeline", step: int, _timestep: Tensor, tensors: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         nonlocal in_place
         timesteps, coming = pipe.scheduler.timesteps, step + 1
         progress = coming / len(timesteps)
@@ -179,10 +177,10 @@ def guide_at_step_end(
         if "add_text_embeds" in tensors:
             sizes = {"text_embeds": tensors["add_text_embeds"][rows], "time_ids": tensors["add_time_ids"][rows]}
             inputs["added_cond_kwargs"] = sizes
+        text, how = tensors["prompt_embeds"][rows], settings | {"energy": energy, "progress": progress}
         latents, found = guide_latents(
-            pipe.unet, latents, timesteps[coming], tensors["prompt_embeds"][rows], pipe.scheduler, targets,
-            energy=energy, progress=progress, **settings, **inputs,
-        )  # fmt: skip
+            pipe.unet, latents, timesteps[coming], text, pipe.scheduler, targets, **how, **inputs
+        )
         in_place = energy.persists and bool((found <= energy.threshold).all())
         return {"latents": latents}
 
@@ -199,7 +197,7 @@ def _recorded(targets: Sequence[Target], words: Sequence[int]) -> tuple[Tensor, 
     return torch.tensor(columns), renamed
 
 
-def _noise_level(scheduler: Any, timestep: Tensor | float) -> tuple[float, bool]:  # noqa: ANN401
+def _noise_level(scheduler: "SchedulerMixin", timestep: Tensor | float) -> tuple[float, bool]:
     """Sigma, and whether latents are x0 + sigma noise; else they are that divided by sqrt(sigma^2 + 1)."""
     if not hasattr(scheduler, "scale_model_input") or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(

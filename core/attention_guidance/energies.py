@@ -1,21 +1,17 @@
 """Layout energies: functions of attention maps and masks that are small where every phrase looks into its own region.
 
 One calling shape, no state: `energy(maps, targets, progress)` gives one number per picture, differentiable in the maps.
-A new energy is one function and one line in `ENERGIES`, with the settings that its paper was published with.
+A new energy is one function here and one line in `published.ENERGIES`, with the settings of its paper.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from ..attention.sites import CROSS, MIDDLE_AND_FIRST_UP, QUARTER, SELF, Site
-from .step import PLAIN, SIGMA_SQUARED
+from ..attention.sites import CROSS, SELF, Site
 from .target import TINY, Target
 
 Maps = Mapping[Site, Tensor]
@@ -23,39 +19,10 @@ Maps = Mapping[Site, Tensor]
 SHARPNESS = 100.0  # BoxDiff and Attention Refocusing multiply attention by this before a second softmax over tokens
 BLUR_SIGMA = 0.5  # of their 3 x 3 Gaussian, in cells
 PUBLISHED_STEPS = 50.0  # of the runs in which BoxDiff and Attention Refocusing count their schedules
-STEP_TOLERANCE = 1e-6  # of a step, for shares that are not exact
 ALWAYS_PULL = 15 / PUBLISHED_STEPS  # Attention Refocusing: from here on only what is clearly wrong counts
 # reconstructed: SALI says that it adds a regularisation term, not with which weight. At 0 it would be Chen et al.'s
 # energy; at 1 it counts as much as that, for both are shares in 0..1.
 DEFAULT_ETA = 1.0
-
-
-@dataclass(frozen=True)
-class Energy:
-    """An energy with the settings that it was published with.
-
-    Attributes:
-        measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, i / n at its i-th of n
-            steps.
-        sites: where its maps are read, one of `attention_sites.PLACES`.
-        needs_all_words: whether the maps must hold every word of the prompt, not only the phrases.
-        needs_self: whether it reads self-attention too, with one region per target, in their order.
-        rule: how the gradient becomes a step, see `guidance_step`.
-        schedule: (progress, the following call's progress) -> (factor on the energy, steps per model call at most).
-        end: share of the run after which nothing is guided.
-        threshold: steps stop once the energy is no larger.
-        persists: whether an energy below the threshold ends guidance for the rest of the run, not for this call only.
-    """
-
-    measure: Callable[[Maps, Sequence[Target], float], Tensor]
-    sites: str
-    rule: str
-    schedule: Callable[[float, float], tuple[float, int]]
-    end: float
-    threshold: float = -torch.inf
-    persists: bool = False
-    needs_all_words: bool = False
-    needs_self: bool = False
 
 
 def in_box_share(maps: Maps, targets: Sequence[Target], progress: float = 0.0) -> Tensor:
@@ -228,56 +195,3 @@ def _step(values: Tensor, steps: Sequence[tuple[float, float]], otherwise: float
     for bound, weight in reversed(steps):
         weights = torch.where(values < bound, weight, weights)
     return weights
-
-
-def _chen_schedule(progress: float, following: float) -> tuple[float, int]:
-    return 30.0, 5
-
-
-def _boxdiff_schedule(progress: float, following: float) -> tuple[float, int]:
-    """20 sqrt(1 .. 0.5), reached at the last step; the iterative refinement of three single steps is not part of it."""
-    last = 1 - (following - progress)
-    return 20.0 * (1 - 0.5 * min(1.0, progress / max(TINY, last))) ** 0.5, 1
-
-
-def _refocusing_schedule(progress: float, following: float) -> tuple[float, int]:
-    """Strongest first; after the tenth of 50 steps only steps that cover a fifth one of the 50."""
-    first, end = (share * PUBLISHED_STEPS for share in (progress, following))
-    if first >= 10 - STEP_TOLERANCE and math.ceil((first - STEP_TOLERANCE) / 5) * 5 >= end - STEP_TOLERANCE:
-        return 0.0, 0
-    for before, scale, iterations in ((2, 4.0, 2), (5, 4.0, 6), (10, 3.0, 3), (20, 3.0, 2)):
-        if first < before - STEP_TOLERANCE:
-            return scale, iterations
-    return 1.0, 2
-
-
-CHEN, BOXDIFF, REFOCUSING, SALI = "chen", "boxdiff", "refocusing", "sali"
-CHEN_END = 10 / 51  # guided steps of all, as published
-
-ENERGIES: dict[str, Energy] = {
-    CHEN: Energy(in_box_share, MIDDLE_AND_FIRST_UP, SIGMA_SQUARED, _chen_schedule, CHEN_END, 0.2, persists=True),
-    BOXDIFF: Energy(boxdiff, QUARTER, PLAIN, _boxdiff_schedule, 0.5, needs_all_words=True),
-    REFOCUSING: Energy(
-        refocusing, QUARTER, PLAIN, _refocusing_schedule, 35 / PUBLISHED_STEPS, 0.1, needs_all_words=True,
-        needs_self=True,
-    ),
-    # reconstructed: SALI's settings are not published beyond "fewer steps"; these are its base energy's. The
-    # threshold is for the sum with the regulariser; at the default eta it is hardly ever reached.
-    SALI: Energy(sali, MIDDLE_AND_FIRST_UP, SIGMA_SQUARED, _chen_schedule, CHEN_END, 0.2, persists=True),
-}  # fmt: skip
-
-
-def named_energy(name: str, eta: float = DEFAULT_ETA) -> Energy:
-    """Look up an energy.
-
-    Args:
-        name: one of `ENERGIES`.
-        eta: weight of SALI's regulariser; other energies have none.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if name not in ENERGIES:
-        raise ValueError(f'There is no energy "{name}"; known: {", ".join(ENERGIES)}.')
-    energy = ENERGIES[name]
-    return replace(energy, measure=partial(sali, eta=eta)) if name == SALI else energy

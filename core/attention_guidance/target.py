@@ -1,7 +1,6 @@
 """A thing that shall be in its place, and its region on the grids of attention."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ class Target:
     columns: tuple[int, ...]
     mask: Tensor
     weight: float = 1.0
-    _on_grids: dict[tuple[Any, ...], "Place"] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _on_grids: dict[tuple[object, ...], "Place"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def on(self, grid: tuple[int, int], like: Tensor) -> "Place":
         """Its region on a grid, where a tensor is; made once."""

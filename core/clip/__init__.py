@@ -1,1 +1,8 @@
-"""CLIP: the embedded one, folders of others, words."""
+"""CLIP: the embedded one, folders of others, and where a phrase's words are among a prompt's tokens.
+
+texts and pictures on one sphere (arXiv 2103.00020)    clip_guide.load_clip
+the embedded CLIP                                      small_clip.SmallCLIP
+its words                                              vocabulary.Vocabulary
+a phrase's tokens in a prompt                          comfy.words.phrase_positions
+a folder as ComfyUI's CLIP_VISION                      comfy.vision.FolderClipVision
+"""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from .small_clip import VOCABULARY, SmallCLIP
 from .vocabulary import END_ROW
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CONFIG, WEIGHTS, PICTURES = "config.json", "model.safetensors", "preprocessor_config.json"
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -135,7 +138,7 @@ def _load_tokenizer(folder: Path, longest: int) -> Callable[[list[str]], Mapping
             "into it."
         )
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the package tokenizers raises nothing more special over damaged files
         raise CLIPFileError(
             f"The tokenizer of the CLIP {folder.name} cannot be opened ({_first_line(error)}). Copy its files again."
@@ -154,7 +157,7 @@ def _read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, .
     return tuple(found.get("image_mean", MEAN)), tuple(found.get("image_std", STD))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from comfy.model_patcher import ModelPatcher as Model
 from comfy.patcher_extension import WrapperExecutor as Executor
 from comfy.patcher_extension import WrappersMP as Wrappers
 from comfy.samplers import CFGGuider as Guider
+from comfy.samplers import KSamplerX0Inpaint as Denoiser  # the model as a sampler's function calls it
 from comfy.samplers import Sampler
 from comfy.sd import CLIP as Clip
 from comfy.sd import VAE as Vae
@@ -24,6 +25,8 @@ __all__ = [
     "ClipVision",
     "ClipVisionOutput",
     "Conditioning",
+    "Denoiser",
+    "Denoiser",
     "Entry",
     "Executor",
     "Guider",

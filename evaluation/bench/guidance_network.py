@@ -129,7 +129,7 @@ class _Bench:
         """One iteration as the node does it; the first call learns where the last map is."""
         from ...core.attention_guidance.comfy.gradients import AttentionGradient
 
-        x, gradient = self.state(cells), AttentionGradient(self.model)
+        x = self.state(cells)
         positive, _ = self.entries(x)
         tokens = torch.tensor(sorted(token for tokens in BOXES.values() for token in tokens))
         targets = [
@@ -140,10 +140,8 @@ class _Bench:
         def recorder(known: frozenset) -> AttentionRecorder:
             return AttentionRecorder(MIDDLE_AND_FIRST_UP, (cells, cells), [tokens], known=known)
 
-        def iteration() -> Tensor:
-            return gradient(positive, recorder, lambda maps: in_box_share(maps, targets), x, self.sigma, {})[1]
-
-        return torch.inference_mode()(iteration)
+        gradient = AttentionGradient(self.model, positive, recorder, lambda maps: in_box_share(maps, targets))
+        return torch.inference_mode()(lambda: gradient(x, self.sigma, {})[1])
 
     @cached_property
     def loop(self) -> SlowGuidance:
@@ -258,6 +256,7 @@ def measure_outside(bench: _Bench) -> dict[str, float]:
     import comfy.supported_models_base
 
     from ...core.attention_guidance.comfy.guide import guide_attention
+    from ...core.attention_guidance.settings import Guidance
 
     clip = comfy.sd.CLIP(
         comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
@@ -270,7 +269,10 @@ def measure_outside(bench: _Bench) -> dict[str, float]:
     sampler, (positive, negative) = comfy.samplers.sampler_object("euler"), ([[text, {}]] for text in bench.texts)
     sigmas, empty = torch.tensor([SIGMA, 0.9 * SIGMA]), torch.zeros(1, 4, bench.cells, bench.cells)
     with torch.inference_mode():
-        models = {"plain": bench.patcher, "outside": guide_attention(bench.patcher, clip, layout, start=0.9, end=1.0)}
+        models = {
+            "plain": bench.patcher,
+            "outside": guide_attention(bench.patcher, clip, layout, Guidance(start=0.9, end=1.0)),
+        }
 
     def step(model: "ModelPatcher") -> Callable[[], Tensor]:
         return torch.inference_mode()(

@@ -1,14 +1,16 @@
 """Attention guidance and its report in the graph."""
 
-from typing import Any
-
 import torch
 
 from ...core.attention.sites import MIDDLE_AND_FIRST_UP, SHARES
-from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, check_settings, guide_attention
-from ...core.attention_guidance.energies import CHEN, DEFAULT_ETA, ENERGIES
+from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, guide_attention
+from ...core.attention_guidance.energies import DEFAULT_ETA
+from ...core.attention_guidance.published import CHEN, ENERGIES
+from ...core.attention_guidance.settings import Guidance
 from ...core.attention_guidance.step import RULES
 from ...core.comfy.progress import show_text
+from ...core.comfy.types import Clip, Model, Options
+from ...core.layout.layout import Layout as LayoutValue
 from ..api import Layout, io, ui
 from ..inputs import category_of
 
@@ -152,7 +154,7 @@ class StageAttentionGuidance(io.ComfyNode):
         if any(value is None for value in (energy, start, end, sites)):
             return True
         try:
-            check_settings(energy, sites=None if sites == PUBLISHED else sites, start=start, end=end or None)
+            Guidance(energy, sites=None if sites == PUBLISHED else sites, start=start, end=end or None).chosen_energy()
         except ValueError as error:
             return str(error)
         return True
@@ -160,9 +162,9 @@ class StageAttentionGuidance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        clip: Any,  # noqa: ANN401
-        layout: Any,  # noqa: ANN401
+        model: Model,
+        clip: Clip,
+        layout: LayoutValue | list[LayoutValue],
         energy: str,
         strength: float,
         iterations: int,
@@ -176,14 +178,20 @@ class StageAttentionGuidance(io.ComfyNode):
         prompt: str = "",
     ) -> io.NodeOutput:
         """Prepare the model."""
-        guided = guide_attention(
-            model, clip, layout, energy=energy, strength=strength, iterations=iterations or None, start=start,
-            end=end or None, threshold=-torch.inf if threshold < 0 else threshold or None,
-            step_rule=None if step_rule == PUBLISHED else step_rule, sites=None if sites == PUBLISHED else sites,
-            eta=eta, checkpointing=checkpointing,
+        guidance = Guidance(
+            energy=energy,
+            strength=strength,
+            iterations=iterations or None,
+            start=start,
+            end=end or None,
+            threshold=-torch.inf if threshold < 0 else threshold or None,
+            step_rule=None if step_rule == PUBLISHED else step_rule,
+            sites=None if sites == PUBLISHED else sites,
+            eta=eta,
+            checkpointing=checkpointing,
             prompt=prompt,
-        )  # fmt: skip
-        return io.NodeOutput(guided)
+        )
+        return io.NodeOutput(guide_attention(model, clip, layout, guidance))
 
 
 class StageGuidanceReport(io.ComfyNode):
@@ -214,7 +222,7 @@ class StageGuidanceReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
+    def execute(cls, latent: Options) -> io.NodeOutput:
         """Look the run up."""
         runs = GUIDANCE_LOG.find(latent["samples"])
         if not runs:

@@ -1,13 +1,12 @@
 """Attention maps in the graph."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ...core.attention.comfy.maps import attention_maps
 from ...core.attention.heat_maps import draw_heat_map, scaled_map
 from ...core.attention.sites import PLACES, QUARTER
+from ...core.comfy.types import Clip, Model, Vae
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.layout.preview import preview_size
@@ -97,16 +96,16 @@ class StageAttentionMaps(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        clip: Any,  # noqa: ANN401
-        vae: Any,  # noqa: ANN401
+        model: Model,
+        clip: Clip,
+        vae: Vae,
         image: Tensor,
         prompt: str,
         phrases: str,
         noise: float,
         sites: str,
         seed: int,
-        layout: Any = None,  # noqa: ANN401
+        layout: LayoutValue | list[LayoutValue] | None = None,
     ) -> io.NodeOutput:
         """Look, and draw."""
         layouts: list[LayoutValue | None] = [None] if layout is None else layouts_of(layout, len(image))

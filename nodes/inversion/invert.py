@@ -1,13 +1,14 @@
 """The node that inverts a picture to the noise that a sampler would paint it from."""
 
-from typing import Any
-
 from torch import Tensor
 
+from ...core.comfy.guider import Prompts
 from ...core.comfy.progress import progress
+from ...core.comfy.types import Conditioning, Model, Options, Vae
 from ...core.inversion.comfy.invert import METHODS
 from ...core.inversion.comfy.start import (
     SCHEDULERS,
+    Inversion,
     InvertedNoise,
     falling_levels,
     invert_to_start,
@@ -153,30 +154,32 @@ class StageInvert(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        positive: Any,  # noqa: ANN401
-        latent: dict[str, Any],
+        model: Model,
+        positive: Conditioning,
+        latent: Options,
         steps: int,
         scheduler: str,
+        method: str,
+        refinements: int,
+        cfg: float,
+        forward_noise_first_k: int,
+        renormalise: bool,
         measure: bool,
         seed: int,
-        cfg: float,
-        negative: Any = None,  # noqa: ANN401
+        negative: Conditioning | None = None,
         sigmas: Tensor | None = None,
-        vae: Any = None,  # noqa: ANN401
-        **settings: Any,  # noqa: ANN401 - as the core has them
+        vae: Vae | None = None,
     ) -> io.NodeOutput:
         """Invert, and measure what comes back."""
         samples = latent["samples"]
         sigmas = falling_levels(model, scheduler, steps) if sigmas is None else sigmas
         runs = 2 if measure else 1
-        start = invert_to_start(
-            model, positive, samples, sigmas, negative=negative, cfg=cfg, seed=seed, callback=progress(model, 0, runs),
-            **settings,
-        )  # fmt: skip
+        prompts = Prompts(positive, negative, cfg)
+        how = Inversion(method, refinements, forward_noise_first_k, renormalise, seed)
+        start = invert_to_start(model, prompts, samples, sigmas, how, callback=progress(model, 0, runs))
         psnr, report = 0.0, NOT_MEASURED
         if measure:
-            back = reconstruct(model, start, sigmas, positive, negative, cfg, progress(model, 1, runs))
+            back = reconstruct(model, start, sigmas, prompts, progress(model, 1, runs))
             pictures = [back, samples] if vae is None else [vae.decode(back), vae.decode(samples)]
             found = reconstruction_psnr(*pictures, None if vae is None else 1.0)
             psnr, report = sum(found) / len(found), psnr_report(found, of_pictures=vae is not None)

@@ -1,13 +1,13 @@
 """The node that starts a run from noise that already knows a layout."""
 
-from typing import Any
-
 from torch import Tensor
 
+from ...core.comfy.types import Clip, Model, Vae
+from ...core.inversion.comfy.cut_out_things import Checkpoint
 from ...core.inversion.comfy.invert import METHODS
-from ...core.inversion.comfy.reference_picture import BACKGROUNDS, DRAWN, Drawing
+from ...core.inversion.comfy.reference_picture import BACKGROUNDS, DRAWN, Drawing, GivenPictures
 from ...core.inversion.comfy.spatial_latent import ODE, STARTS, spatial_latent
-from ...core.inversion.comfy.start import SCHEDULERS, InvertedNoise, start_runs
+from ...core.inversion.comfy.start import SCHEDULERS, Inversion, InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
@@ -197,11 +197,18 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        clip: Any,  # noqa: ANN401
-        vae: Any,  # noqa: ANN401
-        layout: Any,  # noqa: ANN401
+        model: Model,
+        clip: Clip,
+        vae: Vae,
+        layout: LayoutValue | list[LayoutValue],
+        start: str,
+        steps: int,
         scheduler: str,
+        method: str,
+        refinements: int,
+        inversion_prompt: str,
+        forward_noise_first_k: int,
+        renormalise: bool,
         background: str,
         object_prompt: str,
         cut_out: str,
@@ -209,15 +216,23 @@ class StageSpatialLatent(io.ComfyNode):
         draw_cfg: float,
         seed: int,
         batch_size: int,
+        images: Tensor | None = None,
+        masks: Tensor | None = None,
         background_image: Tensor | None = None,
-        **settings: Any,  # noqa: ANN401 - as the core has them
     ) -> io.NodeOutput:
         """Draw the references and invert them."""
         layouts = layouts_of(layout, batch_size if isinstance(layout, LayoutValue) else len(layout))
         segmenter = None if cut_out == ATTENTION else load_segmenter(cut_out)
         drawing = Drawing(object_prompt, background, draw_steps, draw_cfg, scheduler, segmenter)
-        start, references = spatial_latent(
-            model, clip, vae, layouts, drawing, scheduler=scheduler, seed=seed, background=background_image, **settings
+        found, references = spatial_latent(
+            Checkpoint(model, clip, vae),
+            layouts,
+            drawing,
+            Inversion(method, refinements, forward_noise_first_k, renormalise, seed),
+            start=start,
+            steps=steps,
+            inversion_prompt=inversion_prompt,
+            given=GivenPictures(images, masks, background_image),
         )
-        started = start_runs(model, start, refuse_noise=False)
-        return io.NodeOutput(started, {"samples": start.latent()}, InvertedNoise(start, seed), references)
+        started = start_runs(model, found, refuse_noise=False)
+        return io.NodeOutput(started, {"samples": found.latent()}, InvertedNoise(found, seed), references)

@@ -1,7 +1,6 @@
 """Where the words of a prompt look in a given picture, read with one evaluation of the model."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import comfy.sample
 import comfy.samplers
@@ -10,14 +9,16 @@ from torch import Tensor
 
 from ...clip.comfy.words import phrase_positions, token_count
 from ...comfy.captions import embed_captions
-from ...inversion.comfy.invert import plain_guider
-from ..recorder import AttentionRecorder, average_maps, phrase_map
+from ...comfy.guider import Prompts, plain_guider
+from ...comfy.types import Clip, Denoiser, Model, Options
+from ..maps import average_maps, phrase_map
+from ..recorder import AttentionRecorder
 from .recording import has_cross_attention, recording
 
 
 def attention_maps(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
+    model: Model,
+    clip: Clip,
     latent: Tensor,
     prompt: str,
     phrases: Sequence[str],
@@ -35,7 +36,7 @@ def attention_maps(
         prompt: what the model is told.
         phrases: to be found in the prompt.
         noise: how much noise the latents get, as a share of a run in 0..1: 1 is where a run starts, 0 where it ends.
-        sites: where to read, one of `attention_sites.PLACES`.
+        sites: where to read, one of `sites.PLACES`.
         seed: of the noise.
 
     Returns:
@@ -53,16 +54,16 @@ def attention_maps(
     found = [phrase_positions(clip, prompt, phrase, " or remove it from the phrases") for phrase in phrases]
     positions = sorted({position for each in found for position in each})
     lengths, recorders = [token_count(clip, prompt)], {}
-    guider = plain_guider(model, embed_captions(clip, [prompt]))
+    guider = plain_guider(model, Prompts(embed_captions(clip, [prompt])))
     sampling = model.get_model_object("model_sampling")
     level = min(float(sampling.percent_to_sigma(1 - noise)), float(sampling.sigma_max))
     sigmas = torch.tensor([max(level, float(sampling.sigma_min))])
 
     def look(
-        denoise: Any,  # noqa: ANN401 - ComfyUI's model as a sampler calls it
+        denoise: Denoiser,
         x: Tensor,
         sigmas: Tensor,
-        extra_args: dict[str, Any] | None = None,
+        extra_args: Options | None = None,
         **_: object,
     ) -> Tensor:
         given = dict(extra_args or {})

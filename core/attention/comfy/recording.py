@@ -1,17 +1,16 @@
 """Records attention in ComfyUI's U-Nets, through the chained override and around other packs' replacements."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import comfy.model_patcher
 import comfy.patcher_extension
-import comfy.samplers
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ..recorder import AttentionRecorder, LastMapRecorded, average_maps, phrase_map
-from ..sites import CROSS, DOWN, FIRST_DOWN, MIDDLE, SELF, UP, SiteCounter
+from ...comfy.types import Executor, Model, Options, Wrappers
+from ..recorder import AttentionRecorder, LastMapRecorded
+from ..sites import CROSS, DOWN, MIDDLE, SELF, UP, SiteCounter
 
 OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"
@@ -22,7 +21,7 @@ PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", 
 Attend = Callable[..., Tensor]
 
 
-def has_cross_attention(model: Any) -> bool:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def has_cross_attention(model: Model) -> bool:
     """Whether a model is a U-Net that looks at its prompt through cross-attention, as SD 1.x, SD 2.x and SDXL are."""
     network = model.get_model_object("diffusion_model")
     if not isinstance(network, UNetModel):
@@ -31,12 +30,12 @@ def has_cross_attention(model: Any) -> bool:  # noqa: ANN401 - ComfyUI's ModelPa
 
 
 def recording(
-    model_options: dict[str, Any],
-    recorders: Mapping[Any, AttentionRecorder],
+    model_options: Options,
+    recorders: Mapping[Hashable, AttentionRecorder],
     *,
     leave_early: bool = False,
     backend: Attend | None = None,
-) -> dict[str, Any]:
+) -> Options:
     """Model options of a run, for evaluations that fill recorders.
 
     Overrides and replacements of attention by other packs keep working: they are called as before, and what they are
@@ -60,7 +59,7 @@ def recording(
         for block, patch in replaced.get(name, {}).items():
             replaced[name][block] = watcher.around(stream, patch)
     comfy.patcher_extension.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
+        Wrappers.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
     )
     return options
 
@@ -70,25 +69,25 @@ class _Watcher:
 
     def __init__(
         self,
-        recorders: Mapping[Any, AttentionRecorder],
+        recorders: Mapping[Hashable, AttentionRecorder],
         leave_early: bool,
         backend: Attend | None,
         before: Attend | None,
     ) -> None:
         self.recorders, self.leave_early, self.backend, self.before = recorders, leave_early, backend, before
         self.counter: SiteCounter | None = None  # none: not in the U-Net, but in a ControlNet perhaps
-        self.block: tuple[Any, ...] = ()
+        self.block: tuple[object, ...] = ()
         self.calls = 0
         self.text_length = 0
 
     def forward(
         self,
-        executor: Any,  # noqa: ANN401
+        executor: Executor,
         x: Tensor,
         timesteps: Tensor | None = None,
         context: Tensor | None = None,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        *args: object,
+        **kwargs: object,
     ) -> Tensor:
         """DIFFUSION_MODEL wrapper: a forward pass begins, and may end early."""
         self.counter, self.block = SiteCounter(), ()
@@ -100,7 +99,9 @@ class _Watcher:
         finally:
             self.counter = None
 
-    def attend(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def attend(
+        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object
+    ) -> Tensor:
         """Attention override."""
         options = kwargs.get("transformer_options") or {}
         if self.counter is not None and "block" in options:
@@ -120,7 +121,7 @@ class _Watcher:
     def around(self, stream: str, patch: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Look at what a replacement of attention is given; attentions inside it are its own affair."""
 
-        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: dict[str, Any], **kwargs: Any) -> Tensor:  # noqa: ANN401
+        def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **kwargs: object) -> Tensor:
             counter = self.counter
             if counter is not None:
                 self._enter(extra_options)
@@ -134,7 +135,7 @@ class _Watcher:
 
         return replaced
 
-    def _enter(self, options: dict[str, Any]) -> None:
+    def _enter(self, options: Options) -> None:
         block = (*options["block"], options.get("block_index"))
         if block != self.block:
             self.block, self.calls = block, 0
@@ -145,7 +146,7 @@ class _Watcher:
         q: Tensor,
         k: Tensor,
         heads: int,
-        options: dict[str, Any],
+        options: Options,
         scale: float | None = None,
         mask: Tensor | None = None,
     ) -> None:
@@ -174,59 +175,3 @@ def _with_gradient(out: Tensor, q: Tensor) -> Tensor:
     if torch.is_grad_enabled() and q.requires_grad and not out.requires_grad:
         raise RuntimeError("what another node's attention returns does not require grad")
     return out
-
-
-def read_phrase_attention(
-    inner_model: Any,  # noqa: ANN401 - ComfyUI's BaseModel, loaded
-    entries: Sequence[dict[str, Any]],
-    words: dict[Any, list[Tensor]],
-    x: Tensor,
-    sigma: Tensor,
-    model_options: dict[str, Any],
-) -> dict[Any, Tensor]:
-    """Evaluate prompts once at a noisy state and read where their phrases look (LRDiff, Eq. 6).
-
-    As the paper has it, each down stage gives one map, that of the first cross-attention after its down-sampling,
-    averaged over heads; the stages are averaged on the grid of the latent.
-
-    Args:
-        inner_model: the loaded model.
-        entries: processed conditioning entries, evaluated on the whole canvas.
-        words: for each entry's uuid, the token positions (m) for each picture, or one for all of them; may be empty.
-        x: (b c h w), the sampler's state.
-        sigma: (b).
-        model_options: of the run; an override that is there keeps working.
-
-    Returns:
-        For each entry's uuid (b h w); a picture without words has zeros.
-
-    Raises:
-        ValueError: no cross-attention could be read.
-    """
-    height, width = x.shape[-2:]
-    lengths = {entry["uuid"]: entry["model_conds"]["c_crossattn"].cond.shape[1] for entry in entries}
-    recorders = {
-        uuid: AttentionRecorder(FIRST_DOWN, (height, width), columns, lengths=[lengths[uuid]])
-        for uuid, columns in words.items()
-    }
-    whole = [{key: value for key, value in entry.items() if key not in PLACE_OPTIONS} for entry in entries]
-    options = recording(model_options, recorders, leave_early=True)
-    comfy.samplers.calc_cond_batch(inner_model, [whole], x, sigma, options)
-    if not all(recorder.maps for recorder in recorders.values()):
-        raise ValueError(
-            "No cross-attention could be read in this model, which dynamic vision guidance needs. Choose the delta "
-            '"colour", "reference" or "vector".'
-        )
-    return {
-        uuid: torch.stack([_mean_map(recorder, row, words[uuid], height, width) for row in range(len(x))])
-        for uuid, recorder in recorders.items()
-    }
-
-
-def _mean_map(recorder: AttentionRecorder, row: int, words: list[Tensor], height: int, width: int) -> Tensor:
-    """(h w) of one picture."""
-    count = len(words[row % len(words)])
-    if count == 0:
-        return next(iter(recorder.maps.values())).new_zeros(height, width)
-    maps = [phrase_map(each[row : row + 1], site.grid, range(count)) for site, each in recorder.maps.items()]
-    return average_maps(maps, height, width)[0]

@@ -5,9 +5,8 @@ layers while they are used; a cast is differentiable like any other step, so onl
 to be exchanged, see `GradientSession`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import comfy.model_management
 import comfy.ops
@@ -24,7 +23,9 @@ from ...attention.comfy.recording import recording
 from ...attention.recomputed import recomputed_attention
 from ...attention.recorder import AttentionRecorder
 from ...attention.sites import Site
+from ...comfy.types import BaseModel, Entry, Executor, Options, Wrappers
 from ...weights.differentiable import GradientSession, NotDifferentiableError, normal_copy
+from ..energies import Maps
 
 WRAPPER = "stagecraft_gradients"
 # fp16 has no numbers below 6e-8, so its energies are enlarged on their way back; less where that overflows.
@@ -37,46 +38,47 @@ LOADER_HELP = (
 OVERWRITTEN = "modified by an inplace operation"
 SIGNS = ("derivative", "Inference tensors", "does not require grad", "not have been used in the graph", OVERWRITTEN)
 NOT_PLAIN = ("mask", "scale", "enable_gqa", "skip_output_reshape")  # what our own backward pass does not know
-Measure = Callable[[Mapping[Site, Tensor]], Tensor]
+MakeRecorder = Callable[[frozenset[Site]], AttentionRecorder]
+Measure = Callable[[Maps], Tensor]
+Residuals = dict[str, list[Tensor | None]]  # of a ControlNet, by the part of the U-Net
 
 
 class AttentionGradient:
-    """Evaluates an energy of a prompt's attention maps and its gradient with respect to a sampler's state.
+    """Evaluates an energy of prompts' attention maps and its gradient with respect to a sampler's state.
 
-    One for each run: it remembers which maps were needed, and where a half-precision gradient overflowed.
+    One for each run: it remembers which maps were needed, and where a half-precision gradient overflowed. The gradient
+    goes through the network alone: what a ControlNet adds is taken as given.
 
     Args:
         inner_model: ComfyUI's BaseModel, loaded.
+        entries: processed conditioning entries for the whole canvas; those that are not due at a noise level are left
+            out there. Their energies are added up.
+        recorder: makes a recorder, given the sites that earlier passes have used.
+        measure: maps -> (b).
         checkpointing: evaluate the inside of blocks again on the way back instead of keeping it: less memory, about a
             third more time.
     """
 
-    def __init__(self, inner_model: Any, checkpointing: bool = False) -> None:  # noqa: ANN401
-        self.inner_model, self.checkpointing = inner_model, checkpointing
+    def __init__(
+        self,
+        inner_model: BaseModel,
+        entries: Sequence[Entry],
+        recorder: MakeRecorder,
+        measure: Measure,
+        checkpointing: bool = False,
+    ) -> None:
+        self.inner_model, self.entries, self.checkpointing = inner_model, list(entries), checkpointing
+        self.recorder, self.measure = recorder, measure
         self.session = GradientSession(inner_model)
-        self.known: dict[tuple[int, ...], frozenset[Site]] = {}
+        self.known: frozenset[Site] = frozenset()
         self.overwrites = False
         dtype = inner_model.manual_cast_dtype or inner_model.get_dtype()
         self.enlargement = FIRST_ENLARGEMENT if dtype == torch.float16 else 1.0
 
-    def __call__(
-        self,
-        entries: Sequence[dict[str, Any]],
-        recorder: Callable[[frozenset[Site]], AttentionRecorder],
-        measure: Measure,
-        x: Tensor,
-        sigma: Tensor,
-        model_options: dict[str, Any],
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate prompts at a state, and differentiate.
-
-        The gradient goes through the network alone: what a ControlNet adds is taken as given.
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: Options) -> tuple[Tensor, Tensor]:
+        """Evaluate the prompts at a state, and differentiate, until nothing overflows and nothing needed is lost.
 
         Args:
-            entries: processed conditioning entries for the whole canvas; those that are not due at this noise level
-                are left out. Their energies are added up.
-            recorder: makes a recorder, given the sites that earlier passes have used.
-            measure: maps -> (b).
             x: (b c h w), the sampler's state.
             sigma: (b).
             model_options: of the run.
@@ -88,59 +90,38 @@ class AttentionGradient:
             ValueError: a network without such attention, or one that has no gradient.
         """
         with _explained():
-            return self._finite(entries, recorder, measure, x, sigma, model_options)
+            while True:
+                try:
+                    energy, gradient = self._evaluate(x, sigma, model_options)
+                except RuntimeError as error:
+                    # Another pack's patch has changed a tensor in place that the way back needs, as FreeU does.
+                    if OVERWRITTEN not in str(error) or self.overwrites or self.checkpointing:
+                        raise
+                    self.overwrites = True
+                    continue
+                is_whole = self.enlargement <= 1 or bool(torch.isfinite(gradient).all())
+                if is_whole or not bool(torch.isfinite(energy).all()):
+                    return energy, gradient
+                self.enlargement /= LESS
 
-    def _finite(self, *evaluation: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - what `_evaluate` takes
-        """Evaluate until nothing overflows and nothing that is needed was overwritten."""
-        while True:
-            try:
-                energy, gradient = self._evaluate(*evaluation)
-            except RuntimeError as error:
-                # Another pack's patch has changed a tensor in place that the way back needs, as FreeU does.
-                if OVERWRITTEN not in str(error) or self.overwrites or self.checkpointing:
-                    raise
-                self.overwrites = True
-                continue
-            if self.enlargement <= 1 or bool(torch.isfinite(gradient).all()) or not bool(torch.isfinite(energy).all()):
-                return energy, gradient
-            self.enlargement /= LESS
-
-    def _evaluate(
-        self,
-        entries: Sequence[dict[str, Any]],
-        recorder: Callable[[frozenset[Site]], AttentionRecorder],
-        measure: Measure,
-        x: Tensor,
-        sigma: Tensor,
-        model_options: dict[str, Any],
-    ) -> tuple[Tensor, Tensor]:
-        size = tuple(x.shape[-2:])
-        recorders = {entry["uuid"]: recorder(self.known.get(size, frozenset())) for entry in entries}
+    def _evaluate(self, x: Tensor, sigma: Tensor, model_options: Options) -> tuple[Tensor, Tensor]:
+        recorders = {entry["uuid"]: self.recorder(self.known) for entry in self.entries}
         energy, gradient = x.new_zeros(len(x), dtype=torch.float32), torch.zeros_like(x, dtype=torch.float32)
 
         def differentiate(
-            executor: Any,  # noqa: ANN401
+            executor: Executor,
             x: Tensor,
             t: Tensor,
             c_concat: Tensor | None = None,
             c_crossattn: Tensor | None = None,
-            control: dict[str, Any] | None = None,
-            transformer_options: dict[str, Any] | None = None,
-            **kwargs: Any,  # noqa: ANN401
+            control: Residuals | None = None,
+            transformer_options: Options | None = None,
+            **kwargs: object,
         ) -> Tensor:
             """APPLY_MODEL wrapper: by now ComfyUI has made the batch, applied hooks and evaluated ControlNets."""
             nonlocal energy, gradient
             options = transformer_options or {}
-            keeps_self = any(each.regions is not None for each in recorders.values())
-            with ExitStack() as stack:
-                stack.enter_context(_training_paths(self.inner_model))
-                if self.checkpointing:
-                    stack.enter_context(_checkpointed(self.inner_model, keeps_self))
-                stack.enter_context(self.session)
-                stack.enter_context(torch.inference_mode(False))
-                stack.enter_context(torch.enable_grad())
-                if self.overwrites:
-                    stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+            with self._differentiable(any(each.regions is not None for each in recorders.values())):
                 leaf = x.clone().requires_grad_()
                 options = {k: normal_copy(v) if isinstance(v, Tensor) else v for k, v in options.items()}
                 rest = [*normal_copy([t, c_concat, c_crossattn]), _residuals(normal_copy(control))]
@@ -151,23 +132,37 @@ class AttentionGradient:
                         "No cross-attention could be read in this model. Another node has replaced its attention, or "
                         "it has none; remove that node, or use Layered Rendering, which works with every model."
                     )
-                found = sum(measure(each.maps) for each in here)
+                found = sum(self.measure(each.maps) for each in here)
                 (slope,) = torch.autograd.grad(found.sum() * self.enlargement, leaf)
             energy = energy + found.detach()
             gradient = gradient + reduce(slope.float(), "(e b) c h w -> b c h w", "sum", e=len(here)) / self.enlargement
-            self.known[size] = frozenset(here[0].maps)
+            self.known = frozenset(here[0].maps)
             return torch.zeros_like(x)
 
         options = recording(model_options, recorders, leave_early=True, backend=_differentiable_attention)
         comfy.patcher_extension.add_wrapper_with_key(
-            comfy.patcher_extension.WrappersMP.APPLY_MODEL, WRAPPER, differentiate, options, is_model_options=True
+            Wrappers.APPLY_MODEL, WRAPPER, differentiate, options, is_model_options=True
         )
         with torch.no_grad():
-            comfy.samplers.calc_cond_batch(self.inner_model, [list(entries)], x, sigma, options)
+            comfy.samplers.calc_cond_batch(self.inner_model, [self.entries], x, sigma, options)
         return energy, gradient
 
+    @contextmanager
+    def _differentiable(self, keeps_self: bool) -> Iterator[None]:
+        """All that has to be otherwise in a pass that is differentiated."""
+        with ExitStack() as stack:
+            stack.enter_context(_training_paths(self.inner_model))
+            if self.checkpointing:
+                stack.enter_context(_checkpointed(self.inner_model, keeps_self))
+            stack.enter_context(self.session)
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            if self.overwrites:
+                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+            yield
 
-def _differentiable_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+
+def _differentiable_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object) -> Tensor:
     """PyTorch's attention; on CPUs, where its backward pass is slow, with our own in place of that."""
     plain = not args and not any(kwargs.get(key) is not None for key in NOT_PLAIN) and q.ndim == 3
     if q.device.type != "cpu" or not plain or q.shape[-1] != k.shape[-1]:
@@ -179,14 +174,20 @@ class _Residual(Tensor):
     """What a ControlNet adds. ComfyUI adds it in place, to tensors that the way back still needs; this does not."""
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_function__(
+        cls,
+        func: Callable[..., object],
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         with torch._C.DisableTorchFunctionSubclass():
             if func in (Tensor.__iadd__, Tensor.add_):
                 return torch.add(*args)
             return func(*args, **(kwargs or {}))
 
 
-def _residuals(control: Any) -> Any:  # noqa: ANN401 - ComfyUI's lists of tensors by place, or None
+def _residuals(control: Residuals | None) -> Residuals | None:
     if control is None:
         return None
     return {
@@ -240,14 +241,14 @@ def _checkpointed(module: nn.Module, keeps_self: bool) -> Iterator[None]:
 def _forgetting(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A module's forward with checkpointing, which refuses inputs that somebody has changed in between."""
 
-    def wrapped(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def wrapped(*args: object, **kwargs: object) -> Tensor:
         # The U-Net goes on to write its place into the options; the second evaluation shall see what the first saw.
         args = tuple(dict(each) if isinstance(each, dict) else each for each in args)
         kwargs = {key: dict(each) if isinstance(each, dict) else each for key, each in kwargs.items()}
         given = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and not each.is_inference()]
         versions = [each._version for each in given]
 
-        def again(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        def again(*args: object, **kwargs: object) -> Tensor:
             if [each._version for each in given] != versions:
                 raise RuntimeError(f"An input of a checkpointed module has been {OVERWRITTEN}.")
             return forward(*args, **kwargs)

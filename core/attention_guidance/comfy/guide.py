@@ -6,47 +6,35 @@ prompt, such as ControlNets, LoRA hooks and SDXL's sizes, the guided evaluation 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...attention.comfy.recording import has_cross_attention
-from ...attention.sites import PLACES, SHARES
 from ...clip.comfy.words import phrase_positions, token_count, word_positions
 from ...comfy.captions import embed_captions
 from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts
+from ...comfy.types import Clip, Model
 from ...layout.layout import Layout, layouts_of
-from ..energies import CHEN, DEFAULT_ETA, Energy, named_energy
 from ..log import GuidanceLog
-from ..step import RULES
+from ..published import Energy
+from ..settings import Guidance
 from ..target import Target
-from .run import WRAPPER, GuidedRun, Settings, Words
+from .run import WRAPPER, GuidedRun, Words
 
 FINE = 256  # cells along the longer side of a target's mask; grids of attention have at most 128
 GUIDANCE_LOG = GuidanceLog()
+AS_PUBLISHED = Guidance()
 OTHER_METHOD = "Use Layered Rendering, which works with every model"
 
 
 def guide_attention(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
+    model: Model,
+    clip: Clip,
     layout: Layout | Sequence[Layout],
-    *,
-    energy: str = CHEN,
-    strength: float = 1.0,
-    iterations: int | None = None,
-    start: float = 0.0,
-    end: float | None = None,
-    threshold: float | None = None,
-    step_rule: str | None = None,
-    sites: str | None = None,
-    eta: float = DEFAULT_ETA,
-    checkpointing: bool = False,
-    prompt: str = "",
+    guidance: Guidance = AS_PUBLISHED,
     log: GuidanceLog = GUIDANCE_LOG,
-) -> Any:  # noqa: ANN401
+) -> Model:
     """Give a clone of a model with which every sampler moves each phrase's attention into its region.
 
     Before each model call of the guided range the state that the sampler holds is changed in place: x <- x - step, as
@@ -60,51 +48,27 @@ def guide_attention(
         model: a U-Net with cross-attention.
         clip: text encoder of the same checkpoint.
         layout: what shall be where; or one layout for each picture of the batch.
-        energy: one of `energies.ENERGIES`.
-        strength: times the published factor of the energy, times each region's own strength; 0 leaves the model as it
-            is.
-        iterations: steps per model call at most; None: as published for the energy.
-        start: share of the run in 0..1, as ComfyUI counts it, before which nothing is guided.
-        end: after which nothing is guided; None: as published.
-        threshold: energy at which steps stop, of the energy without any factor; None: as published.
-        step_rule: one of `guidance_step.RULES`; None: as published.
-        sites: where maps are read, one of `attention_sites.PLACES`; None: as published.
-        eta: weight of SALI's regulariser.
-        checkpointing: less memory, more time.
-        prompt: in which the phrases are looked for; "" means the layout's.
+        guidance: how; at strength 0 or with no iterations the model is as it was.
         log: remembers the runs for reports.
 
     Raises:
         ValueError: a model without such attention, settings that cannot be meant, or a start that is not before end.
         LayoutError: a phrase that the prompt does not say.
     """
-    check_settings(energy, sites=sites, start=start, end=end)
-    chosen = named_energy(energy, eta)
-    chosen = chosen if sites is None else replace(chosen, sites=sites)
+    energy = guidance.chosen_energy()
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
-    settings = Settings(
-        energy=chosen,
-        name=energy,
-        strength=strength,
-        iterations=iterations,
-        start=start,
-        end=chosen.end if end is None else end,
-        threshold=chosen.threshold if threshold is None else threshold,
-        step_rule=chosen.rule if step_rule is None else step_rule,
-        checkpointing=checkpointing,
-    )
-    _check(model, settings)
-    prompts = [prompt.strip() or each.prompt for each in layouts]
-    words = [_words(clip, each, text, chosen) for each, text in zip(layouts, prompts, strict=True)]
+    _check(model)
+    prompts = [guidance.prompt.strip() or each.prompt for each in layouts]
+    words = [_words(clip, each, text, energy) for each, text in zip(layouts, prompts, strict=True)]
     model = model.clone(disable_dynamic=True) if _is_dynamic(model) else model.clone()
-    if strength == 0 or iterations == 0 or not any(each.targets for each in words):
+    if guidance.strength == 0 or guidance.iterations == 0 or not any(each.targets for each in words):
         return model
     embedded = embed_captions(clip, prompts)
 
     def guide(run: Run) -> Tensor:
         _check_latents(run, layouts)
         layouts_of(layouts[0] if len(layouts) == 1 else layouts, len(run.noise))
-        guided = GuidedRun(run.guider, settings, words, embedded)
+        guided = GuidedRun(run, energy, guidance, words, embedded)
         result = run.go(sampler=guided.around(run.sampler))
         log.keep(guided.name, guided.log, result)
         return result
@@ -112,7 +76,7 @@ def guide_attention(
     return around_runs(model, WRAPPER, guide, beside="add")  # each of two guidance nodes in a row
 
 
-def _words(clip: Any, layout: Layout, prompt: str, energy: Energy) -> Words:  # noqa: ANN401
+def _words(clip: Clip, layout: Layout, prompt: str, energy: Energy) -> Words:
     """Find the phrases of a layout's regions; those with strength 0 are left out, those of one phrase are one thing."""
     regions = [region for region in layout.sorted_regions() if region.strength != 0]
     remedy = ", or give the region another name that the prompt has"
@@ -134,32 +98,7 @@ def _words(clip: Any, layout: Layout, prompt: str, energy: Energy) -> Words:  # 
     return Words(torch.tensor(recorded, dtype=torch.int64), token_count(clip, prompt), tuple(targets.values()))
 
 
-def check_settings(energy: str, *, sites: str | None, start: float, end: float | None) -> None:
-    """Refuse settings of `guide_attention` that do not go together; they mean what they mean there.
-
-    Raises:
-        ValueError: an unknown energy or choice of attentions, one that the energy cannot read, or a range without a
-            step.
-    """
-    chosen = named_energy(energy)
-    sites = chosen.sites if sites is None else sites
-    if sites not in PLACES:
-        raise ValueError(f'There is no choice of attentions "{sites}"; known: {", ".join(PLACES)}.')
-    if chosen.needs_all_words and sites not in SHARES:
-        raise ValueError(
-            f'The energy "{energy}" averages maps of one size, but "{sites}" has several. Choose {" or ".join(SHARES)}.'
-        )
-    last, whose = (chosen.end, f'the published end of "{energy}"') if end is None else (end, "end")
-    if start >= last:
-        raise ValueError(
-            f"start is {start:g}, but {whose} is {last:.3g}, so nothing would be guided. Lower start, or set end to "
-            "more than that."
-        )
-
-
-def _check(model: Any, settings: Settings) -> None:  # noqa: ANN401
-    if settings.step_rule not in RULES:
-        raise ValueError(f'There is no step rule "{settings.step_rule}"; known: {", ".join(RULES)}.')
+def _check(model: Model) -> None:
     if not has_cross_attention(model):
         name = type(model.get_model_object("diffusion_model")).__name__
         raise ValueError(
@@ -183,7 +122,7 @@ def _check_latents(run: Run, layouts: Sequence[Layout]) -> None:
         check_canvas(run.noise, layout.height, layout.width)
 
 
-def _is_dynamic(model: Any) -> bool:  # noqa: ANN401
+def _is_dynamic(model: Model) -> bool:
     """Whether newer ComfyUI pages this model's weights, which a backward pass cannot follow."""
     is_dynamic = getattr(model, "is_dynamic", None)
     return bool(is_dynamic is not None and is_dynamic())

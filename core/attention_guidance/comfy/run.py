@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.model_management
 import comfy.sampler_helpers
@@ -14,19 +13,34 @@ from torch import Tensor
 from ...attention.comfy.recording import PLACE_OPTIONS
 from ...attention.recorder import AttentionRecorder
 from ...attention.sites import CROSS, SELF, Site
-from ...soft_guidance.comfy.tokens import MASKS, SETTINGS, TOKENS
-from ..energies import Energy, Maps
+from ...comfy.guider import OURS
+from ...comfy.runs import Run
+from ...comfy.types import Conditioning, Denoiser, Entry, Options, Sampler
+from ..descent import descend
+from ..energies import Maps
 from ..log import GuidedRunLog, Measurement
-from ..step import guidance_step
+from ..published import Energy
+from ..settings import Guidance
 from ..target import Target
 from .gradients import AttentionGradient
 
 WRAPPER = "stagecraft_attention_guidance"
-# Of the sampler's prompt, what does not apply to another prompt for the whole canvas and the whole run.
+# Of the sampler's prompt, what does not apply to another prompt for the whole canvas and the whole run. Nor does what
+# our other methods have written on it: they would take the guided prompt for one of theirs.
 NOT_COPIED = (
-    *PLACE_OPTIONS, "set_area_to_bounds", "default", "start_percent", "end_percent", "clip_start_percent",
-    "clip_end_percent", "cross_attn", "pooled_output", "attention_mask", "model_conds", "uuid", TOKENS, MASKS, SETTINGS,
-)  # fmt: skip
+    *PLACE_OPTIONS,
+    "set_area_to_bounds",
+    "default",
+    "start_percent",
+    "end_percent",
+    "clip_start_percent",
+    "clip_end_percent",
+    "cross_attn",
+    "pooled_output",
+    "attention_mask",
+    "model_conds",
+    "uuid",
+)
 
 
 @dataclass(frozen=True)
@@ -44,44 +58,39 @@ class Words:
     targets: tuple[Target, ...]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a person chose; see `comfy_attention_guidance.guide_attention`."""
-
-    energy: Energy
-    name: str
-    strength: float
-    iterations: int | None
-    start: float
-    end: float
-    threshold: float
-    step_rule: str
-    checkpointing: bool
-
-
 class GuidedRun:
-    """One run of a sampler: the guided prompt's entries among the guider's, and how far the energy has come."""
+    """One run of a sampler: the guided prompt's entries among the guider's, and how far the energy has come.
 
-    def __init__(self, guider: Any, settings: Settings, words: Sequence[Words], embedded: list[list[Any]]) -> None:  # noqa: ANN401
-        self.guider, self.settings, self.words = guider, settings, words
-        sampling = guider.model_patcher.get_model_object("model_sampling")
+    Args:
+        run: before it begins.
+        energy: with a person's settings.
+        guidance: the settings.
+        words: of each layout, one for each picture or one for all.
+        embedded: the guided prompt.
+    """
+
+    def __init__(
+        self, run: Run, energy: Energy, guidance: Guidance, words: Sequence[Words], embedded: Conditioning
+    ) -> None:
+        self.guider, self.chosen, self.guidance, self.words = run.guider, energy, guidance, words
+        self.latent: tuple[int, int] = tuple(run.noise.shape[-2:])
         # In float32, as samplers hold them.
         self.first, self.last = (
-            torch.tensor(float(sampling.percent_to_sigma(share)), dtype=torch.float32).item()
-            for share in (settings.start, settings.end)
+            torch.tensor(float(run.model_sampling.percent_to_sigma(share)), dtype=torch.float32).item()
+            for share in (guidance.start, energy.end)
         )
-        self.log = GuidedRunLog(f"Attention guidance ({settings.name})", settings.threshold)
-        entries = _entries_like(embedded, guider.conds)
+        self.log = GuidedRunLog(f"Attention guidance ({guidance.energy})", energy.threshold)
+        entries = _entries_like(embedded, self.guider.conds)
         # Beside the sampler's prompts: ComfyUI prepares every list of them, and evaluates those that it is asked to.
-        self.name = f"{WRAPPER}_{len(guider.conds)}"
-        guider.conds[self.name] = entries
+        self.name = f"{WRAPPER}_{len(self.guider.conds)}"
+        self.guider.conds[self.name] = entries
         self.uuids = {entry["uuid"] for entry in entries}
         self.energy: Tensor | None = None
-        self.gradient: AttentionGradient | None = None
+        self.progress = 0.0
         self.calls = 0
         self.is_over = False
 
-    def around(self, sampler: Any) -> Any:  # noqa: ANN401 - ComfyUI's samplers
+    def around(self, sampler: Sampler) -> Sampler:
         """The same sampler with a model that is guided before it is called."""
         if not isinstance(sampler, comfy.samplers.KSAMPLER):
             raise ValueError(
@@ -91,7 +100,7 @@ class GuidedRun:
 
         # What is known of a sampler is read from its function's name and parameters.
         @functools.wraps(sampler.sampler_function)
-        def sample(model: Any, x: Tensor, sigmas: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        def sample(model: Denoiser, x: Tensor, sigmas: Tensor, *args: object, **kwargs: object) -> Tensor:
             steps = sigmas.tolist()
             return sampler.sampler_function(_GuidedModel(self, model, steps), x, sigmas, *args, **kwargs)
 
@@ -104,7 +113,7 @@ class GuidedRun:
         steps: Sequence[float],
         see: Callable[[Tensor], Tensor],
         freedom: Tensor | float,
-        model_options: dict[str, Any],
+        model_options: Options,
     ) -> None:
         """Change a state in place, as often as the settings say.
 
@@ -117,55 +126,56 @@ class GuidedRun:
             model_options: of the run.
         """
         self.calls += 1
-        if self.is_over:
-            return
         level = float(sigma.max())
-        if not self.last <= level <= self.first:
-            # Samplers that look ahead come back to higher levels, by one or two steps.
-            self.is_over = sum(level <= step < self.last for step in steps) > 2
+        if not self._is_due(level, steps):
             return
-        settings = self.settings
         done, count = sum(step > level * (1 + 1e-6) for step in steps[:-1]), max(1, len(steps) - 1)
-        progress = done / count
-        scale, iterations = settings.energy.schedule(progress, (done + 1) / count)
-        if settings.iterations is not None and iterations:
-            iterations = settings.iterations
-        if self.energy is None or not settings.energy.persists:
-            self.energy = torch.full((len(x),), torch.inf, device=x.device)
-        for _ in range(iterations):
-            active = self.energy > settings.threshold
-            if not bool(active.any()):
-                break
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            energy, gradient = self._measure(see(x), sigma, progress, model_options)
-            _check_finite(energy, gradient, level)
-            step = guidance_step(gradient * freedom, level, settings.step_rule, scale, settings.strength)
-            x.sub_((step * active.reshape(-1, 1, 1, 1)).to(x.dtype))
-            self.energy = torch.where(active, energy, self.energy)
-            self.log.measurements.append(Measurement(self.calls, level, tuple(self.energy.tolist())))
+        self.progress = done / count
 
-    def _measure(
-        self, x: Tensor, sigma: Tensor, progress: float, model_options: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
-        if self.gradient is None:
-            self.gradient = AttentionGradient(self.guider.inner_model, self.settings.checkpointing)
+        def measure(x: Tensor) -> tuple[Tensor, Tensor]:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            energy, gradient = self.gradient(see(x), sigma, model_options)
+            _check_finite(energy, gradient, level)
+            return energy, gradient * freedom
+
+        def report(energy: Tensor) -> None:
+            self.log.measurements.append(Measurement(self.calls, level, tuple(energy.tolist())))
+
+        how = self.chosen.descent(self.progress, (done + 1) / count, self.guidance.strength)
+        before = self.energy if self.chosen.persists else None
+        moved, self.energy = descend(x, level, measure, how, before, report=report)
+        x.copy_(moved)
+
+    def _is_due(self, level: float, steps: Sequence[float]) -> bool:
+        """Whether a noise level is guided; below the last one guidance ends for the rest of the run."""
+        if self.is_over:
+            return False
+        if self.last <= level <= self.first:
+            return True
+        # Samplers that look ahead come back to higher levels, by one or two steps.
+        self.is_over = sum(level <= step < self.last for step in steps) > 2
+        return False
+
+    @functools.cached_property
+    def gradient(self) -> AttentionGradient:
+        """Of the guided prompt's energy; there is none before the model is loaded and its prompts are prepared."""
         # Not those that ComfyUI adds as counterparts of prompts with an area.
         entries = [entry for entry in self.guider.conds[self.name] if entry["uuid"] in self.uuids]
-        latent, words = tuple(x.shape[-2:]), self.words
-        chosen = self.settings.energy
+        return AttentionGradient(
+            self.guider.inner_model, entries, self._recorder, self._measure, self.guidance.checkpointing
+        )
 
-        def recorder(known: frozenset[Site]) -> AttentionRecorder:
-            regions = _region_masks(words, *latent) if chosen.needs_self else None
-            columns = [each.positions for each in words]
-            lengths = [each.length for each in words]
-            return AttentionRecorder(chosen.sites, latent, columns, lengths=lengths, regions=regions, known=known)
+    def _recorder(self, known: frozenset[Site]) -> AttentionRecorder:
+        regions = _region_masks(self.words, *self.latent) if self.chosen.needs_self else None
+        columns = [each.positions for each in self.words]
+        lengths = [each.length for each in self.words]
+        return AttentionRecorder(self.chosen.sites, self.latent, columns, lengths=lengths, regions=regions, known=known)
 
-        def measure(maps: Maps) -> Tensor:
-            if len(words) == 1:
-                return chosen.measure(maps, words[0].targets, progress)
-            return torch.cat([_measure_picture(chosen, maps, row, each, progress) for row, each in enumerate(words)])
-
-        return self.gradient(entries, recorder, measure, x, sigma, model_options)
+    def _measure(self, maps: Maps) -> Tensor:
+        chosen, words, progress = self.chosen, self.words, self.progress
+        if len(words) == 1:
+            return chosen.measure(maps, words[0].targets, progress)
+        return torch.cat([_measure_picture(chosen, maps, row, each, progress) for row, each in enumerate(words)])
 
 
 def _measure_picture(energy: Energy, maps: Maps, row: int, words: Words, progress: float) -> Tensor:
@@ -181,13 +191,13 @@ def _measure_picture(energy: Energy, maps: Maps, row: int, words: Words, progres
 class _GuidedModel:
     """The model as a sampler calls it; first its state is guided."""
 
-    def __init__(self, run: GuidedRun, model: Any, steps: Sequence[float]) -> None:  # noqa: ANN401
+    def __init__(self, run: GuidedRun, model: Denoiser, steps: Sequence[float]) -> None:
         self.run, self.model, self.steps = run, model, steps
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what samplers look up on ComfyUI's model
+    def __getattr__(self, name: str) -> object:  # what samplers look up on ComfyUI's model
         return getattr(self.model, name)
 
-    def __call__(self, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, x: Tensor, sigma: Tensor, *args: object, **kwargs: object) -> Tensor:
         options, mask = kwargs.get("model_options", {}), kwargs.get("denoise_mask")
         if mask is None:
             self.run.move(x, sigma, self.steps, lambda state: state, 1.0, options)
@@ -195,9 +205,7 @@ class _GuidedModel:
             self.run.move(x, sigma, self.steps, *self._inpainting(sigma, mask, options), options)
         return self.model(x, sigma, *args, **kwargs)
 
-    def _inpainting(
-        self, sigma: Tensor, mask: Tensor, options: dict[str, Any]
-    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    def _inpainting(self, sigma: Tensor, mask: Tensor, options: Options) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """What ComfyUI's inpainting shows the model: outside the mask the given picture with noise."""
         model, adapt = self.model, options.get("denoise_mask_function")
         inner = model.inner_model
@@ -224,11 +232,11 @@ def _region_masks(words: Sequence[Words], height: int, width: int) -> Tensor:
     return masks[0] if len(masks) == 1 else torch.stack(masks)
 
 
-def _entries_like(embedded: list[list[Any]], conds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _entries_like(embedded: Conditioning, conds: dict[str, list[Entry]]) -> list[Entry]:
     """The guided prompt with all that the sampler's prompt for the whole canvas has besides its text."""
     given = conds.get("positive") or next(iter(conds.values()))
     whole = next((entry for entry in given if "mask" not in entry and "area" not in entry), given[0])
-    options = {key: value for key, value in whole.items() if key not in NOT_COPIED}
+    options = {key: value for key, value in whole.items() if key not in NOT_COPIED and not str(key).startswith(OURS)}
     entries = comfy.sampler_helpers.convert_cond(embedded)
     return [{**options, **entry} for entry in entries]
 

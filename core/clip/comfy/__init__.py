@@ -1,1 +1,5 @@
-"""CLIP as ComfyUI holds it."""
+"""CLIP as ComfyUI holds it.
+
+a phrase's tokens in a prompt    words.phrase_positions
+a folder as CLIP_VISION          vision.load_clip_vision
+"""

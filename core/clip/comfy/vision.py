@@ -7,7 +7,6 @@ import json
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import comfy.clip_vision
 import folder_paths
@@ -26,9 +25,16 @@ VISION = ("vision_model.", "visual_projection.")
 KNOWN = "clip_vision_model"
 # Of the Hugging Face layout: what a configuration leaves out if it is the same.
 DEFAULTS = {
-    "hidden_size": 768, "intermediate_size": 3072, "projection_dim": 512, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
-}  # fmt: skip
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+}
 
 folder_paths.add_model_folder_path(KIND, str(Path(folder_paths.models_dir) / KIND))
 
@@ -64,7 +70,7 @@ class FolderClipVision(comfy.clip_vision.ClipVisionModel):
                 "Choose the folder of a CLIP with a vision tower."
             )
 
-    def encode_image(self, image: Tensor, crop: bool = True) -> Any:  # noqa: ANN401 - ComfyUI's Output
+    def encode_image(self, image: Tensor, crop: bool = True) -> comfy.clip_vision.Output:
         """Embed pictures (b h w c) in 0..1, their middle squares or, without crop, squeezed to squares."""
         if self.is_small:
             side = min(image.shape[1:3])

@@ -1,13 +1,12 @@
 """Finds a phrase's tokens in a caption, by the tokens themselves."""
 
-from typing import Any
-
+from ...comfy.types import Clip
 from ...layout.prompts import leading_article
 from ...layout.region import LayoutError
 from ..vocabulary import END
 
 
-def phrase_positions(clip: Any, caption: str, phrase: str, remedy: str = "") -> list[int]:  # noqa: ANN401 - ComfyUI's CLIP
+def phrase_positions(clip: Clip, caption: str, phrase: str, remedy: str = "") -> list[int]:
     """Positions of a phrase's tokens in the embedded caption, as ComfyUI lays it out: chunk behind chunk.
 
     The phrase is looked for as a run of token ids, so words of several tokens, weights in brackets and captions of
@@ -45,7 +44,7 @@ def phrase_positions(clip: Any, caption: str, phrase: str, remedy: str = "") -> 
     )
 
 
-def word_positions(clip: Any, caption: str) -> list[int]:  # noqa: ANN401
+def word_positions(clip: Clip, caption: str) -> list[int]:
     """Positions over which BoxDiff and Attention Refocusing compare the tokens of an embedded caption.
 
     As their code has it: in SD 1.x every slot but the first and last of each chunk, padding included, because its
@@ -67,16 +66,16 @@ def word_positions(clip: Any, caption: str) -> list[int]:  # noqa: ANN401
     return kept
 
 
-def token_count(clip: Any, caption: str) -> int:  # noqa: ANN401
+def token_count(clip: Clip, caption: str) -> int:
     """Length of the embedded caption."""
     return len(_flat(clip, caption))
 
 
-def _flat(clip: Any, text: str) -> list[Any]:  # noqa: ANN401
+def _flat(clip: Clip, text: str) -> list[int | None]:
     return [token for chunk in _chunks(clip, text) for token in chunk]
 
 
-def _chunks(clip: Any, text: str) -> list[list[Any]]:  # noqa: ANN401
+def _chunks(clip: Clip, text: str) -> list[list[int | None]]:
     """Token ids of every chunk, none for a textual inversion's vectors; of several encoders the first."""
     chunks = next(iter(clip.tokenize(text).values()))
     return [[token if isinstance(token, int) else None for token, *_ in chunk] for chunk in chunks]

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...comfy.guider import Prompts
 from ...comfy.runs import Run, around_runs, check_parts, warn_of_plain_prompts
 from ...comfy.types import Callback, Entry, Executor, Guider, Model, ModelSampling, Wrappers
-from ...inversion.comfy.invert import invert_latent, require_deterministic
+from ...inversion.comfy.invert import invert_latent
+from ...inversion.comfy.samplers import require_deterministic
 from ...inversion.inversion import blend_noise, rising_sigmas, state_at
 from ...layout.masks import is_same_aspect, resample_by_area
 from ..edits import EditError
@@ -42,7 +44,7 @@ def run_edits(run: Run) -> Tensor:
     steps = len(levels) - 1
     trajectory = invert_latent(
         run.model,
-        [[entry.pop("cross_attn", None), entry] for entry in source],
+        Prompts([[entry.pop("cross_attn", None), entry] for entry in source]),
         run.latent,
         levels,
         refinements=edits.refinements,

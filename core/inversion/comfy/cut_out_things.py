@@ -2,21 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...attention.comfy.recording import has_cross_attention, read_phrase_attention
+from ...attention.comfy.phrases import read_phrase_attention
+from ...attention.comfy.recording import has_cross_attention
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
+from ...comfy.guider import Prompts, plain_guider
+from ...comfy.types import Clip, Denoiser, Model, Options, Vae
 from ...layout.region import Region
 from ...segmentation.files import SegmenterError
 from ...segmentation.segmenter import Segmenter
 from ..reference_picture import thing_in
-from .invert import plain_guider
 
 # reconstructed: what is smaller than this share of its picture is a speck, not the thing.
 SMALLEST_SHARE = 0.02
@@ -28,12 +29,12 @@ READ_AT = 0.5
 class Checkpoint:
     """What draws the things: ComfyUI's MODEL, CLIP and VAE of one checkpoint."""
 
-    model: Any
-    clip: Any
-    vae: Any
+    model: Model
+    clip: Clip
+    vae: Vae
 
 
-def check_cut_outs(model: Any, segmenter: Segmenter | None, regions: Sequence[Region]) -> None:  # noqa: ANN401
+def check_cut_outs(model: Model, segmenter: Segmenter | None, regions: Sequence[Region]) -> None:
     """Refuse things that cannot be cut out of their pictures, before anything is drawn.
 
     Args:
@@ -103,18 +104,15 @@ def _attention_to(checkpoint: Checkpoint, phrase: str, picture: Tensor) -> Tenso
     words = torch.tensor(phrase_positions(clip, phrase, phrase))
     found: list[Tensor] = []
 
-    def read(denoise: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], **_: object) -> Tensor:  # noqa: ANN401
-        guider = denoise.inner_model
+    def read(denoise: Denoiser, x: Tensor, sigmas: Tensor, extra_args: Options, **_: object) -> Tensor:
+        guider, options = denoise.inner_model, extra_args["model_options"]
         entries = guider.conds["positive"]
-        maps = read_phrase_attention(
-            guider.inner_model, entries, {entry["uuid"]: [words] for entry in entries}, x, sigmas[:1],
-            extra_args["model_options"],
-        )  # fmt: skip
-        found.extend(maps.values())
+        asked = {entry["uuid"]: [words] for entry in entries}
+        found.extend(read_phrase_attention(guider.inner_model, entries, asked, x, sigmas[:1], options).values())
         return x
 
     sigma = model.get_model_object("model_sampling").percent_to_sigma(READ_AT)
-    guider = plain_guider(model, embed_captions(clip, [phrase]))
+    guider = plain_guider(model, Prompts(embed_captions(clip, [phrase])))
     sampler = comfy.samplers.KSAMPLER(read)
     noise = comfy.sample.prepare_noise(latent, 0)
     guider.sample(noise, latent, sampler, torch.tensor([float(sigma), 0.0]), disable_pbar=True, seed=0)

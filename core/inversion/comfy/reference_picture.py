@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.sample
 import comfy.samplers
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...comfy.guider import Prompts, plain_guider
+from ...comfy.types import Callback
 from ...layout.layout import Layout
 from ...layout.masks import INSIDE
 from ...layout.prompts import fill_prompt
@@ -17,7 +18,6 @@ from ...layout.region import Region
 from ...segmentation.segmenter import Segmenter
 from ..reference_picture import paste_things, textured_grey
 from .cut_out_things import SMALLEST_SHARE, Checkpoint, check_cut_outs, cut_out, own_cut_out
-from .invert import plain_guider
 from .start import falling_levels
 
 DRAWN, GREY, WHITE = "drawn", "grey noise", "white"
@@ -26,7 +26,7 @@ BACKGROUNDS = (DRAWN, GREY, WHITE)
 # what it sees best is taken.
 DRAWINGS = 3
 
-Watch = Callable[[], Any]  # gives the callback of the next run
+Watch = Callable[[], Callback]  # gives the callback of the next run
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,29 @@ class Drawing:
     segmenter: Segmenter | None
 
 
-def count_drawings(layout: Layout, drawing: Drawing, images: Tensor | None, background: Tensor | None) -> int:
+@dataclass(frozen=True, eq=False)
+class GivenPictures:
+    """Pictures in place of drawn ones.
+
+    Attributes:
+        images: (n h w 3 or 4), one for each region, painter's order; with four channels the last cuts out.
+        masks: (n h w), where the things are in `images`.
+        background: (1 h w 3).
+    """
+
+    images: Tensor | None = None
+    masks: Tensor | None = None
+    background: Tensor | None = None
+
+
+NONE_GIVEN = GivenPictures()
+
+
+def count_drawings(layout: Layout, drawing: Drawing, given: GivenPictures = NONE_GIVEN) -> int:
     """How many pictures are drawn for one reference if each succeeds at once."""
     asked_for = [region for region in layout.regions if region.strength != 0 and not region.reference]
-    things = len(asked_for) if images is None else 0
-    return things + int(_is_background_drawn(layout, drawing, background))
+    things = len(asked_for) if given.images is None else 0
+    return things + int(_is_background_drawn(layout, drawing, given.background))
 
 
 def make_reference(
@@ -65,13 +83,11 @@ def make_reference(
     watch: Watch,
     *,
     own: Mapping[str, Tensor],
-    images: Tensor | None = None,
-    masks: Tensor | None = None,
-    background: Tensor | None = None,
+    given: GivenPictures = NONE_GIVEN,
 ) -> Tensor:
     """Make a picture with something like each thing of a layout in its place.
 
-    A region's thing is taken from its own reference picture, else from `images`, else it is drawn.
+    A region's thing is taken from its own reference picture, else from the given images, else it is drawn.
 
     Args:
         checkpoint: draws what is not given.
@@ -80,9 +96,7 @@ def make_reference(
         seed: of the first drawing's noise; each has its own.
         watch: asked for a callback before each drawing.
         own: (h w 4) for each region's `reference`; one that is not opaque everywhere is cut out already.
-        images: (n h w 3 or 4), one for each region, painter's order; with four channels the last cuts out.
-        masks: (n h w), where the things are in `images`.
-        background: (1 h w 3), in place of a drawn one.
+        given: pictures in place of drawn ones.
 
     Returns:
         (h w 3) in 0..1, of the canvas' size.
@@ -91,16 +105,16 @@ def make_reference(
         ValueError: another number of images or masks, or a thing that cannot be cut out.
     """
     regions = layout.sorted_regions()
-    _check_given(regions, images, masks)
-    given = [_given_thing(region, number, own, images, masks) for number, region in enumerate(regions)]
+    _check_given(regions, given)
+    found = [_given_thing(region, number, own, given) for number, region in enumerate(regions)]
     uncut = [
         region
-        for region, thing in zip(regions, given, strict=True)
+        for region, thing in zip(regions, found, strict=True)
         if region.strength != 0 and (thing is None or (thing[1] is None and thing[0].shape[-1] != 4))
     ]
     check_cut_outs(checkpoint.model, drawing.segmenter, uncut)
     pictures, cut = [], []
-    for number, (region, thing) in enumerate(zip(regions, given, strict=True)):
+    for number, (region, thing) in enumerate(zip(regions, found, strict=True)):
         if region.strength == 0:
             picture, mask = torch.zeros(1, 1, 3), torch.ones(1, 1)  # never pasted
         elif thing is not None:
@@ -110,33 +124,34 @@ def make_reference(
             picture, mask = _draw_thing(checkpoint, layout, region, drawing, first, watch)
         pictures.append(picture[..., :3])
         cut.append(mask)
-    canvas = _background(checkpoint, layout, drawing, background, later_seed(seed, DRAWINGS * len(regions)), watch)
+    last = later_seed(seed, DRAWINGS * len(regions))
+    canvas = _background(checkpoint, layout, drawing, given.background, last, watch)
     return paste_things(canvas, layout, pictures, cut)
 
 
 def _given_thing(
-    region: Region, number: int, own: Mapping[str, Tensor], images: Tensor | None, masks: Tensor | None
+    region: Region, number: int, own: Mapping[str, Tensor], given: GivenPictures
 ) -> tuple[Tensor, Tensor | None] | None:
     """Picture of a region's thing, (h w 3 or 4), and its mask, (h w), where there are any."""
     if region.reference:
         picture = own[region.reference]
         return (picture if picture[..., 3].min() < 1 else picture[..., :3]), None
-    if images is None:
+    if given.images is None:
         return None
-    return images[number].float().cpu(), None if masks is None else masks[number]
+    return given.images[number].float().cpu(), None if given.masks is None else given.masks[number]
 
 
-def _check_given(regions: Sequence[Region], images: Tensor | None, masks: Tensor | None) -> None:
-    count = len(regions)
+def _check_given(regions: Sequence[Region], given: GivenPictures) -> None:
+    count, images, masks = len(regions), given.images, given.masks
     if images is None and masks is not None:
         raise ValueError(
             "Masks are connected without images; they say where the things are in the images. Connect images too, or "
             "give the layout's regions the masks."
         )
-    for name, given in (("images", images), ("masks", masks)):
-        if given is not None and len(given) != count:
+    for name, each in (("images", images), ("masks", masks)):
+        if each is not None and len(each) != count:
             raise ValueError(
-                f"{len(given)} {name} are connected for {count} regions. Connect a batch with one for each region, "
+                f"{len(each)} {name} are connected for {count} regions. Connect a batch with one for each region, "
                 "farthest first."
             )
     for number, mask in enumerate(masks if masks is not None else ()):
@@ -211,7 +226,7 @@ def _draw(
     prompt: str,
     drawing: Drawing,
     seed: int,
-    callback: Any,  # noqa: ANN401
+    callback: Callback,
 ) -> Tensor:
     """Picture of a prompt, (h w 3) in 0..1 of the canvas' size."""
     model, clip, vae = checkpoint.model, checkpoint.clip, checkpoint.vae
@@ -219,10 +234,10 @@ def _draw(
     sides = (max(1, side // cell) for side in (layout.height, layout.width))
     latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(1, 4, *sides))
     positive, negative = (embed_captions(clip, [text]) for text in (prompt, ""))
-    samples = plain_guider(model, positive, negative, drawing.cfg).sample(
-        comfy.sample.prepare_noise(latent, seed), latent, comfy.samplers.sampler_object("euler"),
-        falling_levels(model, drawing.scheduler, drawing.steps), callback=callback, disable_pbar=True, seed=seed,
-    )  # fmt: skip
+    noise, euler = comfy.sample.prepare_noise(latent, seed), comfy.samplers.sampler_object("euler")
+    sigmas = falling_levels(model, drawing.scheduler, drawing.steps)
+    guider = plain_guider(model, Prompts(positive, negative, drawing.cfg))
+    samples = guider.sample(noise, latent, euler, sigmas, callback=callback, disable_pbar=True, seed=seed)
     pixels = vae.decode(samples).float().cpu()
     return _sized(pixels.reshape(-1, *pixels.shape[-3:])[0], layout.height, layout.width)  # of a video the first frame
 

@@ -5,64 +5,48 @@ they are. What the inversion gives replaces the noise of a run; everything else 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...comfy.guider import Prompts
 from ...comfy.pictures import load_references
 from ...comfy.progress import progress
+from ...comfy.types import Callback
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
 from .cut_out_things import Checkpoint
-from .reference_picture import Drawing, count_drawings, make_reference, reference_seeds
-from .start import InvertedStart, falling_levels, invert_to_start
+from .reference_picture import NONE_GIVEN, Drawing, GivenPictures, count_drawings, make_reference, reference_seeds
+from .start import Inversion, InvertedStart, falling_levels, invert_to_start
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
 STARTS = (ODE, SDE)
 
 
 def spatial_latent(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
+    checkpoint: Checkpoint,
     layouts: Sequence[Layout],
     drawing: Drawing,
+    inversion: Inversion,
     *,
     start: str,
     steps: int,
-    scheduler: str,
-    method: str,
-    refinements: int,
     inversion_prompt: str,
-    forward_noise_first_k: int,
-    renormalise: bool,
-    seed: int,
-    images: Tensor | None = None,
-    masks: Tensor | None = None,
-    background: Tensor | None = None,
+    given: GivenPictures = NONE_GIVEN,
 ) -> tuple[InvertedStart, Tensor]:
     """Make the start of a run from layouts, one for each picture of the batch.
 
     Args:
-        model: to sample with; also draws the references.
-        clip: encodes prompts.
-        vae: encodes the references.
+        checkpoint: samples, and draws the references.
         layouts: of one canvas size; their regions' reference pictures are used.
-        drawing: how the references are drawn.
+        drawing: how the references are drawn; its scheduler is the inversion's too.
+        inversion: how they are inverted; its seed is of noise where there is any, the drawings have the ones behind it.
         start: "inversion (ODE)", SALI's, or "forward noise (SDE)", what it is compared with.
         steps: S of the inversion.
-        scheduler: of the inversion.
-        method: of the inversion, see `invert_latent`.
-        refinements: of the inversion, see `invert`.
         inversion_prompt: of the inversion; may hold {phrases}, {background} and {prompt}.
-        forward_noise_first_k: see `invert_to_start`.
-        renormalise: see `renormalised`.
-        seed: of noise where there is any; the drawings have the ones behind it.
-        images: see `make_reference`.
-        masks: see `make_reference`.
-        background: see `make_reference`.
+        given: pictures in place of drawn ones.
 
     Returns:
         The start, and the references (b h w 3).
@@ -71,6 +55,7 @@ def spatial_latent(
         ValueError: layouts of different canvases, a VAE of another model, a reference picture that is missing, or what
             `make_reference` refuses.
     """
+    model, clip, vae = checkpoint.model, checkpoint.clip, checkpoint.vae
     if len({(layout.height, layout.width) for layout in layouts}) != 1:
         raise ValueError("The layouts of one batch have different canvases. Give all of them the same size.")
     channels = model.get_model_object("latent_format").latent_channels
@@ -81,23 +66,21 @@ def spatial_latent(
         )
     own = {layout: load_references(layout) for layout in set(layouts)}
     captions = [fill_prompt(inversion_prompt, layout, None, "inversion prompt") for layout in layouts]
-    sigmas = falling_levels(model, scheduler, steps)
-    runs = 1 + sum(count_drawings(layout, drawing, images, background) for layout in layouts)
+    sigmas = falling_levels(model, drawing.scheduler, steps)
+    if start == SDE:
+        inversion = replace(inversion, forward_noise_first_k=len(sigmas) - 1)
+    runs = 1 + sum(count_drawings(layout, drawing, given) for layout in layouts)
     done = iter(range(runs - 1))
 
-    def watch() -> Any:  # noqa: ANN401 - ComfyUI's callback
+    def watch() -> Callback:
         return progress(model, next(done, runs - 2), runs)  # a thing that is drawn again starts its share again
 
-    references = torch.stack([
-        make_reference(
-            Checkpoint(model, clip, vae), layout, drawing, first, watch, own=own[layout], images=images, masks=masks,
-            background=background,
-        )
-        for layout, first in zip(layouts, reference_seeds(seed, layouts), strict=True)
-    ])  # fmt: skip
-    found = invert_to_start(
-        model, embed_captions(clip, captions), vae.encode(references), sigmas, method=method, refinements=refinements,
-        forward_noise_first_k=len(sigmas) - 1 if start == SDE else forward_noise_first_k, renormalise=renormalise,
-        seed=seed, callback=progress(model, runs - 1, runs),
-    )  # fmt: skip
+    references = torch.stack(
+        [
+            make_reference(checkpoint, layout, drawing, first, watch, own=own[layout], given=given)
+            for layout, first in zip(layouts, reference_seeds(inversion.seed, layouts), strict=True)
+        ]
+    )
+    prompts, latents = Prompts(embed_captions(clip, captions)), vae.encode(references)
+    found = invert_to_start(model, prompts, latents, sigmas, inversion, callback=progress(model, runs - 1, runs))
     return found, references

@@ -8,7 +8,6 @@ the MODEL hands the state over. As NOISE a state works everywhere, whatever late
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import comfy.model_management
 import comfy.sample
@@ -16,10 +15,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.guider import Prompts, plain_guider
 from ...comfy.runs import Run, around_runs
-from ...comfy.types import Model
+from ...comfy.types import Callback, LatentFormat, Model, ModelSampling, Options
 from ..inversion import renormalised, rising_sigmas
-from .invert import EULER, invert_latent, plain_guider, require_deterministic
+from .invert import EULER, invert_latent
+from .samplers import require_deterministic
 
 SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
 WRAPPER = "stagecraft_inverted_start"
@@ -44,11 +45,11 @@ class InvertedStart:
 
     state: Tensor
     sigma: Tensor
-    sampling: Any
-    latent_format: Any
+    sampling: ModelSampling
+    latent_format: LatentFormat
 
     @classmethod
-    def of(cls, model: Any, state: Tensor, sigma: Tensor) -> "InvertedStart":  # noqa: ANN401 - ComfyUI's ModelPatcher
+    def of(cls, model: Model, state: Tensor, sigma: Tensor) -> "InvertedStart":
         """Take what is needed of the model."""
         sampling, latent_format = (model.get_model_object(name) for name in ("model_sampling", "latent_format"))
         return cls(state.detach().float().cpu(), sigma.detach().float().cpu(), sampling, latent_format)
@@ -111,12 +112,12 @@ class InvertedNoise:
     start: InvertedStart
     seed: int = 0
 
-    def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
+    def generate_noise(self, input_latent: Options) -> Tensor:
         """Give the noise for a LATENT, empty or not; a part of a batch gets its own rows."""
         return self.start.noise(input_latent["samples"], input_latent.get("batch_index"))
 
 
-def falling_levels(model: Any, scheduler: str, steps: int) -> Tensor:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def falling_levels(model: Model, scheduler: str, steps: int) -> Tensor:
     """Noise levels of a scheduler as a sampler gets them, (steps + 1), falling.
 
     Raises:
@@ -130,38 +131,48 @@ def falling_levels(model: Any, scheduler: str, steps: int) -> Tensor:  # noqa: A
     return sigmas
 
 
+@dataclass(frozen=True)
+class Inversion:
+    """How a picture is inverted to the start of a run.
+
+    Attributes:
+        method: see `invert_latent`.
+        refinements: see `invert`.
+        forward_noise_first_k: so many of the first steps, the least noisy ones, are replaced by ordinary noising
+            (Staniszewski et al., arXiv 2410.23530: these steps leave too little noise in plain areas); all of them
+            make it plain noising, the SDE start that SALI is compared with.
+        renormalise: see `renormalised`.
+        seed: of the noise of the replaced steps.
+    """
+
+    method: str = EULER
+    refinements: int = 0
+    forward_noise_first_k: int = 0
+    renormalise: bool = False
+    seed: int = 0
+
+
+PLAIN_INVERSION = Inversion()
+
+
 def invert_to_start(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    positive: list[list[Any]],
+    model: Model,
+    prompts: Prompts,
     latent: Tensor,
     sigmas: Tensor,
+    how: Inversion = PLAIN_INVERSION,
     *,
-    method: str = EULER,
-    refinements: int = 0,
-    negative: list[list[Any]] | None = None,
-    cfg: float = 1.0,
-    forward_noise_first_k: int = 0,
-    renormalise: bool = False,
-    seed: int = 0,
-    callback: Any = None,  # noqa: ANN401 - ComfyUI's
+    callback: Callback | None = None,
     disable_pbar: bool = False,
 ) -> InvertedStart:
     """Invert latents to the first level of a sampler's schedule.
 
     Args:
         model: the model that shall paint the picture again.
-        positive: prompt of the picture.
+        prompts: of the picture.
         latent: (b c h w) or (b c t h w) as a VAE gives it.
         sigmas: (s), falling, as the sampler will have them.
-        method: see `invert_latent`.
-        refinements: see `invert`.
-        negative: negative prompt.
-        cfg: classifier-free guidance.
-        forward_noise_first_k: so many of the first steps, the least noisy ones, are replaced by ordinary noising
-            (Staniszewski et al., arXiv 2410.23530: these steps leave too little noise in plain areas); all of them
-            make it plain noising, the SDE start that SALI is compared with.
-        renormalise: see `renormalised`.
-        seed: of the noise of the replaced steps.
+        how: it is inverted.
         callback: called after every step.
         disable_pbar: show no progress bar on the console.
 
@@ -171,27 +182,32 @@ def invert_to_start(
     """
     if not latent.any():
         raise ValueError("The latent is empty. Connect the latent of a picture, from VAE Encode.")
-    if cfg != 1 and negative is None:
-        raise ValueError(f"cfg is {cfg:g}, which needs a negative prompt. Connect one, or set cfg to 1.")
-    rising = rising_sigmas(sigmas)
+    if prompts.cfg != 1 and prompts.negative is None:
+        raise ValueError(f"cfg is {prompts.cfg:g}, which needs a negative prompt. Connect one, or set cfg to 1.")
+    rising, replaced = rising_sigmas(sigmas), how.forward_noise_first_k
     steps = len(rising) - 1
-    if not 0 <= forward_noise_first_k <= steps:
+    if not 0 <= replaced <= steps:
         raise ValueError(
-            f"forward_noise_first_k is {forward_noise_first_k}, but the schedule has {steps} steps. Lower it, or "
-            "raise steps."
+            f"forward_noise_first_k is {replaced}, but the schedule has {steps} steps. Lower it, or raise steps."
         )
-    if not forward_noise_first_k:
+    if not replaced:
         _check_end(model, sigmas)
     states = invert_latent(
-        model, positive, latent, rising[forward_noise_first_k:], refinements=refinements, negative=negative, cfg=cfg,
-        noise=comfy.sample.prepare_noise(latent, seed) if forward_noise_first_k else None, method=method,
-        callback=callback, disable_pbar=disable_pbar,
-    )  # fmt: skip
+        model,
+        prompts,
+        latent,
+        rising[replaced:],
+        refinements=how.refinements,
+        noise=comfy.sample.prepare_noise(latent, how.seed) if replaced else None,
+        method=how.method,
+        callback=callback,
+        disable_pbar=disable_pbar,
+    )
     start = InvertedStart.of(model, states[-1], rising[-1])
-    return replace(start, state=renormalised(start.state, start.deviation())) if renormalise else start
+    return replace(start, state=renormalised(start.state, start.deviation())) if how.renormalise else start
 
 
-def _check_end(model: Any, sigmas: Tensor) -> None:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def _check_end(model: Model, sigmas: Tensor) -> None:
     last, lowest = float(sigmas[-1]), float(model.get_model_object("model_sampling").sigma_min)
     if last > HIGHEST_END * lowest:
         raise ValueError(
@@ -250,13 +266,11 @@ def _check_level(start: InvertedStart, sigmas: Tensor) -> None:
 
 
 def reconstruct(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    model: Model,
     start: InvertedStart,
     sigmas: Tensor,
-    positive: list[list[Any]],
-    negative: list[list[Any]] | None = None,
-    cfg: float = 1.0,
-    callback: Any = None,  # noqa: ANN401 - ComfyUI's
+    prompts: Prompts,
+    callback: Callback | None = None,
     disable_pbar: bool = False,
 ) -> Tensor:
     """Sample back from an inversion with Euler's method and the model alone.
@@ -265,19 +279,14 @@ def reconstruct(
         model: that was inverted with.
         start: where the inversion ended.
         sigmas: (s), falling, from the start's level.
-        positive: prompt of the inversion.
-        negative: its negative prompt.
-        cfg: its guidance.
+        prompts: of the inversion.
         callback: called after every step.
         disable_pbar: show no progress bar on the console.
 
     Returns:
         (b c h w), as a VAE decodes it.
     """
-    guider = plain_guider(model, positive, negative, cfg)
-    empty = torch.zeros_like(start.state)
-    samples = guider.sample(
-        start.noise(empty), empty, comfy.samplers.sampler_object("euler"), sigmas, callback=callback,
-        disable_pbar=disable_pbar, seed=0,
-    )  # fmt: skip
+    empty, euler = torch.zeros_like(start.state), comfy.samplers.sampler_object("euler")
+    how = {"callback": callback, "disable_pbar": disable_pbar, "seed": 0}
+    samples = plain_guider(model, prompts).sample(start.noise(empty), empty, euler, sigmas, **how)
     return samples.to(comfy.model_management.intermediate_device())

@@ -7,7 +7,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ...attention.comfy.recording import read_phrase_attention
+from ...attention.comfy.phrases import read_phrase_attention
 from ...comfy.runs import Run, check_canvas
 from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
 from ..vision_guidance import EVERY_STEP, FIRST_STEP

@@ -1,16 +1,12 @@
-"""Attention in diffusers' U-Nets: maps and gradients are ComfyUI's on the same weights; and what users build on it."""
+"""Attention guidance in diffusers, in a loop of one's own and in a pipeline, against the slow loop."""
 
 import copy
 from contextlib import suppress
 from dataclasses import replace
 
-import comfy.ops
-import comfy.sd
 import comfy.sd1_clip
-import comfy.utils
 import pytest
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
@@ -19,101 +15,16 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.models.attention_processor import AttnProcessor
-from stagecraft.core.attention.comfy.recording import recording
-from stagecraft.core.attention.diffusers import record_attention
-from stagecraft.core.attention.recorder import AttentionRecorder
-from stagecraft.core.attention.sites import MIDDLE_AND_FIRST_UP, PLACES, QUARTER
 from stagecraft.core.attention_guidance.diffusers import guide_at_step_end, guide_latents, token_columns
-from stagecraft.core.attention_guidance.energies import ENERGIES, in_box_share
-from stagecraft.core.attention_guidance.target import Target
-from stagecraft.core.comfy.sticker_world import register_model_class
+from stagecraft.core.attention_guidance.published import ENERGIES
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance, SlowThing, of_diffusers
 from stagecraft.sticker_world.checkpoint.shipped_weights import load_diffusion
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
-from stagecraft.sticker_world.world.vocabulary import vocabulary
+from stagecraft.tests.comfy.attention.networks import BOXES, agree, noisy, targets_of_boxes
 from stagecraft.tests.comfy.families import fill
 from transformers import CLIPTokenizer
 
-PROMPT = "a dog and a red apple on a green meadow"
-COLUMNS = torch.tensor([2, 5, 6])
-BOXES = {(0.0, 0.0, 0.5, 0.5): (2, 3), (0.5, 0.25, 1.0, 1.0): (5,)}  # of whole cells, and their phrases' tokens
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-
-
-class Pair:
-    """One network in both hosts."""
-
-    def __init__(self, comfyui, diffusers, width, y=None, added=None):
-        self.comfyui, self.diffusers = comfyui.requires_grad_(False), diffusers.requires_grad_(False)
-        self.width = width
-        self.more = {"comfyui": {} if y is None else {"y": y}, "diffusers": added or {}}
-
-    def double(self):
-        """A copy in double precision."""
-        both = copy.copy(self)
-        both.comfyui, both.diffusers = (copy.deepcopy(network).double() for network in (self.comfyui, self.diffusers))
-        both.more = _changed(self.more, torch.Tensor.double)
-        return both
-
-    def run(self, host, recorder, x, text, leave_early=False):
-        t, more = torch.tensor([500.0]), _changed(self.more[host], lambda inputs: inputs.expand(len(x), -1))
-        if host == "diffusers":
-            with record_attention(self.diffusers, recorder, leave_early=leave_early):
-                self.diffusers(x, t, text, **more)
-        else:
-            options = recording({}, {"entry": recorder}, leave_early=leave_early)["transformer_options"]
-            self.comfyui(x, t, context=text, transformer_options=options | {"uuids": ["entry"]}, **more)
-        return recorder.maps
-
-
-def _changed(inputs, change):
-    """The same dictionaries with other tensors."""
-    return change(inputs) if torch.is_tensor(inputs) else {k: _changed(each, change) for k, each in inputs.items()}
-
-
-def embedded():
-    register_model_class()
-    loaded = comfy.sd.load_checkpoint_guess_config(str(CHECKPOINT_FILE), output_vae=False, output_clip=False)
-    network = loaded[0].model.diffusion_model.float()
-    return Pair(network, load_diffusion(CHECKPOINT_FILE).unet, 128)
-
-
-def sdxl_like():
-    """Two transformer blocks at a place, linear projections, and a vector beside the text."""
-    sizes = {
-        "num_res_blocks": [1, 1],
-        "channel_mult": [1, 2],
-        "transformer_depth": [0, 2],
-        "transformer_depth_middle": 2,
-        "transformer_depth_output": [0, 0, 2, 2],
-    }
-    comfyui = UNetModel(
-        **copy.deepcopy(sizes), image_size=32, in_channels=4, out_channels=4, model_channels=32, num_head_channels=16,
-        num_heads=-1, use_spatial_transformer=True, use_linear_in_transformer=True, context_dim=24, legacy=False,
-        num_classes="sequential", adm_in_channels=16 + 6 * 8, operations=comfy.ops.disable_weight_init,
-        dtype=torch.float32,
-    )  # fmt: skip
-    fill(comfyui, 5)
-    diffusers = UNet2DConditionModel(
-        layers_per_block=1, block_out_channels=(32, 64), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 2),
-        attention_head_dim=(2, 4), cross_attention_dim=24, use_linear_projection=True, addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=16 + 6 * 8,
-    )  # fmt: skip
-    weights = comfyui.state_dict()
-    names = comfy.utils.unet_to_diffusers(copy.deepcopy(sizes))
-    diffusers.load_state_dict({key: weights[names[key]] for key in diffusers.state_dict()})
-    pooled, sizes_and_offsets = torch.randn(1, 16), torch.tensor([[128.0, 128, 0, 0, 128, 128]])
-    added = {"text_embeds": pooled, "time_ids": sizes_and_offsets}
-    times = diffusers.add_time_proj(sizes_and_offsets.flatten()).reshape(1, -1)
-    return Pair(comfyui, diffusers, 24, torch.cat([pooled, times], 1), {"added_cond_kwargs": added})
-
-
-@pytest.fixture(scope="module", params=[embedded, sdxl_like])
-def pair(request):
-    torch.manual_seed(0)
-    return request.param()
 
 
 @pytest.fixture(scope="module")
@@ -122,169 +33,24 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def texts(trained):
-    with torch.no_grad():
-        return [trained.text(input_ids=vocabulary().encode([text])).last_hidden_state for text in (PROMPT, "")]
-
-
-@pytest.fixture(scope="module")
 def smooth():
     """A U-Net with random weights. What attention does in it changes slowly, so two ways to one place stay together."""
     unet = UNet2DConditionModel(
-        sample_size=16, layers_per_block=1, block_out_channels=(32, 64), attention_head_dim=(2, 4),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        attention_head_dim=(2, 4),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=24,
-    )  # fmt: skip
+    )
     fill(unet, 5)
     return unet
 
 
 @pytest.fixture
 def targets():
-    found = []
-    for (x0, y0, x1, y1), tokens in BOXES.items():
-        mask = torch.zeros(16, 16)
-        mask[int(16 * y0) : int(16 * y1), int(16 * x0) : int(16 * x1)] = 1
-        found.append(Target(tokens, mask))
-    return found
-
-
-def noisy(height, width, batch=1):
-    return torch.randn(batch, 4, height, width, generator=torch.Generator().manual_seed(1))
-
-
-def some_text(width, batch=1):
-    return torch.randn(batch, 77, width, generator=torch.Generator().manual_seed(2))
-
-
-def agree(found, expected, share=1e-5):
-    """Equal up to a share of the largest value."""
-    torch.testing.assert_close(found, expected, rtol=0, atol=share * expected.abs().max().item())
-
-
-@pytest.mark.parametrize("size", [(32, 32), (26, 36)])
-@pytest.mark.parametrize("which", PLACES)
-def test_maps_are_those_of_comfyui(pair, which, size):
-    regions = torch.zeros(2, *size)
-    regions[0, : size[0] // 2], regions[1, :, size[1] // 2 :] = 1, 1
-    found = {}
-    for host in ("comfyui", "diffusers"):
-        recorder = AttentionRecorder(which, size, [COLUMNS], regions=regions)
-        with torch.no_grad():
-            found[host] = pair.run(host, recorder, noisy(*size), some_text(pair.width))
-    assert list(found["comfyui"]) == list(found["diffusers"])
-    assert found["comfyui"]
-    for site, expected in found["comfyui"].items():
-        torch.testing.assert_close(found["diffusers"][site], expected, rtol=0, atol=1e-5)
-
-
-def test_gradients_are_those_of_comfyui(pair, targets):
-    """In double precision, where only the maps themselves are rounded to single."""
-    pair = pair.double()
-    targets = [replace(target, columns=(i,)) for i, target in enumerate(targets)]
-    found = {}
-    for host in ("comfyui", "diffusers"):
-        x = noisy(32, 32, 2).double().requires_grad_()
-        recorder = AttentionRecorder(MIDDLE_AND_FIRST_UP, (32, 32), [COLUMNS])
-        maps = pair.run(host, recorder, x, some_text(pair.width, 2).double(), leave_early=True)
-        (found[host],) = torch.autograd.grad(in_box_share(maps, targets).sum(), x)
-    assert found["comfyui"].abs().max() > 0
-    agree(found["diffusers"], found["comfyui"])
-
-
-def test_maps_are_the_softmax(trained, texts):
-    """The reference keeps queries and keys by hooks and writes the softmax out."""
-    slow = SlowGuidance(trained.unet, [], *texts, torch.ones(2), torch.tensor([500]), call=of_diffusers)
-    recorder = AttentionRecorder(MIDDLE_AND_FIRST_UP, (32, 32), [COLUMNS])
-    with torch.no_grad():
-        _, expected = slow.evaluate(noisy(32, 32), torch.tensor(0.0), torch.tensor(500), texts[0])
-        with record_attention(trained.unet, recorder):
-            trained.unet(noisy(32, 32), 500, texts[0])
-    assert len(expected) == len(recorder.maps) == 3  # one in the middle, two in the first up block
-    for ours, whole in zip(recorder.maps.values(), expected, strict=True):
-        torch.testing.assert_close(ours, whole[..., COLUMNS], rtol=0, atol=1e-5)
-
-
-class OnesProcessor(AttnProcessor):
-    """Somebody's own processor: it counts, and doubles."""
-
-    calls = 0
-
-    def __call__(self, *args, **kwargs):
-        OnesProcessor.calls += 1
-        return 2 * super().__call__(*args, **kwargs)
-
-
-def hooks(unet):
-    return sum(len(module._forward_pre_hooks) for module in unet.modules())
-
-
-@torch.no_grad()
-def test_recording_changes_nothing_and_leaves_nothing(trained, texts):
-    unet = copy.deepcopy(trained.unet)
-    unet.set_attn_processor(OnesProcessor())
-    unet.enable_gradient_checkpointing()
-    before, plain = unet.attn_processors, unet(noisy(32, 32), 500, texts[0]).sample
-    OnesProcessor.calls = 0
-    recorders = [AttentionRecorder(which, (32, 32), [COLUMNS]) for which in (MIDDLE_AND_FIRST_UP, QUARTER)]
-    with record_attention(unet, recorders[0]), record_attention(unet, recorders[1]):
-        seen = unet(noisy(32, 32), 500, texts[0]).sample
-        assert unet.attn_processors == before
-    assert torch.equal(seen, plain)
-    assert OnesProcessor.calls == len(before)
-    assert [len(recorder.maps) for recorder in recorders] == [3, 4]
-    with (
-        pytest.raises(RuntimeError, match="shapes"),
-        record_attention(unet, AttentionRecorder(QUARTER, (4, 4), [COLUMNS])),
-    ):
-        unet(noisy(32, 32), 500, texts[0][..., :5])
-    assert hooks(unet) == 0
-    assert unet.attn_processors == before
-    assert unet.is_gradient_checkpointing
-
-
-@torch.no_grad()
-def test_rows_of_a_pipelines_batch(trained, texts):
-    found = []
-    for rows, batch in ((slice(1, 2), [texts[1], texts[0]]), (slice(None), [texts[0]])):
-        recorder = AttentionRecorder(QUARTER, (32, 32), [COLUMNS])
-        with record_attention(trained.unet, recorder, rows=rows):
-            trained.unet(noisy(32, 32).expand(len(batch), -1, -1, -1), 500, torch.cat(batch))
-        found.append(recorder.maps)
-    for site, alone in found[1].items():
-        torch.testing.assert_close(found[0][site], alone, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_it_leaves_behind_the_last_map(trained, texts):
-    unet, reached = trained.unet, []
-    parts = {"last attention": unet.up_blocks[0].attentions[1], "next block": unet.up_blocks[1], "end": unet.conv_out}
-    feed_forward = unet.up_blocks[0].attentions[1].transformer_blocks[0].ff
-    handles = [feed_forward.register_forward_hook(lambda *_: reached.append("feed forward"))]
-    for name, part in parts.items():
-        handles.append(part.register_forward_pre_hook(lambda *_, name=name: reached.append(name)))
-    known, maps = frozenset(), []
-    for expected in (["last attention", "feed forward", "next block"], ["last attention"]):
-        recorder = AttentionRecorder(MIDDLE_AND_FIRST_UP, (32, 32), [COLUMNS], known=known)
-        with record_attention(unet, recorder, leave_early=True):
-            unet(noisy(32, 32), 500, texts[0])
-        assert reached == expected
-        known, maps = frozenset(recorder.maps), [*maps, recorder.maps]
-        reached.clear()
-    for handle in handles:
-        handle.remove()
-    assert maps[0].keys() == maps[1].keys()
-    assert all(torch.equal(maps[0][site], maps[1][site]) for site in known)
-
-
-def test_a_network_without_prompt_is_refused():
-    plain = UNet2DConditionModel(
-        block_out_channels=(32,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
-        mid_block_type=None, layers_per_block=1,
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="no transformer blocks"):
-        with record_attention(plain, AttentionRecorder(QUARTER, (8, 8), [COLUMNS])):
-            pass
+    return targets_of_boxes()
 
 
 def euler(steps, **more):
@@ -312,9 +78,18 @@ def test_a_loop_of_ones_own_equals_the_slow_one(smooth, targets, threshold, step
     scheduler, (prompt, empty), cfg = euler(4), texts_of(smooth), 3.0
     start = noisy(16, 16) * scheduler.init_noise_sigma
     slow = SlowGuidance(
-        smooth, [SlowThing(list(tokens), [box]) for box, tokens in BOXES.items()], prompt, empty, scheduler.sigmas,
-        scheduler.timesteps, call=of_diffusers, cfg=cfg, scale=300.0, guided_steps=3, threshold=threshold,
-    )  # fmt: skip
+        smooth,
+        [SlowThing(list(tokens), [box]) for box, tokens in BOXES.items()],
+        prompt,
+        empty,
+        scheduler.sigmas,
+        scheduler.timesteps,
+        call=of_diffusers,
+        cfg=cfg,
+        scale=300.0,
+        guided_steps=3,
+        threshold=threshold,
+    )
     expected = slow(start)
     assert [len(losses) for losses in slow.losses] == steps
     latents, energy = start, torch.inf
@@ -371,10 +146,9 @@ def test_energies_fall_and_weights_stay(smooth, targets, energy):
         latents = noisy(16, 16) * scheduler.init_noise_sigma
         text, targets = texts_of(unet)[0], [replace(each, mask=each.mask.clone()) for each in targets]
         for _ in range(3):
-            latents, found = guide_latents(
-                unet, latents, scheduler.timesteps[0], text, scheduler, targets, energy=energy, words=range(1, 7),
-                iterations=1,
-            )  # fmt: skip
+            given = unet, latents, scheduler.timesteps[0], text, scheduler, targets
+            once = replace(ENERGIES[energy], iterations=1)
+            latents, found = guide_latents(*given, energy=once, words=range(1, 7))
             energies.append(found.item())
     assert energies[0] > energies[1] > energies[2]
     assert {name: (id(weight), weight.data_ptr()) for name, weight in unet.named_parameters()} == before
@@ -404,7 +178,8 @@ def test_half_precision_keeps_the_gradient(smooth, targets):
     latents, steps = noisy(16, 16) * scheduler.init_noise_sigma, []
     for unet in (smooth, copy.deepcopy(smooth).half()):
         given = latents, scheduler.timesteps[0], text.to(unet.dtype), scheduler, targets
-        steps.append((guide_latents(unet, *given, iterations=1)[0] - latents).flatten())
+        once = replace(ENERGIES["chen"], iterations=1)
+        steps.append((guide_latents(unet, *given, energy=once)[0] - latents).flatten())
     assert torch.cosine_similarity(*steps, dim=0) > 0.99
 
 
@@ -439,21 +214,26 @@ def test_in_a_pipeline(trained, smooth, targets):
     )
     pipe.set_progress_bar_config(disable=True)
     (prompt, empty), start, steps = texts_of(smooth), noisy(16, 16), 16
+    twice = replace(chen(300.0), iterations=2)
     found = pipe(
-        prompt_embeds=prompt, negative_prompt_embeds=empty, num_inference_steps=steps, height=128, width=128,
-        latents=start, output_type="latent", guidance_scale=3.0,
-        callback_on_step_end=guide_at_step_end(targets, energy=chen(300.0), iterations=2),
+        prompt_embeds=prompt,
+        negative_prompt_embeds=empty,
+        num_inference_steps=steps,
+        height=128,
+        width=128,
+        latents=start,
+        output_type="latent",
+        guidance_scale=3.0,
+        callback_on_step_end=guide_at_step_end(targets, energy=twice),
         callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"],
-    ).images  # fmt: skip
+    ).images
     scheduler, guided = euler(steps), []
     latents = start * scheduler.init_noise_sigma
     with torch.no_grad():
         for i, t in enumerate(scheduler.timesteps):
             if 0 < i / steps < ENERGIES["chen"].end:
                 guided.append(i)
-                latents, _ = guide_latents(
-                    smooth, latents, t, prompt, scheduler, targets, energy=chen(300.0), iterations=2
-                )
+                latents, _ = guide_latents(smooth, latents, t, prompt, scheduler, targets, energy=twice)
             seen = scheduler.scale_model_input(latents, t)
             asked, free = (smooth(seen, t, text).sample for text in (prompt, empty))
             latents = scheduler.step(free + 3.0 * (asked - free), t, latents).prev_sample

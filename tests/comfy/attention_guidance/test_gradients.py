@@ -1,6 +1,5 @@
 """Exact gradients in every way that ComfyUI keeps weights, without a copy of a weight, and nothing left behind."""
 
-import comfy.lora
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -57,16 +56,15 @@ def gradient(patcher, clip, *, checkpointing=False, count=1, options=None):
         inner = patcher.model
         entries = comfy.sampler_helpers.convert_cond(embed(clip))
         entries = comfy.samplers.encode_model_conds(inner.extra_conds, entries, x, x.device, "positive")
-        evaluate = AttentionGradient(inner, checkpointing)
+        evaluate = AttentionGradient(
+            inner,
+            entries,
+            lambda known: AttentionRecorder(MIDDLE_AND_FIRST_UP, (16, 16), [torch.tensor(positions)], known=known),
+            lambda maps: in_box_share(maps, [target]),
+            checkpointing,
+        )
         for _ in range(count):
-            found = evaluate(
-                entries,
-                lambda known: AttentionRecorder(MIDDLE_AND_FIRST_UP, (16, 16), [torch.tensor(positions)], known=known),
-                lambda maps: in_box_share(maps, [target]),
-                x,
-                sigma,
-                options or patcher.model_options,
-            )
+            found = evaluate(x, sigma, options or patcher.model_options)
         return found
     finally:
         patcher.cleanup()
@@ -155,10 +153,10 @@ def test_half_precision_throughout(clip, dtype):
 
 
 def test_what_overflows_in_half_precision_is_enlarged_less(clip, monkeypatch):
-    from stagecraft.core.attention_guidance.comfy import gradients as comfy_gradients
+    from stagecraft.core.attention_guidance.comfy import gradients
 
     expected = gradient(build(torch.float16), clip)[1]
-    monkeypatch.setattr(comfy_gradients, "FIRST_ENLARGEMENT", 2.0**60)
+    monkeypatch.setattr(gradients, "FIRST_ENLARGEMENT", 2.0**60)
     found = gradient(build(torch.float16), clip)[1]
     assert torch.isfinite(found).all() and likeness(found, expected) > 0.99
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from comfy.cli_args import args
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
+from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.compose_and_conquer.comfy.compose import compose_depth
 from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars
@@ -526,7 +527,7 @@ def test_it_stacks_with_layers_and_attention_guidance(model, clip, prompts, cnc,
     calls = seen(layered)
     assert sum(len(call[0]) for call in calls) > 2 * STEPS and all(call[3] is not None for call in calls)
     assert sample(layered).isfinite().all()
-    guided = guide_attention(prepared[0], clip, layout, strength=10.0), *prepared[1:]
+    guided = guide_attention(prepared[0], clip, layout, Guidance(strength=10.0)), *prepared[1:]
     found = sample(guided)
     assert found.isfinite().all() and not torch.allclose(found, sample(prepared), atol=1e-4)
 

@@ -7,6 +7,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from stagecraft.core.comfy.guider import Prompts
 from stagecraft.core.editing.edits import insert, move, remove, replace
 from stagecraft.core.inversion.comfy.invert import invert_latent
 from stagecraft.core.inversion.inversion import rising_sigmas
@@ -50,7 +51,7 @@ def test_a_replacement_matches_the_plain_loop(make_model, clip, vae, prompts, ki
     )
     clean = latent * 0.18215
     trajectory = invert_latent(
-        model, encode(clip, "a cat"), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
+        model, Prompts(encode(clip, "a cat")), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
     ).flip(0)  # from noise to picture, as the sampler goes; tested against a plain loop by itself
     free, keep = cells(mask), cells(torch.sqrt(1 - mask * (1 - keep**2)))
     size = 1.0 if kind == "FLOW" else torch.sqrt(sigmas[0] ** 2 + 1)

@@ -5,6 +5,7 @@ import comfy.samplers
 import comfy.sd
 import pytest
 import torch
+from stagecraft.core.comfy.guider import Prompts
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import insert, move, remove, replace
@@ -63,7 +64,7 @@ def test_the_embedded_model_finds_its_way_back(embedded):
     latent = vae.encode(torch.from_numpy(scene.image)[None].float() / 255)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 20)
     text = encode(clip, scene.caption)
-    inverted = invert_latent(model, text, latent, rising_sigmas(sigmas), refinements=1, disable_pbar=True)[-1]
+    inverted = invert_latent(model, Prompts(text), latent, rising_sigmas(sigmas), refinements=1, disable_pbar=True)[-1]
     clean = model.model.process_latent_in(latent)
     noise = (inverted - clean) / torch.sqrt(sigmas[0] ** 2 + 1)
     how = 20, 1.0, "euler", "normal"

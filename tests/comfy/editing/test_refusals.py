@@ -4,7 +4,7 @@ import comfy.samplers
 import pytest
 import torch
 from stagecraft.core.editing.edits import EditError, insert, remove, replace
-from stagecraft.core.inversion.comfy.invert import adds_noise
+from stagecraft.core.inversion.comfy.samplers import adds_noise
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout

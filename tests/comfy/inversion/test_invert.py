@@ -6,7 +6,9 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerDPMAdaptative, SamplerDPMPP_SDE, SamplerER_SDE
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
-from stagecraft.core.inversion.comfy.invert import adds_noise, invert_latent, require_deterministic, sampler_name
+from stagecraft.core.comfy.guider import Prompts
+from stagecraft.core.inversion.comfy.invert import invert_latent
+from stagecraft.core.inversion.comfy.samplers import adds_noise, require_deterministic, sampler_name
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
@@ -44,7 +46,7 @@ def predict(model, clip, kind, x, sigma, text=PROMPT):
 def test_it_follows_the_model_itself(make_model, clip, kind, refinements):
     model = make_model(kind)
     rising = rising_sigmas(levels(model))
-    found = invert_latent(model, encode(clip), a_latent(), rising, refinements=refinements, disable_pbar=True)
+    found = invert_latent(model, Prompts(encode(clip)), a_latent(), rising, refinements=refinements, disable_pbar=True)
     x = a_latent() * 0.18215
     x = x * (1 - rising[0]) if kind == "FLOW" else x
     states, slope = [x], None
@@ -73,16 +75,25 @@ def test_sampling_on_the_same_levels_returns_to_the_picture(make_model, clip, ki
     errors = []
     for refinements in (0, 1, 3, 12):
         states = invert_latent(
-            model, encode(clip), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
+            model, Prompts(encode(clip)), latent, rising_sigmas(sigmas), refinements=refinements, disable_pbar=True
         )
         x, clean = states[-1], states[0]
         sampling = model.get_model_object("model_sampling")
         unit = sampling.noise_scaling(sigmas[0], torch.ones_like(x), torch.zeros_like(x), True)
         base = sampling.noise_scaling(sigmas[0], torch.zeros_like(x), latent * 0.18215, True)
         back = comfy.sample.sample(
-            model, (x - base) / unit, 12, 1.0, "euler", "normal", encode(clip), encode(clip, ""), latent,
-            seed=0, disable_pbar=True,
-        )  # fmt: skip
+            model,
+            (x - base) / unit,
+            12,
+            1.0,
+            "euler",
+            "normal",
+            encode(clip),
+            encode(clip, ""),
+            latent,
+            seed=0,
+            disable_pbar=True,
+        )
         errors.append(((back * 0.18215 - clean).abs().max() / clean.std()).item())
     assert errors[0] > errors[1] > errors[2]
     assert errors[3] < 5e-3, errors
@@ -96,19 +107,19 @@ def _tamed(denoised, a):
 
 def test_every_row_is_inverted_by_itself(model, clip):
     rising = rising_sigmas(levels(model))
-    together = invert_latent(model, encode(clip), a_latent(3), rising, disable_pbar=True)
-    alone = invert_latent(model, encode(clip), a_latent(3)[1:2], rising, disable_pbar=True)
+    together = invert_latent(model, Prompts(encode(clip)), a_latent(3), rising, disable_pbar=True)
+    alone = invert_latent(model, Prompts(encode(clip)), a_latent(3)[1:2], rising, disable_pbar=True)
     torch.testing.assert_close(together[:, 1:2], alone, atol=1e-3, rtol=1e-3)
 
 
 def test_guidance_and_other_nodes_of_ours_do_not_count(model, clip):
     rising = rising_sigmas(levels(model))
-    plain = invert_latent(model, encode(clip), a_latent(), rising, disable_pbar=True)
+    plain = invert_latent(model, Prompts(encode(clip)), a_latent(), rising, disable_pbar=True)
     (perturbed,) = PerturbedAttentionGuidance.execute(model, 3.0).args
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
     layered, *_ = render_in_layers(perturbed, clip, None, layout, encode(clip), encode(clip, ""), Rendering(0.5, 1.0))
     kept = {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()}
-    assert torch.equal(invert_latent(layered, encode(clip), a_latent(), rising, disable_pbar=True), plain)
+    assert torch.equal(invert_latent(layered, Prompts(encode(clip)), a_latent(), rising, disable_pbar=True), plain)
     assert {kind: set(of_kind) for kind, of_kind in layered.wrappers.items()} == kept
     assert "sampler_post_cfg_function" in layered.model_options
 
@@ -116,9 +127,14 @@ def test_guidance_and_other_nodes_of_ours_do_not_count(model, clip):
 def test_progress_is_reported_once_a_step(model, clip):
     seen = []
     invert_latent(
-        model, encode(clip), a_latent(), rising_sigmas(levels(model)), refinements=2, disable_pbar=True,
+        model,
+        Prompts(encode(clip)),
+        a_latent(),
+        rising_sigmas(levels(model)),
+        refinements=2,
+        disable_pbar=True,
         callback=lambda step, clean, state, total: seen.append((step, total)),
-    )  # fmt: skip
+    )
     assert seen == [(step, STEPS) for step in range(STEPS)]
 
 
@@ -134,11 +150,20 @@ CHOSEN = {name: (lambda name=name: comfy.samplers.sampler_object(name)) for name
     "dpmpp_sde without eta": lambda: made(SamplerDPMPP_SDE, eta=0.0, s_noise=1.0, r=0.5, noise_device="cpu"),
     "dpmpp_sde without noise": lambda: made(SamplerDPMPP_SDE, eta=1.0, s_noise=0.0, r=0.5, noise_device="cpu"),
     "dpm_adaptive with eta": lambda: made(
-        SamplerDPMAdaptative, order=2, rtol=0.5, atol=0.5, h_init=0.5, pcoeff=0.0, icoeff=1.0, dcoeff=0.0,
-        accept_safety=0.81, eta=1.0, s_noise=1.0,
+        SamplerDPMAdaptative,
+        order=2,
+        rtol=0.5,
+        atol=0.5,
+        h_init=0.5,
+        pcoeff=0.0,
+        icoeff=1.0,
+        dcoeff=0.0,
+        accept_safety=0.81,
+        eta=1.0,
+        s_noise=1.0,
     ),
     "er_sde as an ODE": lambda: made(SamplerER_SDE, solver_type="ODE", max_stage=3, eta=1.0, s_noise=1.0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHOSEN)

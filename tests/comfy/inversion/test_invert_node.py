@@ -7,9 +7,10 @@ import comfy.sd
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, RandomNoise, SamplerCustomAdvanced, SplitSigmas
+from stagecraft.core.comfy.guider import Prompts
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.inversion.comfy.invert import DDIM, invert_latent
-from stagecraft.core.inversion.comfy.start import InvertedNoise, falling_levels, invert_to_start, start_runs
+from stagecraft.core.inversion.comfy.start import Inversion, InvertedNoise, falling_levels, invert_to_start, start_runs
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.nodes.inversion.invert import StageInvert
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
@@ -34,9 +35,16 @@ def a_latent(batch=1, height=8):
 def inverted(model, clip, latent=None, **given):
     """The node's outputs: model, latent, noise, psnr, report."""
     settings = {
-        "steps": STEPS, "scheduler": "normal", "method": "euler", "refinements": 1, "cfg": 1.0,
-        "forward_noise_first_k": 0, "renormalise": False, "measure": False, "seed": 0,
-    }  # fmt: skip
+        "steps": STEPS,
+        "scheduler": "normal",
+        "method": "euler",
+        "refinements": 1,
+        "cfg": 1.0,
+        "forward_noise_first_k": 0,
+        "renormalise": False,
+        "measure": False,
+        "seed": 0,
+    }
     latent = {"samples": a_latent() if latent is None else latent}
     return StageInvert.execute(model=model, positive=encode(clip), latent=latent, **settings | given).args
 
@@ -83,7 +91,7 @@ def by_latent(latent, sigmas, clip):
 def test_both_ways_start_where_the_inversion_ended(make_model, clip, kind, levels):
     model = make_model(kind)
     sigmas = falling_levels(model, "normal", STEPS)[0 if levels == "whole" else 2 :]
-    state = invert_latent(model, encode(clip), a_latent(2), rising_sigmas(sigmas), disable_pbar=True)[-1]
+    state = invert_latent(model, Prompts(encode(clip)), a_latent(2), rising_sigmas(sigmas), disable_pbar=True)[-1]
     started, latent, noise, *_ = inverted(model, clip, a_latent(2), sigmas=sigmas, refinements=0)
     ways = [by_noise(noise, sigmas, other, clip) for other in (torch.zeros(2, 4, 8, 8), a_latent(2))]
     for run in [*ways, by_latent(latent["samples"], sigmas, clip)]:
@@ -99,7 +107,7 @@ def test_it_starts_every_family(name):
     sigmas = falling_levels(family.model, "simple", 2)
     latent = torch.randn(family.latent(8, 8).shape, generator=torch.Generator().manual_seed(1))
     positive = family.clip.encode_from_tokens_scheduled(family.clip.tokenize("a dog"))
-    start = invert_to_start(family.model, positive, latent, sigmas, method=DDIM, disable_pbar=True)
+    start = invert_to_start(family.model, Prompts(positive), latent, sigmas, Inversion(DDIM), disable_pbar=True)
     model = start_runs(family.model, start, refuse_noise=True)
 
     class Clip:
@@ -134,10 +142,20 @@ def embedded():
     with torch.no_grad():
         latent = vae.encode(torch.from_numpy(make_scene(7, 0).image)[None].float() / 255)
         found = StageInvert.execute(
-            model=model, positive=encode(clip, ""), latent={"samples": latent}, steps=20, scheduler="normal",
-            method="euler", refinements=1, cfg=1.0, forward_noise_first_k=0, renormalise=False, measure=True, seed=0,
+            model=model,
+            positive=encode(clip, ""),
+            latent={"samples": latent},
+            steps=20,
+            scheduler="normal",
+            method="euler",
+            refinements=1,
+            cfg=1.0,
+            forward_noise_first_k=0,
+            renormalise=False,
+            measure=True,
+            seed=0,
             vae=vae,
-        ).args  # fmt: skip
+        ).args
     return model, encode(clip, ""), vae, latent, found
 
 
@@ -164,13 +182,13 @@ def test_the_embedded_checkpoint_gives_the_picture_back(embedded, way):
 
 def tame(model):
     """Random weights are no denoiser; most of the way to the prediction for Gaussian data they nearly are one."""
+
+    def nearly(apply, a):
+        sigma = a["timestep"].reshape(-1, 1, 1, 1)
+        return 0.1 * apply(a["input"], a["timestep"], **a["c"]) + 0.9 * a["input"] / (1 + sigma**2)
+
     model = model.clone()
-    share = lambda sigma: sigma.reshape(-1, 1, 1, 1)  # noqa: E731
-    model.set_model_unet_function_wrapper(
-        lambda apply, a: (
-            0.1 * apply(a["input"], a["timestep"], **a["c"]) + 0.9 * a["input"] / (1 + share(a["timestep"]) ** 2)
-        )
-    )
+    model.set_model_unet_function_wrapper(nearly)
     return model
 
 
@@ -186,7 +204,7 @@ def test_ddim_tells_the_network_the_level_of_arrival(make_model, clip, kind):
     """Against the formula in the model's own scale, with the clean prediction of the departing state."""
     model = make_model(kind)
     rising = rising_sigmas(falling_levels(model, "normal", STEPS))
-    states = invert_latent(model, encode(clip), a_latent(), rising, method=DDIM, disable_pbar=True)
+    states = invert_latent(model, Prompts(encode(clip)), a_latent(), rising, method=DDIM, disable_pbar=True)
     context = encode(clip)[0][0]
     sampling = model.get_model_object("model_sampling")
     for i in range(1, STEPS):  # the first, tiny level has no better precision than float32

@@ -4,6 +4,7 @@ import pytest
 import torch
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.log import GuidanceLog
+from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
@@ -91,7 +92,7 @@ def test_attention_guidance_looks_at_its_own_prompt_alone(plain_model, clip, pro
     log = GuidanceLog()
 
     def guided(model):
-        return guide_attention(model, clip, layout, end=0.5, strength=10.0, log=log)
+        return guide_attention(model, clip, layout, Guidance(end=0.5, strength=10.0), log)
 
     def energies(latent):
         (run,) = log.find(latent)

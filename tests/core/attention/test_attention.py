@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from stagecraft.core.attention.maps import region_maps, token_maps
 from stagecraft.core.attention.recomputed import recomputed_attention
-from stagecraft.core.attention.recorder import AttentionRecorder, region_maps, token_maps
+from stagecraft.core.attention.recorder import AttentionRecorder
 from stagecraft.core.attention.sites import (
     CROSS,
     DOWN,
@@ -66,8 +67,10 @@ def test_region_maps_average_the_rows_of_their_regions():
     assert torch.equal(region_maps(q, k, 2, torch.zeros(1, 6)), torch.zeros(2, 2, 6, 1)), "an empty region"
 
 
-@pytest.mark.parametrize("maps", [lambda q, k: token_maps(q, k, 2, torch.tensor([1, 3])),
-                                  lambda q, k: region_maps(q, k, 2, torch.eye(6)[:2])])  # fmt: skip
+@pytest.mark.parametrize(
+    "maps",
+    [lambda q, k: token_maps(q, k, 2, torch.tensor([1, 3])), lambda q, k: region_maps(q, k, 2, torch.eye(6)[:2])],
+)
 def test_gradients_are_those_of_finite_differences(maps):
     q, k = (torch.randn(1, 6, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     weights = torch.rand(maps(q, k).shape, dtype=torch.float64)
@@ -76,9 +79,8 @@ def test_gradients_are_those_of_finite_differences(maps):
         direction = torch.randn_like(tensor)
         step = 1e-2  # the softmax is evaluated in float32
         ahead, behind = (
-            maps(*(each.detach() + sign * step * direction * (each is tensor) for each in (q, k)))
-            for sign in (1, -1)
-        )  # fmt: skip
+            maps(*(each.detach() + sign * step * direction * (each is tensor) for each in (q, k))) for sign in (1, -1)
+        )
         slope = ((ahead - behind) * weights).sum() / (2 * step)
         torch.testing.assert_close((gradient * direction).sum(), slope, atol=1e-4, rtol=1e-3)
 
@@ -149,12 +151,19 @@ SD15 = unet([0, 1, 2, 3], (64, 64))
 def test_chosen_sites_of_sd_15():
     cross = [site for site in choose_sites(SD15, MIDDLE_AND_FIRST_UP, (64, 64)) if site.stream == CROSS]
     assert sorted((site.part, site.number, site.grid) for site in cross) == [
-        ("middle", 0, (8, 8)), ("up", 0, (16, 16)), ("up", 1, (16, 16)), ("up", 2, (16, 16)),
-    ]  # fmt: skip
+        ("middle", 0, (8, 8)),
+        ("up", 0, (16, 16)),
+        ("up", 1, (16, 16)),
+        ("up", 2, (16, 16)),
+    ]
     quarter = [site for site in choose_sites(SD15, QUARTER, (64, 64)) if site.stream == CROSS]
     assert sorted((site.part, site.number) for site in quarter) == [
-        ("down", 4), ("down", 5), ("up", 0), ("up", 1), ("up", 2),
-    ]  # fmt: skip
+        ("down", 4),
+        ("down", 5),
+        ("up", 0),
+        ("up", 1),
+        ("up", 2),
+    ]
     assert {site.grid for site in quarter} == {(16, 16)}
     assert {site.grid for site in choose_sites(SD15, HALF, (64, 64))} == {(32, 32)}
     first = choose_sites(SD15, FIRST_DOWN, (64, 64))

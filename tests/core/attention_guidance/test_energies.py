@@ -6,14 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stagecraft.core.attention.sites import CROSS, SELF, Site
 from stagecraft.core.attention_guidance.energies import (
-    ENERGIES,
     boxdiff,
     cross_refocusing,
     in_box_share,
-    named_energy,
     sali,
     self_refocusing,
 )
+from stagecraft.core.attention_guidance.published import ENERGIES, named_energy
 from stagecraft.core.attention_guidance.step import NORMALISED, PLAIN, RULES, SIGMA_SQUARED, guidance_step
 from stagecraft.core.attention_guidance.target import Target
 from stagecraft.core.layout.masks import resample_by_area
@@ -84,9 +83,9 @@ def blurred(found):
     weights = weights / weights.sum()
     padded = torch.nn.functional.pad(maps, (1, 1, 1, 1), mode="reflect")
     rows = range(GRID[0])
-    return torch.stack([
-        torch.stack([(padded[:, :, i : i + 3, j : j + 3] * weights).sum((2, 3)) for j in rows], -1) for i in rows
-    ], -2)  # fmt: skip
+    return torch.stack(
+        [torch.stack([(padded[:, :, i : i + 3, j : j + 3] * weights).sum((2, 3)) for j in rows], -1) for i in rows], -2
+    )
 
 
 def test_boxdiff_written_out():

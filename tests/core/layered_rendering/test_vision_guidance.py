@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from stagecraft.core.attention.recorder import average_maps
+from stagecraft.core.attention.maps import average_maps
 from stagecraft.core.layered_rendering.compositing import fused_prediction, join_layers
 from stagecraft.core.layered_rendering.vision_guidance import (
     VisionGuidance,

@@ -1,0 +1,72 @@
+"""What a person chooses of attention guidance, and the energy that comes of it."""
+
+from dataclasses import dataclass, replace
+
+from ..attention.sites import PLACES, SHARES
+from .energies import DEFAULT_ETA
+from .published import CHEN, Energy, named_energy
+from .step import RULES
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How phrases are guided to their places; None is always: as published for the energy.
+
+    Attributes:
+        energy: one of `published.ENERGIES`.
+        strength: times the published factor of the energy, times each region's own strength; 0 guides nothing.
+        iterations: steps per model call at most.
+        start: share of the run in 0..1, as its host counts it, before which nothing is guided.
+        end: after which nothing is guided.
+        threshold: energy at which steps stop, of the energy without any factor.
+        step_rule: one of `step.RULES`.
+        sites: where maps are read, one of `sites.PLACES`.
+        eta: weight of SALI's regulariser.
+        checkpointing: less memory, more time.
+        prompt: in which the phrases are looked for; "" means the layout's.
+    """
+
+    energy: str = CHEN
+    strength: float = 1.0
+    iterations: int | None = None
+    start: float = 0.0
+    end: float | None = None
+    threshold: float | None = None
+    step_rule: str | None = None
+    sites: str | None = None
+    eta: float = DEFAULT_ETA
+    checkpointing: bool = False
+    prompt: str = ""
+
+    def chosen_energy(self) -> Energy:
+        """The energy, with what is chosen here in place of what was published.
+
+        Raises:
+            ValueError: an unknown energy, step rule or choice of attentions, attentions that the energy cannot read,
+                or a range without a step.
+        """
+        published = named_energy(self.energy, self.eta)
+        chosen = {
+            "sites": self.sites,
+            "rule": self.step_rule,
+            "end": self.end,
+            "threshold": self.threshold,
+            "iterations": self.iterations,
+        }
+        energy = replace(published, **{name: value for name, value in chosen.items() if value is not None})
+        if energy.sites not in PLACES:
+            raise ValueError(f'There is no choice of attentions "{energy.sites}"; known: {", ".join(PLACES)}.')
+        if energy.needs_all_words and energy.sites not in SHARES:
+            raise ValueError(
+                f'The energy "{self.energy}" averages maps of one size, but "{energy.sites}" has several. Choose '
+                f"{' or '.join(SHARES)}."
+            )
+        if self.start >= energy.end:
+            whose = f'the published end of "{self.energy}"' if self.end is None else "end"
+            raise ValueError(
+                f"start is {self.start:g}, but {whose} is {energy.end:.3g}, so nothing would be guided. Lower start, "
+                "or set end to more than that."
+            )
+        if energy.rule not in RULES:
+            raise ValueError(f'There is no step rule "{energy.rule}"; known: {", ".join(RULES)}.')
+        return energy

@@ -1,0 +1,106 @@
+"""What the nodes of attention guidance take and refuse: models, settings, the report."""
+
+import pytest
+import torch
+from stagecraft.core.attention.sites import HALF
+from stagecraft.core.attention_guidance.log import GuidanceLog
+from stagecraft.core.attention_guidance.published import ENERGIES
+from stagecraft.core.attention_guidance.step import NORMALISED
+from stagecraft.core.layout.reading import parse_layout
+from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
+from stagecraft.tests.comfy.attention_guidance.guided import END, TWO, guide, guided, sample
+from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT
+from stagecraft.tests.comfy.families import FAMILIES, build_family
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name):
+    family = build_family(name)
+    layout = parse_layout("a dog: 0 0 0.5 0.5\na cat: 0.5 0.5 1 1", width=64, height=64, prompt=PROMPT)
+    if name not in ("SD15", "SDXL"):
+        with pytest.raises(ValueError, match="mixes text and picture otherwise. Use Layered Rendering"):
+            guide(family.model, family.clip, layout)
+        return
+    prompts = [family.clip.encode_from_tokens_scheduled(family.clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
+    plain = sample(family.model, prompts, 8, 8)
+    for energy in ENERGIES:
+        log = GuidanceLog()
+        ours = guide(family.model, family.clip, layout, energy=energy, strength=5.0, end=END, log=log)
+        found = sample(ours, prompts, 8, 8)
+        assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
+    assert torch.equal(sample(family.model, prompts, 8, 8), plain)
+
+
+def test_sites_that_an_energy_cannot_read(model, clip):
+    with pytest.raises(ValueError, match='"boxdiff" averages maps of one size, but "middle and first up" has several'):
+        guided(model, clip, energy="boxdiff", sites="middle and first up")
+    with pytest.raises(ValueError, match='no choice of attentions "all"'):
+        guided(model, clip, sites="all")
+
+
+def test_a_range_without_a_step_is_refused(model, clip):
+    with pytest.raises(ValueError, match='start is 0.3, but the published end of "chen" is 0.196, so nothing'):
+        guided(model, clip, start=0.3, end=None)
+    with pytest.raises(ValueError, match="start is 0.4, but end is 0.4, so nothing"):
+        guided(model, clip, start=0.4, end=0.4, strength=0.0)
+
+
+def test_the_editor_shows_settings_that_do_not_go_together():
+    valid = StageAttentionGuidance.validate_inputs
+    assert valid(energy="chen", start=0.0, end=0.0) is True
+    assert valid(energy="chen", start=0.3, end=0.5, sites="half of the latent") is True
+    assert "start is 0.3" in valid(energy="sali", start=0.3, end=0.0) and valid("refocusing", 0.3, 0.0) is True
+    assert "averages maps of one size" in valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up")
+    assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
+
+
+def test_flow_models_are_refused(make_model, clip):
+    with pytest.raises(ValueError, match="sampled as a flow. Use Layered Rendering"):
+        guided(make_model("FLOW"), clip)
+
+
+def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
+    layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT)
+    given = ("chen", 1.0, 0, 0.0, 0.0, 0.0, "as published")
+    (ours,) = StageAttentionGuidance.execute(model, clip, layout, *given).args
+    noises = [torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    latents = [sample(ours, prompts, noise=noise) for noise in noises]
+    node = StageGuidanceReport.PREPARE_CLASS_CLONE({})
+    reports = [node.execute({"samples": latent}).args for latent in latents]
+    assert reports[0][1] != reports[1][1] and "call   1, sigma  14.6146" in reports[0][1]
+    assert reports[0][0].shape == (1, 360, 640, 3)
+    assert node.execute({"samples": latents[0]}).args[1] == reports[0][1], "the older one is still there"
+    with pytest.raises(ValueError, match="not sampled with attention guidance"):
+        node.execute({"samples": sample(model, prompts, noise=noises[0])})
+
+
+def test_published_settings_are_those_of_the_core(model, clip, prompts):
+    layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT)
+    for energy in ENERGIES:
+        node = StageAttentionGuidance.execute(model, clip, layout, energy, 2.0, 0, 0.0, 0.0, 0.0, "as published").args[
+            0
+        ]
+        assert torch.equal(
+            sample(node, prompts), sample(guide(model, clip, layout, energy=energy, strength=2.0), prompts)
+        )
+    given = ("sali", 2.0, 3, 0.1, 0.7, -1.0, NORMALISED, HALF, 0.5, True, "the dog and the cat")
+    node = StageAttentionGuidance.execute(model, clip, layout, *given).args[0]
+    core = guide(
+        model,
+        clip,
+        layout,
+        energy="sali",
+        strength=2.0,
+        iterations=3,
+        start=0.1,
+        end=0.7,
+        threshold=-torch.inf,
+        step_rule=NORMALISED,
+        sites=HALF,
+        eta=0.5,
+        checkpointing=True,
+        prompt="the dog and the cat",
+    )
+    assert torch.equal(sample(node, prompts), sample(core, prompts))

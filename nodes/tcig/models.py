@@ -14,7 +14,7 @@ from ...core.tcig.comfy.models import (
     vqgan_names,
     vqgan_version,
 )
-from ...core.tcig.vqgan_files import VQGANFileError
+from ...core.tcig.vqgan import VQGANFileError
 from ..api import VQGAN, Clip, io
 from ..inputs import category_of, file_choice
 

@@ -10,8 +10,8 @@ from ...clip.clip_guide import CLIPGuide, load_clip
 from ...clip.comfy.vision import clip_folder
 from ...comfy.model_folders import config_folders, newest_change
 from ...weights.pickled import PICKLED
-from ..vqgan import VQGAN
-from ..vqgan_files import CONFIG, KIND, SAFE, VQGANFileError, convert_taming, load_vqgan
+from ..vqgan import CONFIG, KIND, VQGAN, VQGANFileError
+from ..vqgan_files import SAFE, convert_taming, load_vqgan
 
 VQGANS = "vqgan"  # the kind of model folder; the front door adds the embedded one to it
 EMBEDDED = "sticker_world"

@@ -19,7 +19,7 @@ from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
 from stagecraft.core.tcig.draft import DraftError
 from stagecraft.core.tcig.starts import COLOURS, NOISE, PICTURE
-from stagecraft.core.tcig.vqgan_files import VQGANFileError
+from stagecraft.core.tcig.vqgan import VQGANFileError
 from stagecraft.evaluation.sets.sets import TUNING_SET
 from stagecraft.evaluation.tcig.evaluate import METHODS, masked
 from stagecraft.nodes.layout.layout import StageLayoutBatch

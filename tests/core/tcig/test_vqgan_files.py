@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import VQModel
 from safetensors.torch import load_file, save_file
-from stagecraft.core.tcig.vqgan_files import CONFIG, WEIGHTS, VQGANFileError, convert_taming, load_vqgan, write_folder
+from stagecraft.core.tcig.vqgan import CONFIG, WEIGHTS, VQGANFileError
+from stagecraft.core.tcig.vqgan_files import convert_taming, load_vqgan, write_folder
 from stagecraft.core.weights.packed import pack_weights
 from stagecraft.tests.core.tcig.small_taming import Taming, taming_weights
 

@@ -1,16 +1,19 @@
-"""Progress of nodes that run a sampler several times, or go through many pictures."""
+"""What nodes show while they work: progress over several runs or many pictures, and text on the node itself."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import comfy.model_management
 import comfy.utils
 import latent_preview
+from server import PromptServer
+
+from .types import Callback, Model
 
 Thing = TypeVar("Thing")
 
 
-def progress(model: Any, run: int, runs: int) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher and callback
+def progress(model: Model, run: int, runs: int) -> Callback:
     """ComfyUI's progress bar and preview for one of several runs of a node, counted from 0, as one bar."""
     show = latent_preview.prepare_callback(model, 1)
     return lambda step, clean, state, steps: show(run * steps + step, clean, state, runs * steps)
@@ -23,3 +26,10 @@ def one_by_one(things: Sequence[Thing]) -> Iterator[Thing]:
         comfy.model_management.throw_exception_if_processing_interrupted()
         yield thing
         bar.update(1)
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Write text on a node in the browser, as ComfyUI's own Get Image Size does; without a server nothing happens."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)

@@ -8,7 +8,7 @@ from ...core.attention.sites import MIDDLE_AND_FIRST_UP, SHARES
 from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, check_settings, guide_attention
 from ...core.attention_guidance.energies import CHEN, DEFAULT_ETA, ENERGIES
 from ...core.attention_guidance.step import RULES
-from ...core.segmentation.comfy import show_text
+from ...core.comfy.progress import show_text
 from ..api import Layout, io, ui
 from ..inputs import category_of
 

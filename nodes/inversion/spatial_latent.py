@@ -10,8 +10,7 @@ from ...core.inversion.comfy.spatial_latent import ODE, STARTS, spatial_latent
 from ...core.inversion.comfy.start import SCHEDULERS, InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
-from ...core.segmentation.segmenter import SegmenterError
+from ...core.segmentation.comfy import EMBEDDED, SEGMENTER_FOLDERS, load_segmenter
 from ..api import Layout, io
 from ..inputs import category_of
 from .invert import METHOD_TIP, OUTPUT_TIPS
@@ -30,7 +29,7 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        cut_outs = [*segmenter_names(), ATTENTION]
+        cut_outs = [*SEGMENTER_FOLDERS.names(), ATTENTION]
         return io.Schema(
             node_id="StageSpatialLatent",
             display_name="Spatial Latent",
@@ -187,12 +186,7 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, cut_out: str | None) -> bool | str:
         """Refuse an unknown segmenter before anything is drawn; a connected one is checked when it runs."""
-        try:
-            if cut_out not in (None, ATTENTION):
-                require_segmenter(cut_out)
-        except SegmenterError as error:
-            return str(error)
-        return True
+        return cut_out == ATTENTION or SEGMENTER_FOLDERS.refusal(cut_out) or True
 
     @classmethod
     def execute(

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
+from ...core.comfy.progress import show_text
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.segmentation.comfy import show_text
 from ...core.tcig.comfy.draft import draft_pictures
 from ...core.tcig.cut_outs import NUMBER
 from ...core.tcig.draft import (

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.comfy.progress import show_text
 from ...core.layout.layout import layouts_of
-from ...core.segmentation.comfy import show_text
 from ...core.segmentation.segmenter import Segmenter
 from ...core.tcig.comfy.refine import SAMPLERS, SCHEDULERS, Run, refine
 from ...core.tcig.refinement import (

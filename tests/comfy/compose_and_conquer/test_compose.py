@@ -27,7 +27,8 @@ from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layout.layout import parse_layout
 from stagecraft.core.soft_guidance.soft_guidance import AREA, SoftGuidance, two_sides
-from stagecraft.nodes.compose_and_conquer.compose import StageCnCConvert, StageCnCLoader, StageDepthCompose
+from stagecraft.nodes.compose_and_conquer.compose import StageDepthCompose
+from stagecraft.nodes.compose_and_conquer.models import StageCnCConvert, StageCnCLoader
 from stagecraft.sticker_world.compose_and_conquer.train import LOCAL
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
 from stagecraft.tests.comfy.families import build_family, fill

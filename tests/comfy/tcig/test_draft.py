@@ -231,7 +231,7 @@ def test_loaders_find_folders_and_files_and_load_again_what_was_replaced(folder,
     (folder / "pipeline" / "unet" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     (folder / "loose.safetensors").write_bytes(b"nothing")
     try:
-        assert comfy_vqgan.vqgan_names() == ["loose.safetensors", "pipeline/vqvae", "small"]
+        assert comfy_vqgan.VQGAN_FILES.names() == ["loose.safetensors", "pipeline/vqvae", "small"]
         first, version = StageVQGANLoader.execute("pipeline/vqvae").args[0], StageVQGANLoader.fingerprint_inputs
         before = version("pipeline/vqvae")
         (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
@@ -260,7 +260,7 @@ def test_a_checkpoint_is_converted_by_its_node(folder):
     torch.save({"state_dict": {"other": torch.zeros(1)}}, folder / "other.ckpt")
     torch.save({"state_dict": taming_weights()}, folder / "published.ckpt")
     try:
-        assert comfy_vqgan.checkpoint_names() == ["other.ckpt", "published.ckpt", "web.ckpt"]
+        assert comfy_vqgan.CHECKPOINTS.names() == ["other.ckpt", "published.ckpt", "web.ckpt"]
         with pytest.raises(VQGANFileError, match="no checkpoint|cannot be read"):
             StageVQGANConvert.execute("web.ckpt")
         with pytest.raises(VQGANFileError, match="has no code-book"):

@@ -1,9 +1,11 @@
-"""What nodes share of their schemas: the menu's folder, drop-downs of files, links that are not there."""
+"""What nodes share of their schemas: the menu's folder, drop-downs of files, a sampler's settings, missing links."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from ..core.comfy.named_files import NamedFiles
+from ..core.comfy.sampling import SAMPLERS, SCHEDULERS, SEEDS
 from .api import io
 
 # The default of a link in `validate_inputs`, where a connected one is None, whatever it will bring.
@@ -34,6 +36,27 @@ def file_choice(
     """
     default = preferred if preferred in found else None
     return io.Combo.Input(name, options=list(found) or [f"none in {place}"], default=default, tooltip=tooltip)
+
+
+def sampling_inputs(tooltips: Mapping[str, str], **defaults: float | str) -> list[io.Input]:
+    """A sampler's settings, as KSampler has them.
+
+    Args:
+        tooltips: of each that the node has, in its order: seed, steps, cfg, sampler or sampler_name, scheduler.
+        defaults: of those that do not begin with the usual value.
+    """
+    sampler = partial(io.Combo.Input, options=list(SAMPLERS))
+    kinds = {
+        "seed": partial(io.Int.Input, min=0, max=SEEDS - 1, control_after_generate=True),
+        "steps": partial(io.Int.Input, min=1, max=1000),
+        "cfg": partial(io.Float.Input, min=0.0, max=100.0, step=0.1),
+        "sampler": sampler,
+        "sampler_name": sampler,
+        "scheduler": partial(io.Combo.Input, options=list(SCHEDULERS)),
+    }
+    usual = {"seed": 0, "steps": 20, "cfg": 5.0, "sampler": "euler", "sampler_name": "euler", "scheduler": "normal"}
+    values = usual | defaults
+    return [kinds[name](name, default=values[name], tooltip=tooltip) for name, tooltip in tooltips.items()]
 
 
 class FileLoader:

@@ -7,12 +7,12 @@ from torch import Tensor
 from ...core.inversion.comfy.invert import METHODS
 from ...core.inversion.comfy.reference_picture import BACKGROUNDS, DRAWN, Drawing
 from ...core.inversion.comfy.spatial_latent import ODE, STARTS, spatial_latent
-from ...core.inversion.comfy.start import SCHEDULERS, InvertedNoise, start_runs
+from ...core.inversion.comfy.start import InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.segmentation.comfy import EMBEDDED, SEGMENTER_FOLDERS, load_segmenter
 from ..api import Layout, io
-from ..inputs import category_of
+from ..inputs import category_of, sampling_inputs
 from .invert import METHOD_TIP, OUTPUT_TIPS
 
 ATTENTION = "attention map"
@@ -54,19 +54,13 @@ class StageSpatialLatent(io.ComfyNode):
                     "noise (SDE): the reference is noised as for image-to-image, which keeps almost nothing of it; "
                     "for comparison.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=DEFAULT_STEPS,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps S of the inversion. Fewer leave more of the layout in the noise, but the noise is "
-                    "less like noise and pictures get plainer; more take longer and let things wander.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="normal",
-                    tooltip="Where the steps of the inversion and the drawings lie; best the sampler's own.",
+                *sampling_inputs(
+                    {
+                        "steps": "Steps S of the inversion. Fewer leave more of the layout in the noise, but the "
+                        "noise is less like noise and pictures get plainer; more take longer and let things wander.",
+                        "scheduler": "Where the steps of the inversion and the drawings lie; best the sampler's own.",
+                    },
+                    steps=DEFAULT_STEPS,
                 ),
                 io.Combo.Input("method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TIP),
                 io.Int.Input(
@@ -135,14 +129,11 @@ class StageSpatialLatent(io.ComfyNode):
                     step=0.1,
                     tooltip="Guidance of every drawing. Higher draws the phrase more plainly, too high overdraws it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of what is drawn and of noise; the drawings have the seeds behind it. Another one draws "
-                    "other things, so the start is another one.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of what is drawn and of noise; the drawings have the seeds behind it. Another one "
+                        "draws other things, so the start is another one.",
+                    }
                 ),
                 io.Int.Input(
                     "batch_size",

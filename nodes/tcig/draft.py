@@ -19,7 +19,7 @@ from ...core.tcig.draft import (
 from ...core.tcig.prompts import read_prompts
 from ...core.tcig.starts import COLOURS, PICTURE, STARTS
 from ..api import VQGAN, Clip, Layout, Segmenters, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
 
 
 class StageTCIGDraft(io.ComfyNode):
@@ -73,13 +73,10 @@ class StageTCIGDraft(io.ComfyNode):
                     tooltip="Pixels of the draft's longer side; the canvas gives the shape. Larger shows more detail "
                     "and takes longer, with the square of it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of random codes and of what CLIP sees. The next picture of a batch has the next seed.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of random codes and of what CLIP sees. The next picture of a batch has the next seed.",
+                    }
                 ),
                 io.Combo.Input(
                     "start",

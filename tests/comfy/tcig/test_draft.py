@@ -17,7 +17,7 @@ from stagecraft.core.layout.layout import LayoutError, parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter, SegmenterError
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
-from stagecraft.core.tcig.draft import DraftError
+from stagecraft.core.tcig.optimisation import DraftError
 from stagecraft.core.tcig.starts import COLOURS, NOISE, PICTURE
 from stagecraft.core.tcig.vqgan import VQGANFileError
 from stagecraft.evaluation.sets.sets import TUNING_SET

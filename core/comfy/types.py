@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
+from comfy.clip_vision import ClipVisionModel as ClipVision
 from comfy.latent_formats import LatentFormat
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher as Model
@@ -18,6 +19,7 @@ __all__ = [
     "BaseModel",
     "Callback",
     "Clip",
+    "ClipVision",
     "Conditioning",
     "Entry",
     "Executor",
@@ -45,6 +47,12 @@ class ModelSampling(Protocol):
 
     def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
         """The state at a noise level."""
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        """The state as the network sees it."""
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The time step of a noise level."""
 
     def percent_to_sigma(self, percent: float) -> float:
         """The noise level at a share of the run."""

@@ -1,10 +1,12 @@
 """Compose and Conquer in the graph: a foreground composed in front of a background."""
 
-from typing import Any
-
 from torch import Tensor
 
-from ...core.compose_and_conquer.comfy.compose import check_range, compose_depth
+from ...core.comfy.types import Conditioning, Model
+from ...core.compose_and_conquer.comfy.compose import Looks, compose_depth
+from ...core.compose_and_conquer.comfy.exemplars import Exemplars as ExemplarsValue
+from ...core.compose_and_conquer.comfy.files import CnC as CnCValue
+from ...core.compose_and_conquer.depth_maps import Depths
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
 from ..api import CnC, Exemplars, io
 from ..inputs import category_of
@@ -121,7 +123,7 @@ class StageDepthCompose(io.ComfyNode):
         """Refuse a range without a step before anything runs; connected values are checked when they run."""
         try:
             if start is not None and end is not None:
-                check_range(start, end)
+                Depths(start=start, end=end).check_range()
         except ValueError as error:
             return str(error)
         return True
@@ -129,10 +131,10 @@ class StageDepthCompose(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
-        cnc: Any,  # noqa: ANN401
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        cnc: CnCValue,
         foreground_depth_strength: float,
         background_depth_strength: float,
         residual_scale: float,
@@ -140,14 +142,12 @@ class StageDepthCompose(io.ComfyNode):
         end: float,
         foreground_depth: Tensor | None = None,
         background_depth: Tensor | None = None,
-        exemplars: Any = None,  # noqa: ANN401
+        exemplars: ExemplarsValue | None = None,
         mask: Tensor | None = None,
         mask_rule: str = PUBLISHED,
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
-        prepared = compose_depth(
-            model, positive, negative, cnc, foreground=foreground_depth, background=background_depth,
-            foreground_strength=foreground_depth_strength, background_strength=background_depth_strength,
-            exemplars=exemplars, mask=mask, rule=mask_rule, residual_scale=residual_scale, start=start, end=end,
-        )  # fmt: skip
-        return io.NodeOutput(*prepared)
+        strengths = (foreground_depth_strength, background_depth_strength)
+        depths = Depths(foreground_depth, background_depth, *strengths, residual_scale, start, end)
+        looks = Looks(exemplars, mask, mask_rule)
+        return io.NodeOutput(*compose_depth(model, positive, negative, cnc, depths, looks))

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -16,6 +15,7 @@ from comfy.ldm.modules import attention as backends
 from torch import Tensor
 
 from ...comfy.named_files import NamedFiles
+from ...comfy.types import Model
 from ...weights.pickled import PICKLED
 from ..config import FuserConfig
 from ..files import SAFE, CnCFileError, Weights, convert, read_fusers
@@ -50,7 +50,7 @@ class CnC:
     """
 
     name: str
-    local: Any
+    local: Model | None
     dtype: torch.dtype
     config: FuserConfig | None
     global_fuser: GlobalFuser | None
@@ -95,7 +95,7 @@ def convert_checkpoint(name: str) -> tuple[Path, str]:
     return target, f"Wrote {target.name} into models/{CNC}: {found}, {millions:.1f} M weights in half precision."
 
 
-def _local_patcher(weights: Weights, config: FuserConfig) -> tuple[Any, torch.dtype]:
+def _local_patcher(weights: Weights, config: FuserConfig) -> tuple[Model, torch.dtype]:
     """As ComfyUI loads a ControlNet: in the precision that the device likes, and loaded and offloaded with others."""
     management = comfy.model_management
     device = management.get_torch_device()

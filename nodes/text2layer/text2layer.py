@@ -1,12 +1,13 @@
 """Text2Layer in the graph: its files, and latents that are a foreground, a background and the mask between them."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from einops import rearrange
 from torch import Tensor
 
 from ...core.layers.layered_image import Layer, LayeredImage, to_layers
 from ...core.text2layer.comfy.model import TEXT2LAYER_FILES, load_text2layer
+from ...core.text2layer.comfy.vae import LayeredVae
 from ..api import LayeredVAE, Layers, io
 from ..inputs import FileLoader, category_of
 
@@ -87,7 +88,7 @@ class StageLayersDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: Any, layered_vae: Any) -> io.NodeOutput:  # noqa: ANN401 - ComfyUI's own objects
+    def execute(cls, samples: Mapping[str, Tensor], layered_vae: LayeredVae) -> io.NodeOutput:
         """Decode them."""
         found = layered_vae.decode(samples["samples"])
         foreground, background, mask = (
@@ -135,7 +136,7 @@ class StageLayersEncode(io.ComfyNode):
         cls,
         foreground: Tensor,
         background: Tensor,
-        layered_vae: Any,  # noqa: ANN401 - ComfyUI's own objects
+        layered_vae: LayeredVae,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         """Encode them."""

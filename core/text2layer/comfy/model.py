@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...comfy.named_files import NamedFiles
 from ...comfy.sticker_world import register_model_class
+from ...comfy.types import Model
 from ..autoencoder import LayeredAutoencoder
 from ..files import SAFE, Text2LayerFile, Text2LayerFileError, V, read_text2layer
 from .vae import LayeredVae
@@ -56,28 +57,28 @@ class Text2LayerModel(comfy.model_base.BaseModel):
         """Whether it has them."""
         return self.model_config.unet_config["in_channels"] > self.latent_format.latent_channels
 
-    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - ComfyUI's
+    def extra_conds(self, **kwargs: object) -> dict[str, Any]:
         """What goes to the U-Net besides the latent.
 
         Raises:
             Text2LayerFileError: prompts of another checkpoint's text encoder.
         """
         text, wanted = kwargs.get("cross_attn"), self.model_config.unet_config.get("context_dim")
-        if text is not None and wanted and text.shape[-1] != wanted:
+        if isinstance(text, Tensor) and wanted and text.shape[-1] != wanted:
             raise Text2LayerFileError(
                 f"The prompts have {text.shape[-1]} values for each word; this Text2Layer file reads {wanted}. Connect "
                 "the CLIP of the checkpoint that the file was trained from."
             )
         return super().extra_conds(**kwargs)
 
-    def concat_cond(self, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - ComfyUI's
+    def concat_cond(self, noise: Tensor, device: torch.device, **kwargs: object) -> Tensor | None:
         """The latent of what lies below, zeros where nothing is said of it, as half of the training pictures were."""
         if not self.takes_below:
             return None
-        noise, below = kwargs["noise"], kwargs.get(BELOW)
-        if below is None:
+        below = kwargs.get(BELOW)
+        if not isinstance(below, Tensor):
             return torch.zeros_like(noise)
-        below = below.to(kwargs["device"])
+        below = below.to(device)
         if below.shape[1:] != noise.shape[1:]:
             below = comfy.utils.common_upscale(below, noise.shape[-1], noise.shape[-2], "bilinear", "center")
         return comfy.utils.resize_to_batch_size(below, len(noise))
@@ -98,7 +99,7 @@ class Text2LayerConfig(comfy.supported_models.SD15):
         cls,
         unet_config: dict[str, Any],
         state_dict: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - newer hosts pass more
+        **kwargs: object,  # newer hosts pass more
     ) -> bool:
         """Whether the weights have our mark."""
         return any(key.startswith(MARK) for key in state_dict or ())
@@ -134,7 +135,7 @@ def _plain_class(unet_config: dict[str, Any]) -> type:
     )
 
 
-def load_text2layer(name: str) -> tuple[Any, LayeredVae]:
+def load_text2layer(name: str) -> tuple[Model, LayeredVae]:
     """Open a file of the drop-down.
 
     Returns:
@@ -157,7 +158,7 @@ def load_text2layer(name: str) -> tuple[Any, LayeredVae]:
     return model, vae
 
 
-def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: bool = False) -> Any:  # noqa: ANN401
+def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: bool = False) -> Model:
     file = file or read_text2layer(TEXT2LAYER_FILES.require(name))
     if Text2LayerConfig not in comfy.supported_models.models:
         comfy.supported_models.models.insert(0, Text2LayerConfig)

@@ -100,9 +100,17 @@ def test_odd_sizes_keep_every_pixel(text2layer, sticker_clip):
 def test_the_node_hands_on_every_input(text2layer, sticker_clip):
     model, vae = text2layer
     given = {
-        "prompt": "a dog, a cat", "background": "at night", "seed": 5, "steps": STEPS, "cfg": 3.0,
-        "sampler_name": "dpmpp_2m", "scheduler": "karras", "width": SIDE, "height": 48, "negative": "snow",
-    }  # fmt: skip
+        "prompt": "a dog, a cat",
+        "background": "at night",
+        "seed": 5,
+        "steps": STEPS,
+        "cfg": 3.0,
+        "sampler_name": "dpmpp_2m",
+        "scheduler": "karras",
+        "width": SIDE,
+        "height": 48,
+        "negative": "snow",
+    }
     composite, alpha, (stack,), pictures, masks, background = StageLayerByLayer.execute(
         model, vae, sticker_clip, **given
     ).args

@@ -2,8 +2,9 @@
 
 from .attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from .attention_guidance.attention_maps import StageAttentionMaps
-from .compose_and_conquer.compose import StageCnCConvert, StageCnCLoader, StageDepthCompose
+from .compose_and_conquer.compose import StageDepthCompose
 from .compose_and_conquer.depth_pair import StageDepthPair
+from .compose_and_conquer.models import StageCnCConvert, StageCnCLoader
 from .editing.edit_picture import StageEditPicture
 from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
 from .inversion.invert import StageInvert

@@ -1,7 +1,11 @@
-"""What nodes share of their schemas: the menu's folder, drop-downs of files, links that are not there."""
+"""What nodes share of their schemas: the menu's folder, drop-downs of files, a sampler's settings, missing links."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar
 
+from ..core.comfy.named_files import NamedFiles
+from ..core.comfy.sampling import SAMPLERS, SCHEDULERS, SEEDS
 from .api import io
 
 # The default of a link in `validate_inputs`, where a connected one is None, whatever it will bring.
@@ -32,3 +36,54 @@ def file_choice(
     """
     default = preferred if preferred in found else None
     return io.Combo.Input(name, options=list(found) or [f"none in {place}"], default=default, tooltip=tooltip)
+
+
+def sampling_inputs(tooltips: Mapping[str, str], **defaults: float | str) -> list[io.Input]:
+    """A sampler's settings, as KSampler has them.
+
+    Args:
+        tooltips: of each that the node has, in its order: seed, steps, cfg, sampler or sampler_name, scheduler.
+        defaults: of those that do not begin with the usual value.
+    """
+    sampler = partial(io.Combo.Input, options=list(SAMPLERS))
+    kinds = {
+        "seed": partial(io.Int.Input, min=0, max=SEEDS - 1, control_after_generate=True),
+        "steps": partial(io.Int.Input, min=1, max=1000),
+        "cfg": partial(io.Float.Input, min=0.0, max=100.0, step=0.1),
+        "sampler": sampler,
+        "sampler_name": sampler,
+        "scheduler": partial(io.Combo.Input, options=list(SCHEDULERS)),
+    }
+    usual = {"seed": 0, "steps": 20, "cfg": 5.0, "sampler": "euler", "sampler_name": "euler", "scheduler": "normal"}
+    values = usual | defaults
+    return [kinds[name](name, default=values[name], tooltip=tooltip) for name, tooltip in tooltips.items()]
+
+
+class FileLoader:
+    """What nodes have in common that read a file or folder of a drop-down; stands before `io.ComfyNode`.
+
+    ComfyUI calls both methods with all inputs by their names. It marks every input that `validate_inputs` takes where
+    that refuses, so a node with more inputs than this one gives it a signature of its own.
+
+    Attributes:
+        FILES: what the drop-down offers.
+        FILE_INPUT: name of the input.
+    """
+
+    FILES: ClassVar[NamedFiles]
+    FILE_INPUT: ClassVar[str]
+
+    @classmethod
+    def file_input(cls, tooltip: str) -> io.Combo.Input:
+        """The drop-down."""
+        return file_choice(cls.FILE_INPUT, cls.FILES.names(), cls.FILES.place, tooltip, cls.FILES.embedded)
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None, **inputs: str | None) -> bool | str:
+        """Refuse what is gone before anything runs; a connected name is checked when it runs."""
+        return cls.FILES.refusal(inputs.get(cls.FILE_INPUT, name)) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **inputs: object) -> int:
+        """Load it again when it was replaced."""
+        return cls.FILES.version(inputs.get(cls.FILE_INPUT, name))

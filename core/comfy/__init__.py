@@ -1,1 +1,15 @@
-"""What every method needs of ComfyUI."""
+"""What every method needs of ComfyUI.
+
+ComfyUI's things by name            types.Model
+A run of a sampler                  runs.Run
+A method around every run           runs.around_runs
+A sampler's settings                sampling.Sampling
+Drop-downs of files and folders     named_files.NamedFiles
+Models that are folders             model_folders.config_folders
+Captions of a batch                 captions.embed_captions
+Pictures in the input folder        pictures.load_references
+Progress, and text on a node        progress.progress
+Other networks on ComfyUI's device  device.on_device
+The embedded checkpoint             sticker_world.register_model_class
+ComfyUI without its server          library.use_comfyui
+"""

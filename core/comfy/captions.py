@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .types import Clip, Conditioning
 
-def embed_captions(clip: Any, captions: Sequence[str]) -> list[list[Any]]:  # noqa: ANN401 - ComfyUI's CLIP
+
+def embed_captions(clip: Clip, captions: Sequence[str]) -> Conditioning:
     """Embed one caption, or one for each picture of a batch.
 
     Args:
@@ -34,7 +35,7 @@ def embed_captions(clip: Any, captions: Sequence[str]) -> list[list[Any]]:  # no
     return [[embedded, {key: _joined(key, [each.get(key) for each in options]) for key in options[0]}]]
 
 
-def _joined(key: str, values: list[Any]) -> Any:  # noqa: ANN401
+def _joined(key: str, values: list[object]) -> object:
     if all(isinstance(value, Tensor) for value in values):
         if len({value.shape[1:] for value in values}) == 1:
             return torch.cat(values)

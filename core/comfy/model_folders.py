@@ -1,6 +1,6 @@
 """Models that are folders: found below ComfyUI's model folders by their config.json, as Hugging Face lays them out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import folder_paths
@@ -23,6 +23,11 @@ def config_folders(kind: str, deepest: int, is_one: Callable[[Path], bool] = lam
                 if is_one(config.parent):
                     found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
     return found
+
+
+def with_first(found: Mapping[str, Path], first: str) -> dict[str, Path]:
+    """The same by name, but that one stands before all others."""
+    return dict(sorted(found.items(), key=lambda each: (each[0] != first, each[0])))
 
 
 def newest_change(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Progress of nodes that run a sampler several times, or go through many pictures, and text on them meanwhile."""
+"""What nodes show while they work: progress over several runs or many pictures, and text on the node itself."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar

@@ -65,7 +65,7 @@ class StickerClip(comfy.sd1_clip.SD1ClipModel):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         model_options: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - whatever the host's version passes
+        **kwargs: object,  # whatever the host's version passes
     ) -> None:
         super().__init__(
             device=device, dtype=dtype, model_options=model_options or {}, clip_model=StickerTextModel, **kwargs
@@ -73,7 +73,7 @@ class StickerClip(comfy.sd1_clip.SD1ClipModel):
 
 
 class _Tokens(comfy.sd1_clip.SDTokenizer):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **{**kwargs, "embedding_size": CONTEXT})
 
 
@@ -84,7 +84,7 @@ class StickerTokenizer(comfy.sd1_clip.SD1Tokenizer):
         self,
         embedding_directory: str | list[str] | None = None,
         tokenizer_data: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: object,
     ) -> None:
         super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=_Tokens)
 
@@ -107,7 +107,7 @@ class StickerWorld(comfy.supported_models.SD15):
         cls,
         unet_config: dict[str, Any],
         state_dict: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: object,
     ) -> bool:
         """Whether the detected configuration is ours; newer hosts pass more keywords."""
         return all(unet_config.get(key) == value for key, value in cls.unet_config.items())

@@ -26,7 +26,6 @@ __all__ = [
     "ClipVisionOutput",
     "Conditioning",
     "Denoiser",
-    "Denoiser",
     "Entry",
     "Executor",
     "Guider",
@@ -54,6 +53,12 @@ class ModelSampling(Protocol):
 
     def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
         """The state at a noise level."""
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        """The state as the network sees it."""
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The time step of a noise level."""
 
     def percent_to_sigma(self, percent: float) -> float:
         """The noise level at a share of the run."""

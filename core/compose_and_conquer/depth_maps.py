@@ -61,6 +61,67 @@ class DepthMap:
         return repeat((grey * self.strength).clamp(0, 1), "b 1 h w -> b 3 h w")
 
 
+@dataclass(frozen=True, eq=False)
+class Depths:
+    """The depths of a foreground and a background, what they add, and when.
+
+    Attributes:
+        foreground: depth (b h w c) in 0..1 of what is in front, near is bright; None: not known.
+        background: depth of all the rest, with what the foreground hides.
+        foreground_strength: times the foreground's depth.
+        background_strength: times the background's depth.
+        residual_scale: times what the depths add to the U-Net, in all or for each skip connection and then the middle;
+            0 leaves the depths out.
+        start: share of the run in 0..1 before which depths add nothing.
+        end: share after which they add nothing.
+    """
+
+    foreground: Tensor | None = None
+    background: Tensor | None = None
+    foreground_strength: float = 1.0
+    background_strength: float = 1.0
+    residual_scale: float | Sequence[float] = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def maps(self) -> tuple[DepthMap, DepthMap]:
+        """The foreground's and the background's.
+
+        Raises:
+            ValueError: one has values that are not numbers.
+        """
+        return (
+            DepthMap("foreground depth", self.foreground, self.foreground_strength),
+            DepthMap("background depth", self.background, self.background_strength),
+        )
+
+    def scales(self, count: int) -> tuple[float, ...]:
+        """`residual_scale` of each of so many residuals, the middle's last.
+
+        Raises:
+            ValueError: another number of scales.
+        """
+        scale = self.residual_scale
+        scales = (scale,) * count if isinstance(scale, (int, float)) else tuple(scale)
+        if len(scales) != count:
+            raise ValueError(
+                f"There are {len(scales)} residual scales; expected one, or {count}: skips, then the middle."
+            )
+        return scales
+
+    def check_range(self) -> None:
+        """Refuse shares of a run between which no step lies.
+
+        Raises:
+            ValueError: start is not below end, or one is not in 0..1.
+        """
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(
+                f"start is {self.start:g} and end {self.end:g}, so depth would add nothing. Set both to shares of the "
+                "run in 0..1, end to more than start."
+            )
+
+
 def maps_under(maps: Sequence[DepthMap], grid: Grid, area: Area, pictures: int) -> list[Tensor]:
     """Several maps for the same part of the same latent.
 

@@ -6,12 +6,11 @@ The names of the weights are those of the published file, without the prefix `gl
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from .sd1_blocks import FeedForward
+from .sd1_blocks import FeedForward, Operations
 
 TOKENS = 4
 DROPOUT = (0.1, 0.3)  # of the first and the second network, in training
@@ -50,12 +49,12 @@ class TokenConfig:
 class GlobalFuser(nn.Module):
     """Embeddings of two pictures -> tokens that go behind the text, the foreground's first."""
 
-    def __init__(self, config: TokenConfig | None = None, operations: Any = nn) -> None:  # noqa: ANN401 - like torch.nn
+    def __init__(self, config: TokenConfig | None = None, operations: Operations = nn) -> None:
         """Make a fuser with fresh weights.
 
         Args:
             config: the shapes; none: the published ones.
-            operations: namespace with Linear and LayerNorm.
+            operations: whose layers it is built from; Linear and LayerNorm are enough.
         """
         super().__init__()
         self.config = config = config or TokenConfig()

@@ -6,7 +6,6 @@ those of the published file, without the prefix `local_adapter.`.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from .sd1_blocks import (
     Downsample,
     InjectedResBlock,
     Modulation,
+    Operations,
     ResBlock,
     SpatialTransformer,
     fused_attention,
@@ -35,7 +35,7 @@ Modulations = list[tuple[Modulation, Modulation]]  # of each level
 class FeatureExtractor(nn.Module):
     """Two streams with weights of their own, joined late: foreground first, background second."""
 
-    def __init__(self, config: FuserConfig, operations: Any) -> None:  # noqa: ANN401 - like torch.nn
+    def __init__(self, config: FuserConfig, operations: Operations) -> None:
         super().__init__()
         self.fg_extractor = _stream(config.extractor_widths, operations)
         self.bg_extractor = _stream(config.extractor_widths, operations)
@@ -62,14 +62,14 @@ class LocalFuser(nn.Module):
     def __init__(
         self,
         config: FuserConfig,
-        operations: Any = nn,  # noqa: ANN401 - like torch.nn
+        operations: Operations = nn,
         attention: Attend = fused_attention,
     ) -> None:
         """Make a fuser with fresh weights; with ordinary operations its residuals are all zero.
 
         Args:
             config: the shapes.
-            operations: namespace with Linear, Conv2d, GroupNorm and LayerNorm.
+            operations: whose layers it is built from.
             attention: function `(q, k, v, heads, *, grid)` like `fused_attention`.
         """
         super().__init__()
@@ -104,7 +104,7 @@ class LocalFuser(nn.Module):
         self.zero_convs = nn.ModuleList(nn.Sequential(zeroed(operations.Conv2d(c, c, 1))) for c in widths)
         self.middle_block_out = nn.Sequential(zeroed(operations.Conv2d(width, width, 1)))
 
-    def _transformer(self, width: int, operations: Any) -> SpatialTransformer:  # noqa: ANN401
+    def _transformer(self, width: int, operations: Operations) -> SpatialTransformer:
         return SpatialTransformer(width, self.config.context_dim, self.config.heads(width), operations)
 
     def forward(
@@ -212,7 +212,7 @@ class LocalFuser(nn.Module):
         self.load_state_dict(cloned, strict=False)
 
 
-def _stream(widths: tuple[int, ...], operations: Any) -> nn.Sequential:  # noqa: ANN401
+def _stream(widths: tuple[int, ...], operations: Operations) -> nn.Sequential:
     """Four convolutions with a SiLU after each, to a quarter of the sides."""
     layers: list[nn.Module] = []
     before = 3

@@ -1,12 +1,11 @@
 """The layers of SD 1's encoder, named as its files name them, and the one layer that CnC adds: the denormalisation.
 
-`operations` is any namespace with torch.nn's Linear, Conv2d, GroupNorm and LayerNorm; a host passes its own, which
-cast or load their weights when they are used.
+All of them are built from `Operations`, so that a host can pass its own layers.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,15 @@ LONGEST_PERIOD = 10000
 
 Attend = Callable[..., Tensor]
 Modulation = tuple[Tensor, Tensor]  # what a normalised feature map is multiplied with, and what is added to it
+
+
+class Operations(Protocol):
+    """A namespace of layers: torch.nn, or a host's own, which cast or load their weights when they are used."""
+
+    Linear: Callable[..., nn.Module]
+    Conv2d: Callable[..., nn.Module]
+    GroupNorm: Callable[..., nn.Module]
+    LayerNorm: Callable[..., nn.Module]
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, grid: tuple[int, int]) -> Tensor:
@@ -56,7 +64,7 @@ class Denormalisation(nn.Module):
     FDN(h, f) = GN(h) (1 + conv_gamma(f)) + conv_beta(f)
     """
 
-    def __init__(self, channels: int, feature_channels: int, operations: Any) -> None:  # noqa: ANN401 - like torch.nn
+    def __init__(self, channels: int, feature_channels: int, operations: Operations) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, channels, affine=False)  # torch's own: it has no weights to load
         self.conv_gamma = operations.Conv2d(feature_channels, channels, 3, padding=1)
@@ -75,7 +83,7 @@ class Denormalisation(nn.Module):
 class ResBlock(nn.Module):
     """SD's residual block."""
 
-    def __init__(self, channels: int, emb_channels: int, out_channels: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, emb_channels: int, out_channels: int, operations: Operations) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
             self.make_norm(channels, operations), nn.SiLU(), operations.Conv2d(channels, out_channels, 3, padding=1)
@@ -90,7 +98,7 @@ class ResBlock(nn.Module):
         is_same = channels == out_channels
         self.skip_connection = nn.Identity() if is_same else operations.Conv2d(channels, out_channels, 1)
 
-    def make_norm(self, channels: int, operations: Any) -> nn.Module:  # noqa: ANN401
+    def make_norm(self, channels: int, operations: Operations) -> nn.Module:
         """What stands first in `in_layers` and `out_layers`."""
         return operations.GroupNorm(GROUPS, channels)
 
@@ -109,13 +117,13 @@ class InjectedResBlock(ResBlock):
         emb_channels: int,
         out_channels: int,
         feature_channels: int,
-        operations: Any,  # noqa: ANN401
+        operations: Operations,
     ) -> None:
         super().__init__(channels, emb_channels, out_channels, operations)
         self.norm_in = Denormalisation(channels, feature_channels, operations)
         self.norm_out = Denormalisation(out_channels, feature_channels, operations)
 
-    def make_norm(self, channels: int, operations: Any) -> nn.Module:  # noqa: ANN401
+    def make_norm(self, channels: int, operations: Operations) -> nn.Module:
         """Nothing: the denormalisations come before the sequences."""
         return nn.Identity()
 
@@ -133,7 +141,7 @@ class InjectedResBlock(ResBlock):
 class Downsample(nn.Module):
     """Half the sides, rounded up."""
 
-    def __init__(self, channels: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, operations: Operations) -> None:
         super().__init__()
         self.op = operations.Conv2d(channels, channels, 3, stride=2, padding=1)
 
@@ -145,7 +153,7 @@ class Downsample(nn.Module):
 class GatedGELU(nn.Module):
     """One linear layer to twice the width; the second half, through a GELU, gates the first."""
 
-    def __init__(self, channels: int, out_channels: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, out_channels: int, operations: Operations) -> None:
         super().__init__()
         self.proj = operations.Linear(channels, 2 * out_channels)
 
@@ -158,7 +166,7 @@ class GatedGELU(nn.Module):
 class FeedForward(nn.Module):
     """Gated GELU to four times the width, drop-out, and a linear layer to the width that is asked for."""
 
-    def __init__(self, channels: int, out_channels: int, operations: Any, dropout: float = 0.0) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, out_channels: int, operations: Operations, dropout: float = 0.0) -> None:
         super().__init__()
         inner = 4 * channels
         self.net = nn.Sequential(
@@ -173,7 +181,7 @@ class FeedForward(nn.Module):
 class Attention(nn.Module):
     """SD's attention layer around any attention function."""
 
-    def __init__(self, channels: int, context_dim: int, heads: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, context_dim: int, heads: int, operations: Operations) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = operations.Linear(channels, channels, bias=False)
@@ -190,7 +198,7 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each around a residual."""
 
-    def __init__(self, channels: int, context_dim: int, heads: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, context_dim: int, heads: int, operations: Operations) -> None:
         super().__init__()
         self.attn1 = Attention(channels, channels, heads, operations)
         self.attn2 = Attention(channels, context_dim, heads, operations)
@@ -210,7 +218,7 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """SD 1's transformer of depth 1 on a feature map, between two 1 x 1 convolutions."""
 
-    def __init__(self, channels: int, context_dim: int, heads: int, operations: Any) -> None:  # noqa: ANN401
+    def __init__(self, channels: int, context_dim: int, heads: int, operations: Operations) -> None:
         super().__init__()
         self.norm = operations.GroupNorm(GROUPS, channels, eps=TRANSFORMER_EPS)
         self.proj_in = operations.Conv2d(channels, channels, 1)

@@ -1,20 +1,86 @@
 """Where a draft begins: random codes, a picture, or the layout in flat colours; and how large it is."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from einops import einsum
+from einops import einsum, rearrange
 from torch import Tensor
 
 from ..drawing.plates import region_colour
 from ..layout.layout import Layout
 from ..layout.masks import grown
 from ..layout.region import colour_to_rgb
-from .draft import DraftError
+from ..weights.differentiable import normal_copy
+from .optimisation import DraftError
 from .vqgan import VQGAN
 
 NOISE, COLOURS, PICTURE = "random codes", "flat colours", "picture"  # as people choose them
 STARTS = (COLOURS, NOISE, PICTURE)
 GREY = 0.5  # behind the flat colours, where no picture is
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What the drafts of a batch begin with.
+
+    Attributes:
+        kind: one of `STARTS`.
+        images: (b h w c) in 0..1, where a picture is the start, or what lies behind flat colours; one for each
+            layout, or one for all. None: none.
+
+    Raises:
+        DraftError: an unknown kind, a picture that is needed and missing, or one that is not finite.
+    """
+
+    kind: str
+    images: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in STARTS:
+            raise DraftError(f'There is no start "{self.kind}"; expected one of: {"; ".join(STARTS)}. Choose one.')
+        if self.kind == PICTURE and self.images is None:
+            raise DraftError(
+                'The start "picture" needs an image, and none is connected. Connect one, or choose another.'
+            )
+        if self.kind != NOISE and self.images is not None and not self.images[..., :3].isfinite().all():
+            raise DraftError("The image to start from has values that are not finite (NaN or infinite). Make it again.")
+
+    def pictures(self, number: int) -> list[Tensor | None]:
+        """For each of so many layouts its picture (1 3 h w) in 0..1, or None where there is none.
+
+        Raises:
+            DraftError: another number of pictures.
+        """
+        if self.kind == NOISE or self.images is None:
+            return [None] * number
+        if len(self.images) not in (1, number):
+            raise DraftError(f"There are {len(self.images)} images for {number} layouts. Give as many, or one for all.")
+        pixels = rearrange(normal_copy(self.images)[..., :3].float(), "b h w c -> b c h w").clamp(0, 1)
+        return [pixels[index % len(pixels)][None] for index in range(number)]
+
+
+def start_of(
+    layout: Layout, vqgan: VQGAN, kind: str, picture: Tensor | None, size: tuple[int, int], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Where one draft begins, and where it is held to that.
+
+    Args:
+        layout: of the draft.
+        vqgan: paints; its device is that of the start.
+        kind: one of `STARTS`.
+        picture: (1 3 h w) in 0..1 of any size, of `Start.pictures`.
+        size: height and width of the draft in pixels, of `whole_cells`.
+        seed: of random codes.
+
+    Returns:
+        The start (1 c h/f w/f), and `outside_regions`, (1 1 h/f w/f).
+    """
+    if kind == NOISE:
+        latent = random_start(vqgan, *size, seed)
+    else:
+        latent = picture_start(vqgan, flat_colours(layout, *size, picture) if kind == COLOURS else picture, *size)
+    return latent, outside_regions(layout, *size, vqgan.factor)
 
 
 def random_start(vqgan: VQGAN, height: int, width: int, seed: int) -> Tensor:

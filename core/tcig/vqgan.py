@@ -5,22 +5,31 @@ the canonical VQGAN+CLIP loop.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction, FunctionCtx
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+KIND = "VQModel"  # diffusers' name of the class, as a config.json says it
+
+Weights = dict[str, Tensor]
+
+
+class VQGANFileError(ValueError):
+    """A folder or a file that is no usable VQGAN."""
 
 
 class _StraightThrough(torch.autograd.Function):
     """Codes forward, exactly; backward as if they were the latent."""
 
     @staticmethod
-    def forward(ctx: Any, latent: Tensor, codes: Tensor) -> Tensor:  # noqa: ANN401 - PyTorch's context
+    def forward(ctx: FunctionCtx, latent: Tensor, codes: Tensor) -> Tensor:
         return codes.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -28,12 +37,12 @@ class _ClampWithGradient(torch.autograd.Function):
     """Clamp to 0..1; a value outside keeps its gradient where a step against it leads back inside."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
         ctx.save_for_backward(values)
         return values.clamp(0, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
         return gradient * (gradient * (values - values.clamp(0, 1)) >= 0)
 

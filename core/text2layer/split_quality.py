@@ -127,12 +127,15 @@ def measure_background(picture: Tensor, mask: Tensor, background: Tensor, hole: 
     return [
         Measure("seam", seam, None, MOST_SEAM, "the filled area does not go with what is around it"),
         Measure(
-            "strange", _strangeness(background, filled, near), None, MOST_STRANGE,
+            "strange",
+            _strangeness(background, filled, near),
+            None,
+            MOST_STRANGE,
             "the filled area has colours that are nowhere near: another object, or an artefact",
         ),
         Measure("left over", _likeness(detail, before, inside), None, MOST_LEFT_OVER, "the object is still there"),
         Measure("detail", here / there, LEAST_DETAIL, MOST_DETAIL, "the filled area is smeared or too busy"),
-    ]  # fmt: skip
+    ]
 
 
 def is_good(measures: Sequence[Measure]) -> bool:

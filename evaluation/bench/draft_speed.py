@@ -13,10 +13,10 @@ from diffusers import VQModel
 
 from ...core.clip.clip_guide import load_clip
 from ...core.segmentation.segmenter import Segmenter
-from ...core.tcig.draft import CLIP_WEIGHT, FEW_ITERATIONS, SEGMENTER_NOISE, START_WEIGHT, draft
+from ...core.tcig.draft import CLIP_WEIGHT, FEW_ITERATIONS, SEGMENTER_NOISE, START_WEIGHT, DraftSettings, draft
 from ...core.tcig.prompts import WeightedPrompt
 from ...core.tcig.segmentation_loss import make_terms, region_overlaps
-from ...core.tcig.starts import flat_colours, outside_regions, picture_start, random_start
+from ...core.tcig.starts import COLOURS, random_start, start_of
 from ...core.tcig.vqgan import VQGAN
 from ...core.tcig.vqgan_files import load_vqgan
 from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, VQGAN_FOLDER
@@ -49,27 +49,19 @@ def main(arguments: Sequence[str]) -> int:
     def start(seed: int) -> torch.Tensor:
         return random_start(vqgan, side, side, seed)
 
+    few = DraftSettings(iterations=steps)
     jobs: dict[str, Callable[[int], float]] = {
-        "ours": _timed(lambda turn: draft(vqgan, start(turn), guide, prompts, terms, seed=turn, iterations=steps)),
+        "ours": _timed(lambda turn: draft(vqgan, start(turn), guide, prompts, terms, few, seed=turn)),
         "plain": _timed(lambda turn: plain_draft(vqgan, start(turn), guide, prompts, terms, steps)),
     }
     seconds = measure_in_turns(jobs, repeats)
     found = {name: steps / value for name, value in seconds.items()}
     begin = time.perf_counter()
-    colours = picture_start(vqgan, flat_colours(layout, side, side), side, side)
-    result = draft(
-        vqgan,
-        colours,
-        guide,
-        prompts,
-        terms,
-        seed=0,
-        iterations=whole,
-        segmenter_noise=SEGMENTER_NOISE,
-        clip_weight=CLIP_WEIGHT,
-        start_weight=START_WEIGHT,
-        start_map=outside_regions(layout, side, side, vqgan.factor),
+    colours, hold = start_of(layout, vqgan, COLOURS, None, (side, side), 0)
+    settings = DraftSettings(
+        iterations=whole, segmenter_noise=SEGMENTER_NOISE, clip_weight=CLIP_WEIGHT, start_weight=START_WEIGHT
     )
+    result = draft(vqgan, colours, guide, prompts, terms, settings, seed=0, start_map=hold)
     found["seconds"] = time.perf_counter() - begin
     overlaps = region_overlaps(terms, result.picture)
     found["mask_iou"] = sum(overlaps.values()) / len(overlaps)

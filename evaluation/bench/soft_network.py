@@ -96,6 +96,7 @@ def make_runs(size: Size, steps: int) -> dict[str, Callable[[], Tensor]]:
 
     from ...core.compose_and_conquer.comfy.compose import compose_depth
     from ...core.compose_and_conquer.comfy.exemplars import Exemplars
+    from ...core.compose_and_conquer.depth_maps import Depths
     from ...core.soft_guidance.comfy.apply import apply_soft_guidance
 
     generator = torch.Generator().manual_seed(0)
@@ -112,7 +113,7 @@ def make_runs(size: Size, steps: int) -> dict[str, Callable[[], Tensor]]:
     composed = {
         "plain": (model, *prompts),
         "soft": apply_soft_guidance(model, *prompts, looks.regions(mask)),
-        "fuser": compose_depth(model, *prompts, _fusers(size), foreground=depths[0], background=depths[1]),
+        "fuser": compose_depth(model, *prompts, _fusers(size), Depths(*depths)),
     }
     sigmas, empty = torch.linspace(SIGMA, LAST_SIGMA, steps + 1), torch.zeros(1, 4, cells, cells)
     start, euler = noise(1, 4, cells, cells), comfy.samplers.sampler_object("euler")

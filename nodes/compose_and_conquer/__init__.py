@@ -1,7 +1,7 @@
 """Nodes of Compose and Conquer: a foreground before a background, by two depth maps.
 
 Make two depth maps of a picture  depth_pair.StageDepthPair
-Load the fusers                   compose.StageCnCLoader
-Convert a published checkpoint    compose.StageCnCConvert
+Load the fusers                   models.StageCnCLoader
+Convert a published checkpoint    models.StageCnCConvert
 Paint by both depths              compose.StageDepthCompose
 """

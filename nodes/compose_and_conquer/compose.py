@@ -1,113 +1,15 @@
-"""Compose and Conquer in the graph: its files, and a foreground composed in front of a background."""
-
-from typing import Any
+"""Compose and Conquer in the graph: a foreground composed in front of a background."""
 
 from torch import Tensor
 
-from ...core.compose_and_conquer.comfy.compose import check_range, compose_depth
-from ...core.compose_and_conquer.comfy.files import (
-    EMBEDDED,
-    checkpoint_names,
-    cnc_names,
-    convert_checkpoint,
-    converted_file,
-    file_version,
-    load_cnc,
-    require_file,
-)
-from ...core.compose_and_conquer.files import CnCFileError
+from ...core.comfy.types import Conditioning, Model
+from ...core.compose_and_conquer.comfy.compose import Looks, compose_depth
+from ...core.compose_and_conquer.comfy.exemplars import Exemplars as ExemplarsValue
+from ...core.compose_and_conquer.comfy.files import CnC as CnCValue
+from ...core.compose_and_conquer.depth_maps import Depths
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
 from ..api import CnC, Exemplars, io
-from ..inputs import category_of, file_choice
-
-
-class StageCnCLoader(io.ComfyNode):
-    """File -> the fusers of Compose and Conquer."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageCnCLoader",
-            display_name="Load CnC",
-            category=category_of(__name__),
-            description="Loads the fusers of Compose and Conquer, which put a foreground in front of a background by "
-            "depth and give each a look of its own.",
-            inputs=[
-                file_choice(
-                    "cnc_name",
-                    cnc_names(),
-                    "models/cnc",
-                    preferred=EMBEDDED,
-                    tooltip="File in models/cnc. It has to fit the checkpoint: sticker_world_cnc is for the embedded "
-                    "one, a converted cnc_v1 for SD 1.5 and its finetunes.",
-                )
-            ],
-            outputs=[CnC.Output(display_name="cnc", tooltip="For Depth Compose, and for Exemplars.")],
-        )
-
-    @classmethod
-    def validate_inputs(cls, cnc_name: str | None) -> bool | str:
-        """Refuse a file that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if cnc_name is not None:
-                require_file(cnc_name)
-        except CnCFileError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, cnc_name: str | None) -> int:
-        """Load the file again when it was replaced."""
-        return 0 if cnc_name is None else file_version(cnc_name)
-
-    @classmethod
-    def execute(cls, cnc_name: str) -> io.NodeOutput:
-        """Load it."""
-        return io.NodeOutput(load_cnc(cnc_name))
-
-
-class StageCnCConvert(io.ComfyNode):
-    """Published checkpoint -> a file with the fusers alone."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageCnCConvert",
-            display_name="Convert CnC Checkpoint",
-            category=category_of(__name__),
-            description="Takes the two fusers out of the published cnc_v1.ckpt and writes them as safetensors into "
-            "models/cnc: about 1 GB of 6. Only tensors are read; nothing in the pickled file is run.",
-            is_output_node=True,
-            inputs=[
-                file_choice(
-                    "checkpoint",
-                    checkpoint_names(),
-                    "models/cnc",
-                    tooltip="Pickled file in models/cnc (.ckpt, .pt, .pth, .bin). It stays as it is; afterwards it may "
-                    "be deleted. A safetensors file of the same name is replaced.",
-                )
-            ],
-            outputs=[
-                io.String.Output(
-                    display_name="cnc_name", tooltip="Name of the new file. Reload the page to see it in Load CnC."
-                )
-            ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[int, bool]:
-        """Convert again when the checkpoint was replaced or the result is gone."""
-        if checkpoint is None:
-            return 0, False
-        return file_version(checkpoint), converted_file(checkpoint).is_file()
-
-    @classmethod
-    def execute(cls, checkpoint: str) -> io.NodeOutput:
-        """Convert it."""
-        path, sentence = convert_checkpoint(checkpoint)
-        return io.NodeOutput(path.name, ui={"text": (sentence,)})
+from ..inputs import category_of
 
 
 class StageDepthCompose(io.ComfyNode):
@@ -221,7 +123,7 @@ class StageDepthCompose(io.ComfyNode):
         """Refuse a range without a step before anything runs; connected values are checked when they run."""
         try:
             if start is not None and end is not None:
-                check_range(start, end)
+                Depths(start=start, end=end).check_range()
         except ValueError as error:
             return str(error)
         return True
@@ -229,10 +131,10 @@ class StageDepthCompose(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
-        cnc: Any,  # noqa: ANN401
+        model: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        cnc: CnCValue,
         foreground_depth_strength: float,
         background_depth_strength: float,
         residual_scale: float,
@@ -240,14 +142,12 @@ class StageDepthCompose(io.ComfyNode):
         end: float,
         foreground_depth: Tensor | None = None,
         background_depth: Tensor | None = None,
-        exemplars: Any = None,  # noqa: ANN401
+        exemplars: ExemplarsValue | None = None,
         mask: Tensor | None = None,
         mask_rule: str = PUBLISHED,
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
-        prepared = compose_depth(
-            model, positive, negative, cnc, foreground=foreground_depth, background=background_depth,
-            foreground_strength=foreground_depth_strength, background_strength=background_depth_strength,
-            exemplars=exemplars, mask=mask, rule=mask_rule, residual_scale=residual_scale, start=start, end=end,
-        )  # fmt: skip
-        return io.NodeOutput(*prepared)
+        strengths = (foreground_depth_strength, background_depth_strength)
+        depths = Depths(foreground_depth, background_depth, *strengths, residual_scale, start, end)
+        looks = Looks(exemplars, mask, mask_rule)
+        return io.NodeOutput(*compose_depth(model, positive, negative, cnc, depths, looks))

@@ -1,6 +1,6 @@
 """The node that makes the two depth maps that Compose and Conquer reads."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ class StageDepthPair(io.ComfyNode):
         background_depth: Tensor | None = None,
         depth: Tensor | None = None,
         mask: Tensor | None = None,
-        layout: Any = None,  # noqa: ANN401 - our own Layout, or a batch of them
+        layout: LayoutValue | Sequence[LayoutValue] | None = None,
     ) -> io.NodeOutput:
         """Make the pair."""
         given = {"depth": depth, "mask": mask, "layout": layout}

@@ -7,7 +7,6 @@ from ...core.comfy.progress import progress
 from ...core.comfy.types import Conditioning, Model, Options, Vae
 from ...core.inversion.comfy.invert import METHODS
 from ...core.inversion.comfy.start import (
-    SCHEDULERS,
     Inversion,
     InvertedNoise,
     falling_levels,
@@ -17,7 +16,7 @@ from ...core.inversion.comfy.start import (
 )
 from ...core.inversion.inversion import psnr_report, reconstruction_psnr
 from ..api import io
-from ..inputs import category_of
+from ..inputs import category_of, sampling_inputs
 
 DEFAULT_STEPS, DEFAULT_SCHEDULER, DEFAULT_REFINEMENTS = 20, "normal", 1
 NOT_MEASURED = "Not measured: measure is off."
@@ -56,19 +55,15 @@ class StageInvert(io.ComfyNode):
                 io.Latent.Input(
                     "latent", tooltip="The picture, from VAE Encode. A larger batch is inverted together and slower."
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=DEFAULT_STEPS,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps from the picture to noise. More follow the model more closely and take longer; "
-                    "fewer leave more of the picture's layout in the noise. Give the sampler as many to get it back.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default=DEFAULT_SCHEDULER,
-                    tooltip="Where the steps lie; the sampler's own scheduler brings the picture back best.",
+                *sampling_inputs(
+                    {
+                        "steps": "Steps from the picture to noise. More follow the model more closely and take "
+                        "longer; fewer leave more of the picture's layout in the noise. Give the sampler as many to "
+                        "get it back.",
+                        "scheduler": "Where the steps lie; the sampler's own scheduler brings the picture back best.",
+                    },
+                    steps=DEFAULT_STEPS,
+                    scheduler=DEFAULT_SCHEDULER,
                 ),
                 io.Combo.Input("method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TIP),
                 io.Int.Input(
@@ -109,13 +104,10 @@ class StageInvert(io.ComfyNode):
                     tooltip="On: sample the picture back and give the PSNR, which takes one more model call a step. "
                     "Off: faster, the PSNR is 0.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise of forward_noise_first_k; without it the result does not depend on it.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of the noise of forward_noise_first_k; without it the result does not depend on it.",
+                    }
                 ),
                 io.Conditioning.Input(
                     "negative", optional=True, tooltip="Negative prompt of the inversion; only used where cfg is not 1."

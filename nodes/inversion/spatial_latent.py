@@ -7,13 +7,12 @@ from ...core.inversion.comfy.cut_out_things import Checkpoint
 from ...core.inversion.comfy.invert import METHODS
 from ...core.inversion.comfy.reference_picture import BACKGROUNDS, DRAWN, Drawing, GivenPictures
 from ...core.inversion.comfy.spatial_latent import ODE, STARTS, spatial_latent
-from ...core.inversion.comfy.start import SCHEDULERS, Inversion, InvertedNoise, start_runs
+from ...core.inversion.comfy.start import Inversion, InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names
-from ...core.segmentation.files import SegmenterError
+from ...core.segmentation.comfy import EMBEDDED, SEGMENTER_FOLDERS, load_segmenter
 from ..api import Layout, io
-from ..inputs import category_of
+from ..inputs import category_of, sampling_inputs
 from .invert import METHOD_TIP, OUTPUT_TIPS
 
 ATTENTION = "attention map"
@@ -30,7 +29,7 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        cut_outs = [*segmenter_names(), ATTENTION]
+        cut_outs = [*SEGMENTER_FOLDERS.names(), ATTENTION]
         return io.Schema(
             node_id="StageSpatialLatent",
             display_name="Spatial Latent",
@@ -55,19 +54,13 @@ class StageSpatialLatent(io.ComfyNode):
                     "noise (SDE): the reference is noised as for image-to-image, which keeps almost nothing of it; "
                     "for comparison.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=DEFAULT_STEPS,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps S of the inversion. Fewer leave more of the layout in the noise, but the noise is "
-                    "less like noise and pictures get plainer; more take longer and let things wander.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="normal",
-                    tooltip="Where the steps of the inversion and the drawings lie; best the sampler's own.",
+                *sampling_inputs(
+                    {
+                        "steps": "Steps S of the inversion. Fewer leave more of the layout in the noise, but the "
+                        "noise is less like noise and pictures get plainer; more take longer and let things wander.",
+                        "scheduler": "Where the steps of the inversion and the drawings lie; best the sampler's own.",
+                    },
+                    steps=DEFAULT_STEPS,
                 ),
                 io.Combo.Input("method", options=list(METHODS), default=METHODS[0], tooltip=METHOD_TIP),
                 io.Int.Input(
@@ -136,14 +129,11 @@ class StageSpatialLatent(io.ComfyNode):
                     step=0.1,
                     tooltip="Guidance of every drawing. Higher draws the phrase more plainly, too high overdraws it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of what is drawn and of noise; the drawings have the seeds behind it. Another one draws "
-                    "other things, so the start is another one.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of what is drawn and of noise; the drawings have the seeds behind it. Another one "
+                        "draws other things, so the start is another one.",
+                    }
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -187,12 +177,7 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, cut_out: str | None) -> bool | str:
         """Refuse an unknown segmenter before anything is drawn; a connected one is checked when it runs."""
-        try:
-            if cut_out not in (None, ATTENTION):
-                require_segmenter(cut_out)
-        except SegmenterError as error:
-            return str(error)
-        return True
+        return cut_out == ATTENTION or SEGMENTER_FOLDERS.refusal(cut_out) or True
 
     @classmethod
     def execute(

@@ -10,17 +10,18 @@ from ...core.comfy.progress import one_by_one, show_text
 from ...core.layout.layout import layouts_of
 from ...core.scores.layout_score import report, report_text
 from ...core.scores.overlay import score_and_draw
-from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
-from ...core.segmentation.files import SegmenterError
+from ...core.segmentation.comfy import SEGMENTER_FOLDERS, load_segmenter
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import category_of, file_choice
+from ..inputs import FileLoader, category_of
 from ..layout.layout import Layouts
 
 
-class StageLayoutScore(io.ComfyNode):
+class StageLayoutScore(FileLoader, io.ComfyNode):
     """Pictures and a layout -> numbers and a drawing of what was found."""
+
+    FILES, FILE_INPUT = SEGMENTER_FOLDERS, "segmenter"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,11 +41,7 @@ class StageLayoutScore(io.ComfyNode):
                     "over all of them, which vary less, and a drawing of each.",
                 ),
                 Layout.Input("layout", tooltip="What was asked for; its names must be known to the segmenter."),
-                file_choice(
-                    "segmenter",
-                    segmenter_names(),
-                    "models/segmenters",
-                    preferred=EMBEDDED,
+                cls.file_input(
                     tooltip="Folder under models/segmenters with a segmentation model in the Hugging Face layout. It "
                     "decides which things can be found; sticker_world knows the embedded model's things.",
                 ),
@@ -68,17 +65,7 @@ class StageLayoutScore(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, segmenter: str | None) -> bool | str:
         """Refuse an unknown segmenter before anything is painted; a connected one is checked when it runs."""
-        try:
-            if segmenter is not None:
-                require_segmenter(segmenter)
-        except SegmenterError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, segmenter: str | None, **_: object) -> int:
-        """Score again when the segmenter was replaced."""
-        return 0 if segmenter is None else segmenter_version(segmenter)
+        return super().validate_inputs(segmenter)
 
     @classmethod
     def execute(

@@ -6,13 +6,12 @@ from torch import Tensor
 from ...core.comfy.device import on_device
 from ...core.comfy.progress import one_by_one, show_text
 from ...core.layout.preview import draw_layout
-from ...core.segmentation.comfy import EMBEDDED, load_segmenter, require_segmenter, segmenter_names, segmenter_version
-from ...core.segmentation.files import SegmenterError
+from ...core.segmentation.comfy import SEGMENTER_FOLDERS, load_segmenter
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
 from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import category_of, file_choice
+from ..inputs import FileLoader, category_of
 from ..layout.layout import visible_regions
 
 FOLDER_TIP = (
@@ -22,8 +21,10 @@ FOLDER_TIP = (
 )
 
 
-class StageSegmenterLoader(io.ComfyNode):
+class StageSegmenterLoader(FileLoader, io.ComfyNode):
     """Name of a folder -> segmenter, beside others."""
+
+    FILES, FILE_INPUT = SEGMENTER_FOLDERS, "folder"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,7 +35,7 @@ class StageSegmenterLoader(io.ComfyNode):
             category=category_of(__name__),
             description="Loads a segmentation model from a local folder. Chain several: each looks for what it knows.",
             inputs=[
-                file_choice("folder", segmenter_names(), "models/segmenters", FOLDER_TIP, EMBEDDED),
+                cls.file_input(FOLDER_TIP),
                 Segmenters.Input(
                     "others",
                     optional=True,
@@ -52,17 +53,7 @@ class StageSegmenterLoader(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, folder: str | None) -> bool | str:
         """Refuse a folder that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if folder is not None:
-                require_segmenter(folder)
-        except SegmenterError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, folder: str | None, **_: object) -> int:
-        """Load it again when it was replaced."""
-        return 0 if folder is None else segmenter_version(folder)
+        return super().validate_inputs(folder)
 
     @classmethod
     def execute(cls, folder: str, others: tuple[Segmenter, ...] = ()) -> io.NodeOutput:

@@ -2,23 +2,20 @@
 
 from torch import Tensor
 
-from ...core.clip.comfy.vision import (
-    EMBEDDED,
-    clip_vision_names,
-    load_clip_vision,
-    require_clip_vision,
-)
+from ...core.clip.comfy.vision import CLIP_FOLDERS, load_clip_vision
 from ...core.comfy.types import ClipVision
 from ...core.compose_and_conquer.comfy.exemplars import make_exemplars
 from ...core.compose_and_conquer.comfy.files import CnC
 from ..api import CnC as CnCSocket
 from ..api import Exemplars as ExemplarsSocket
 from ..api import io
-from ..inputs import category_of, file_choice
+from ..inputs import FileLoader, category_of
 
 
-class StageCLIPVisionLoader(io.ComfyNode):
+class StageCLIPVisionLoader(FileLoader, io.ComfyNode):
     """Name of a CLIP folder -> CLIP_VISION."""
+
+    FILES, FILE_INPUT = CLIP_FOLDERS, "folder"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,11 +27,7 @@ class StageCLIPVisionLoader(io.ComfyNode):
             description="Loads the picture side of a CLIP in the Hugging Face layout, also of the small embedded one, "
             "which Load CLIP Vision does not know.",
             inputs=[
-                file_choice(
-                    "folder",
-                    clip_vision_names(),
-                    "models/hf_clip",
-                    preferred=EMBEDDED,
+                cls.file_input(
                     tooltip="Folder under models/hf_clip with config.json and model.safetensors. sticker_world belongs "
                     "to the embedded CnC file; the published one needs clip-vit-large-patch14.",
                 ),
@@ -43,16 +36,6 @@ class StageCLIPVisionLoader(io.ComfyNode):
                 io.ClipVision.Output(display_name="clip_vision", tooltip="For Exemplars, or any node that takes one.")
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, folder: str | None) -> bool | str:
-        """Refuse a folder that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if folder is not None:
-                require_clip_vision(folder)
-        except ValueError as error:
-            return str(error)
-        return True
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:

@@ -1,25 +1,31 @@
 """Stage one of TCIG in the graph: the draft that follows a layout."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
+from torch import Tensor
+
+from ...core.clip.clip_guide import CLIPGuide
 from ...core.comfy.progress import show_text
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
+from ...core.segmentation.segmenter import Segmenter
 from ...core.tcig.comfy.draft import draft_pictures
-from ...core.tcig.cut_outs import NUMBER
+from ...core.tcig.cut_outs import NUMBER, CutOuts
 from ...core.tcig.draft import (
     CLIP_WEIGHT,
     FEW_ITERATIONS,
     LEARNING_RATE,
     SEGMENTER_NOISE,
     START_WEIGHT,
-    DraftError,
+    DraftSettings,
 )
+from ...core.tcig.optimisation import DraftError
 from ...core.tcig.prompts import read_prompts
-from ...core.tcig.starts import COLOURS, PICTURE, STARTS
+from ...core.tcig.starts import COLOURS, PICTURE, STARTS, Start
+from ...core.tcig.vqgan import VQGAN as VQGANValue
 from ..api import VQGAN, Clip, Layout, Segmenters, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
 
 
 class StageTCIGDraft(io.ComfyNode):
@@ -73,13 +79,10 @@ class StageTCIGDraft(io.ComfyNode):
                     tooltip="Pixels of the draft's longer side; the canvas gives the shape. Larger shows more detail "
                     "and takes longer, with the square of it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of random codes and of what CLIP sees. The next picture of a batch has the next seed.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of random codes and of what CLIP sees. The next picture of a batch has the next seed.",
+                    }
                 ),
                 io.Combo.Input(
                     "start",
@@ -219,25 +222,34 @@ class StageTCIGDraft(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        layout: Any,  # noqa: ANN401 - our own Layout, or a batch of them
-        vqgan: Any,  # noqa: ANN401 - our own VQGAN
-        clip: Any,  # noqa: ANN401 - our own CLIPGuide
-        segmenter: Any,  # noqa: ANN401 - our own Segmenters
+        layout: LayoutValue | Sequence[LayoutValue],
+        vqgan: VQGANValue,
+        clip: CLIPGuide,
+        segmenter: tuple[Segmenter, ...],
         prompt: str,
+        size: int,
+        seed: int,
+        start: str,
         segmenter_weights: str,
         balance: bool,
         cut_outs: int,
         segmenter_noise: float = SEGMENTER_NOISE,
         start_weight: float = START_WEIGHT,
-        **settings: Any,  # noqa: ANN401 - as the core has them
+        image: Tensor | None = None,
+        **settings: object,
     ) -> io.NodeOutput:
         """Draft."""
         layouts = layouts_of(layout, 1 if isinstance(layout, LayoutValue) else len(layout))
-        found = draft_pictures(
-            layouts, vqgan, clip, segmenter, read_weights(segmenter_weights),
-            read_prompts(prompt) if prompt.strip() else (), balanced=balance, cut_outs=cut_outs,
-            segmenter_noise=segmenter_noise, start_weight=start_weight, **settings,
-        )  # fmt: skip
+        settings = DraftSettings(
+            balanced=balance,
+            cut_outs=CutOuts(cut_outs),
+            segmenter_noise=segmenter_noise,
+            start_weight=start_weight,
+            **settings,
+        )
+        weights, prompts = read_weights(segmenter_weights), read_prompts(prompt) if prompt.strip() else ()
+        begin = Start(start, image)
+        found = draft_pictures(layouts, vqgan, clip, segmenter, weights, prompts, begin, settings, size=size, seed=seed)
         show_text(cls.hidden.unique_id, found.text)
         return io.NodeOutput(found.images, found.mean_overlap(), found.text, found.plots)
 

@@ -1,26 +1,22 @@
 """The models of TCIG's first stage in the graph."""
 
-from ...core.clip.comfy.vision import EMBEDDED as EMBEDDED_CLIP
-from ...core.clip.comfy.vision import clip_vision_names, require_clip_vision
+from ...core.clip.comfy.vision import CLIP_FOLDERS
 from ...core.tcig.comfy.models import (
-    EMBEDDED,
-    checkpoint_names,
-    clip_version,
+    CHECKPOINTS,
+    VQGAN_FILES,
     conversion_version,
     convert_checkpoint,
     load_clip_by_name,
     load_vqgan_by_name,
-    require_vqgan,
-    vqgan_names,
-    vqgan_version,
 )
-from ...core.tcig.vqgan_files import VQGANFileError
 from ..api import VQGAN, Clip, io
-from ..inputs import category_of, file_choice
+from ..inputs import FileLoader, category_of, file_choice
 
 
-class StageVQGANLoader(io.ComfyNode):
+class StageVQGANLoader(FileLoader, io.ComfyNode):
     """Folder or file -> a VQGAN."""
+
+    FILES, FILE_INPUT = VQGAN_FILES, "vqgan_name"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -31,11 +27,7 @@ class StageVQGANLoader(io.ComfyNode):
             category=category_of(__name__),
             description="Loads a VQGAN, which paints TCIG's drafts from a grid of codes.",
             inputs=[
-                file_choice(
-                    "vqgan_name",
-                    vqgan_names(),
-                    "models/vqgan",
-                    preferred=EMBEDDED,
+                cls.file_input(
                     tooltip="Folder in models/vqgan in diffusers' layout, or a safetensors file with the names of "
                     "taming-transformers. A larger one paints more kinds of things and takes longer; a smaller one, "
                     "such as the pack's own training makes, is quick and knows a small world.",
@@ -43,21 +35,6 @@ class StageVQGANLoader(io.ComfyNode):
             ],
             outputs=[VQGAN.Output(display_name="vqgan", tooltip="For TCIG Draft.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, vqgan_name: str | None) -> bool | str:
-        """Refuse one that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if vqgan_name is not None:
-                require_vqgan(vqgan_name)
-        except VQGANFileError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, vqgan_name: str | None) -> int:
-        """Load it again when it was replaced."""
-        return 0 if vqgan_name is None else vqgan_version(vqgan_name)
 
     @classmethod
     def execute(cls, vqgan_name: str) -> io.NodeOutput:
@@ -81,8 +58,8 @@ class StageVQGANConvert(io.ComfyNode):
             inputs=[
                 file_choice(
                     "checkpoint",
-                    checkpoint_names(),
-                    "models/vqgan",
+                    CHECKPOINTS.names(),
+                    CHECKPOINTS.place,
                     tooltip="Pickled file in models/vqgan (.ckpt, .pt, .pth, .bin). Its .yaml is not needed. It stays "
                     "as it is; afterwards it may be deleted.",
                 )
@@ -107,8 +84,10 @@ class StageVQGANConvert(io.ComfyNode):
         return io.NodeOutput(name, ui={"text": (sentence,)})
 
 
-class StageCLIPLoader(io.ComfyNode):
+class StageCLIPLoader(FileLoader, io.ComfyNode):
     """Folder -> a CLIP with both towers."""
+
+    FILES, FILE_INPUT = CLIP_FOLDERS, "folder"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -120,32 +99,13 @@ class StageCLIPLoader(io.ComfyNode):
             description="Loads a whole CLIP in the Hugging Face layout, the side that reads texts and the side that "
             "sees pictures. ComfyUI's own CLIP objects hold one of the two.",
             inputs=[
-                file_choice(
-                    "folder",
-                    clip_vision_names(),
-                    "models/hf_clip",
-                    preferred=EMBEDDED_CLIP,
+                cls.file_input(
                     tooltip="Folder under models/hf_clip with config.json, model.safetensors and the tokenizer. "
                     "sticker_world knows the embedded models' world; a larger CLIP knows more and takes longer.",
                 )
             ],
             outputs=[Clip.Output(display_name="clip", tooltip="For TCIG Draft.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, folder: str | None) -> bool | str:
-        """Refuse a folder that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if folder is not None:
-                require_clip_vision(folder)
-        except ValueError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, folder: str | None) -> int:
-        """Load it again when it was replaced."""
-        return 0 if folder is None else clip_version(folder)
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:

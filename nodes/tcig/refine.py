@@ -1,13 +1,16 @@
 """The second stage of TCIG: a diffusion model paints a draft again."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ...core.comfy.progress import show_text
+from ...core.comfy.sampling import Sampling
+from ...core.comfy.types import Conditioning, Model, Vae
+from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.segmentation.segmenter import Segmenter
-from ...core.tcig.comfy.refine import SAMPLERS, SCHEDULERS, Run, refine
+from ...core.tcig.comfy.refine import refine
 from ...core.tcig.refinement import (
     LEAST_STRENGTH,
     MOST_STRENGTH,
@@ -17,7 +20,7 @@ from ...core.tcig.refinement import (
     report_json,
 )
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import category_of
+from ..inputs import category_of, sampling_inputs
 
 MEASURED, BY_HAND = "mask fit", "by hand"
 
@@ -52,44 +55,18 @@ class StageTCIGRefine(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The model's VAE; encodes the draft and decodes the picture."),
                 io.Conditioning.Input("positive", tooltip="Prompt of the picture; ControlNets and masks on it count."),
                 io.Conditioning.Input("negative", tooltip="Negative prompt: what the picture must not show."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise. Another number, higher or lower, gives another picture.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=20,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps of a whole run from pure noise; only the last of them are taken, strength times "
-                    "this. More are finer and take longer; fewer are coarser.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=5.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Classifier-free guidance. Higher follows the prompt more closely, too high burns colours; "
-                    "1 leaves the negative prompt out and is twice as fast.",
-                ),
-                io.Combo.Input(
-                    "sampler",
-                    options=list(SAMPLERS),
-                    default="euler",
-                    tooltip="How the steps are taken. Ancestral and SDE samplers add noise on their way and keep less "
-                    "of the draft.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="normal",
-                    tooltip="Where the steps lie between noise and picture; one with more of them at low noise keeps "
-                    "more of the draft at the same strength.",
+                *sampling_inputs(
+                    {
+                        "seed": "Of the noise. Another number, higher or lower, gives another picture.",
+                        "steps": "Steps of a whole run from pure noise; only the last of them are taken, strength "
+                        "times this. More are finer and take longer; fewer are coarser.",
+                        "cfg": "Classifier-free guidance. Higher follows the prompt more closely, too high burns "
+                        "colours; 1 leaves the negative prompt out and is twice as fast.",
+                        "sampler": "How the steps are taken. Ancestral and SDE samplers add noise on their way and "
+                        "keep less of the draft.",
+                        "scheduler": "Where the steps lie between noise and picture; one with more of them at low "
+                        "noise keeps more of the draft at the same strength.",
+                    }
                 ),
                 io.Combo.Input(
                     "strength_from",
@@ -178,27 +155,27 @@ class StageTCIGRefine(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        layout: Any,  # noqa: ANN401 - our own Layout
+        layout: LayoutValue | Sequence[LayoutValue],
         segmenter: tuple[Segmenter, ...],
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        vae: Any,  # noqa: ANN401
-        positive: Any,  # noqa: ANN401
-        negative: Any,  # noqa: ANN401
+        model: Model,
+        vae: Vae,
+        positive: Conditioning,
+        negative: Conditioning,
         strength_from: str,
         strength_if_fits: float,
         strength_if_not: float,
         strength: float,
         hold: float,
         upscale: float,
-        **run: Any,  # noqa: ANN401 - as `Run` has them
+        **settings: object,
     ) -> io.NodeOutput:
         """Refine every picture."""
         if strength_from == MEASURED:
             strengths = Strengths(least=strength_if_fits, most=strength_if_not, hold=hold)
         else:
             strengths = Strengths(fixed=strength, hold=hold)
-        layouts = layouts_of(layout, len(image))
-        made = refine(model, vae, positive, negative, image, layouts, segmenter, strengths, Run(**run), upscale)
+        layouts, sampling = layouts_of(layout, len(image)), Sampling(**settings)
+        made = refine(model, vae, positive, negative, image, layouts, segmenter, strengths, sampling, upscale)
         report = refinement_report(layouts, made.before, made.after, made.shares)
         text = refinement_text(report)
         show_text(cls.hidden.unique_id, text)

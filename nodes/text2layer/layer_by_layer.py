@@ -1,20 +1,17 @@
 """Pictures in layers in the graph: a background, and a layer for each thing, painted one after another."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from ...core.comfy.sampling import Sampling
+from ...core.comfy.types import Clip, Model
 from ...core.layers.layered_image import from_layers
+from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.text2layer.comfy.layer_by_layer import (
-    LAYER_PROMPT,
-    MARGIN,
-    SAMPLERS,
-    SCHEDULERS,
-    Sampling,
-    paint_layers,
-)
+from ...core.text2layer.comfy.layer_by_layer import LAYER_PROMPT, MARGIN, paint_layers
+from ...core.text2layer.comfy.vae import LayeredVae
 from ...core.text2layer.prompts import layout_of_prompt, split_prompt
 from ..api import LayeredVAE, Layers, Layout, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
 from ..layers.composite import layered_outputs, layered_values
 
 EXAMPLE = "a dog, a balloon and an apple on a green meadow"
@@ -50,36 +47,16 @@ class StageLayerByLayer(io.ComfyNode):
                     tooltip='Words for the place, such as "on a green meadow". Empty: the end of a prompt of one line. '
                     "Not read where a layout is connected.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the lowest layer's noise; each layer above takes the next number. The same number "
-                    "gives the same layers.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=20,
-                    min=1,
-                    max=1000,
-                    tooltip="Of each layer. Higher is slower and finer, lower is faster and rougher.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=5.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="How strongly each layer follows its prompt. Higher makes a missing thing appear, too high "
-                    "makes colours harsh; 1 is fastest and follows it least.",
-                ),
-                io.Combo.Input(
-                    "sampler_name", options=list(SAMPLERS), default="euler", tooltip="As in KSampler, for every layer."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=list(SCHEDULERS), default="normal", tooltip="As in KSampler, for every layer."
+                *sampling_inputs(
+                    {
+                        "seed": "Of the lowest layer's noise; each layer above takes the next number. The same number "
+                        "gives the same layers.",
+                        "steps": "Of each layer. Higher is slower and finer, lower is faster and rougher.",
+                        "cfg": "How strongly each layer follows its prompt. Higher makes a missing thing appear, too "
+                        "high makes colours harsh; 1 is fastest and follows it least.",
+                        "sampler_name": "As in KSampler, for every layer.",
+                        "scheduler": "As in KSampler, for every layer.",
+                    }
                 ),
                 io.Int.Input(
                     "width",
@@ -178,9 +155,9 @@ class StageLayerByLayer(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,  # noqa: ANN401 - ComfyUI's own objects
-        layered_vae: Any,  # noqa: ANN401
-        clip: Any,  # noqa: ANN401
+        model: Model,
+        layered_vae: LayeredVae,
+        clip: Clip,
         prompt: str,
         background: str,
         seed: int,
@@ -191,8 +168,8 @@ class StageLayerByLayer(io.ComfyNode):
         width: int,
         height: int,
         negative: str,
-        layout: Any = None,  # noqa: ANN401
-        layers: Any = None,  # noqa: ANN401
+        layout: LayoutValue | Sequence[LayoutValue] | None = None,
+        layers: Mapping[str, object] | None = None,
         replace: int = 0,
         denoise: float = 1.0,
         margin: int = MARGIN,
@@ -204,8 +181,15 @@ class StageLayerByLayer(io.ComfyNode):
         else:
             (asked,) = layouts_of(layout, 1)
         image = paint_layers(
-            model, layered_vae, clip, asked,
-            Sampling(seed, steps, cfg, sampler_name, scheduler, denoise), negative=negative, layer_prompt=layer_prompt,
-            margin=margin, below=None if layers is None else from_layers(layers), replaced=replace,
-        )  # fmt: skip
+            model,
+            layered_vae,
+            clip,
+            asked,
+            Sampling(seed, steps, cfg, sampler_name, scheduler, denoise),
+            negative=negative,
+            layer_prompt=layer_prompt,
+            margin=margin,
+            below=None if layers is None else from_layers(layers),
+            replaced=replace,
+        )
         return io.NodeOutput(*layered_values(image), image.background)

@@ -1,13 +1,14 @@
 """The node that splits a picture into foreground, background and mask, for editing and for training."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from ...core.comfy.progress import one_by_one, show_text
+from ...core.comfy.sampling import Sampling
+from ...core.comfy.types import Conditioning, Model, Vae
 from ...core.layers.layered_image import Layer, LayeredImage, colours_of, opaque_picture, to_layers
-from ...core.text2layer.comfy.splitting import SAMPLERS, SCHEDULERS, fill_background, save_split
+from ...core.text2layer.comfy.splitting import fill_background, save_split
 from ...core.text2layer.split_quality import is_good, measure_mask, report
 from ...core.text2layer.splitting import (
     DILATION,
@@ -18,7 +19,7 @@ from ...core.text2layer.splitting import (
     hole_to_fill,
 )
 from ..api import Layers, io, ui
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
 
 ALL, GOOD = "every picture", "good ones only"
 CHECKPOINT = ("model", "vae", "positive")
@@ -56,42 +57,18 @@ class StageSplitLayers(io.ComfyNode):
                     tooltip="Pixels around the object that are filled in too. Higher removes more of its rim and "
                     "shadow, and changes more of the background; below 8 some of the object may stay.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Noise that the background is painted from. Another number gives another background.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=20,
-                    min=1,
-                    max=1000,
-                    tooltip="Steps of the inpainting. Higher is finer and takes longer.",
-                ),
-                io.Float.Input(
-                    "cfg",
-                    default=4.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="How much the inpainting keeps away from the negative prompt. Higher is stricter. Without "
-                    "a negative prompt it does nothing, as the prompt is empty.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=SAMPLERS,
-                    default="euler",
-                    tooltip="Sampler of the inpainting, as in KSampler; more exact ones take longer per step.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="normal",
-                    tooltip="How the noise levels are spread, as in KSampler; flow models often look better "
-                    "with simple.",
+                *sampling_inputs(
+                    {
+                        "seed": "Noise that the background is painted from. Another number gives another background.",
+                        "steps": "Steps of the inpainting. Higher is finer and takes longer.",
+                        "cfg": "How much the inpainting keeps away from the negative prompt. Higher is stricter. "
+                        "Without a negative prompt it does nothing, as the prompt is empty.",
+                        "sampler_name": "Sampler of the inpainting, as in KSampler; more exact ones take longer per "
+                        "step.",
+                        "scheduler": "How the noise levels are spread, as in KSampler; flow models often look better "
+                        "with simple.",
+                    },
+                    cfg=4.0,
                 ),
                 io.Int.Input(
                     "tries",
@@ -191,17 +168,20 @@ class StageSplitLayers(io.ComfyNode):
         mask: Tensor,
         dilation: int,
         seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
         tries: int,
         clean_edges: bool,
         folder: str,
         save: str,
         captions: str,
-        model: Any = None,  # noqa: ANN401 - ComfyUI's own objects
-        vae: Any = None,  # noqa: ANN401
-        positive: Any = None,  # noqa: ANN401
-        negative: Any = None,  # noqa: ANN401
+        model: Model | None = None,
+        vae: Vae | None = None,
+        positive: Conditioning | None = None,
+        negative: Conditioning | None = None,
         background: Tensor | None = None,
-        **run: Any,  # noqa: ANN401 - steps, cfg, sampler_name, scheduler
     ) -> io.NodeOutput:
         """Split, measure and save."""
         image = colours_of(image)
@@ -214,9 +194,11 @@ class StageSplitLayers(io.ComfyNode):
         def fill(attempt: int, which: Sequence[int]) -> Tensor:
             if given is not None:
                 return given[which]
-            some, chosen = image[which], {"dilation": dilation, "seed": (seed + attempt) % 2**64}
-            return fill_background(model, vae, positive, negative, some, masks[which], **chosen, **run)
+            own = sampling.later(attempt)
+            some, hidden = image[which], masks[which]
+            return fill_background(model, vae, positive, negative, some, hidden, dilation=dilation, sampling=own)
 
+        sampling = Sampling(seed, steps, cfg, sampler_name, scheduler)
         holes = hole_to_fill(masks, dilation)
         behind, of_grounds = fill_until_good(image, masks, holes, fill, tries if given is None else 1)
         front = cut_foreground(image, masks, behind if clean_edges else None)

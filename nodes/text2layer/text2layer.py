@@ -1,19 +1,21 @@
 """Text2Layer in the graph: its files, and latents that are a foreground, a background and the mask between them."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from einops import rearrange
 from torch import Tensor
 
 from ...core.layers.layered_image import Layer, LayeredImage, to_layers
-from ...core.text2layer.comfy.model import EMBEDDED, file_version, load_text2layer, require_file, text2layer_names
-from ...core.text2layer.files import Text2LayerFileError
+from ...core.text2layer.comfy.model import TEXT2LAYER_FILES, load_text2layer
+from ...core.text2layer.comfy.vae import LayeredVae
 from ..api import LayeredVAE, Layers, io
-from ..inputs import category_of, file_choice
+from ..inputs import FileLoader, category_of
 
 
-class StageText2LayerLoader(io.ComfyNode):
+class StageText2LayerLoader(FileLoader, io.ComfyNode):
     """File -> a model that paints layers, and the VAE of its latents."""
+
+    FILES, FILE_INPUT = TEXT2LAYER_FILES, "text2layer_name"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,11 +27,7 @@ class StageText2LayerLoader(io.ComfyNode):
             description="Loads a model that paints foreground, background and the mask between them at once "
             "(Text2Layer, arXiv 2307.09781). Prompts are encoded by the checkpoint that it was trained from.",
             inputs=[
-                file_choice(
-                    "text2layer_name",
-                    text2layer_names(),
-                    "models/text2layer",
-                    preferred=EMBEDDED,
+                cls.file_input(
                     tooltip="File in models/text2layer. It goes with the text encoder of one checkpoint: "
                     "sticker_world_text2layer with the embedded one, your own with the one you trained it from.",
                 )
@@ -43,21 +41,6 @@ class StageText2LayerLoader(io.ComfyNode):
                 ),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, text2layer_name: str | None) -> bool | str:
-        """Refuse a file that is gone before anything runs; a connected name is checked when it runs."""
-        try:
-            if text2layer_name is not None:
-                require_file(text2layer_name)
-        except Text2LayerFileError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, text2layer_name: str | None) -> int:
-        """Load the file again when it was replaced."""
-        return 0 if text2layer_name is None else file_version(text2layer_name)
 
     @classmethod
     def execute(cls, text2layer_name: str) -> io.NodeOutput:
@@ -105,7 +88,7 @@ class StageLayersDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: Any, layered_vae: Any) -> io.NodeOutput:  # noqa: ANN401 - ComfyUI's own objects
+    def execute(cls, samples: Mapping[str, Tensor], layered_vae: LayeredVae) -> io.NodeOutput:
         """Decode them."""
         found = layered_vae.decode(samples["samples"])
         foreground, background, mask = (
@@ -153,7 +136,7 @@ class StageLayersEncode(io.ComfyNode):
         cls,
         foreground: Tensor,
         background: Tensor,
-        layered_vae: Any,  # noqa: ANN401 - ComfyUI's own objects
+        layered_vae: LayeredVae,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         """Encode them."""

@@ -9,7 +9,7 @@ from stagecraft.core.clip.clip_guide import load_clip
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.cut_outs import CutOuts
-from stagecraft.core.tcig.draft import draft
+from stagecraft.core.tcig.draft import DraftSettings, draft
 from stagecraft.core.tcig.prompts import WeightedPrompt
 from stagecraft.core.tcig.segmentation_loss import make_terms
 from stagecraft.core.tcig.starts import random_start
@@ -43,17 +43,8 @@ def test_both_loops_do_the_same():
     terms = make_terms(layout, [segmenter], [5.0], 32, 32)
     prompts = (WeightedPrompt("a dog"), WeightedPrompt("a cat", -0.5))
     start = random_start(vqgan, 32, 32, 0)
-    ours = draft(
-        vqgan,
-        start,
-        guide,
-        prompts,
-        terms,
-        seed=0,
-        iterations=4,
-        balanced=False,
-        cut_outs=CutOuts(3, augmented=False),
-    )
+    settings = DraftSettings(iterations=4, balanced=False, cut_outs=CutOuts(3, augmented=False))
+    ours = draft(vqgan, start, guide, prompts, terms, settings, seed=0)
     plain = plain_draft(vqgan, start, guide, prompts, terms, 4, cut_outs=3, augment=lambda copies: copies)
     torch.testing.assert_close(ours.latent, plain, atol=1e-3, rtol=1e-3)
     assert (plain - start).abs().max() > 0.1

@@ -5,17 +5,16 @@ ComfyUI's own loader knows the published towers by their numbers of layers, so i
 
 import json
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 
 import comfy.clip_vision
-import folder_paths
 import torch.nn.functional as F
 from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...comfy.model_folders import CONFIG, config_folders
+from ...comfy.model_folders import CONFIG, config_folders, with_first
+from ...comfy.named_files import NamedFiles
 from ..small_clip import VOCABULARY
 
 KIND = "hf_clip"  # of model folder; the front door adds the embedded one to it
@@ -35,8 +34,6 @@ DEFAULTS = {
     "patch_size": 32,
     "hidden_act": "quick_gelu",
 }
-
-folder_paths.add_model_folder_path(KIND, str(Path(folder_paths.models_dir) / KIND))
 
 
 class FolderClipVision(comfy.clip_vision.ClipVisionModel):
@@ -83,49 +80,17 @@ class FolderClipVision(comfy.clip_vision.ClipVisionModel):
         return super().encode_image(image, crop=crop)
 
 
-def clip_vision_names() -> list[str]:
-    """Names of all CLIP folders, for a drop-down; the embedded one first."""
-    return sorted(_folders(), key=lambda name: (name != EMBEDDED, name))
-
-
-def require_clip_vision(name: str) -> None:
-    """Check that there is a CLIP folder of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in _folders():
-        raise ValueError(
-            f'There is no CLIP folder "{name}"; found: {", ".join(clip_vision_names()) or "none"}. Put a folder with '
-            f"{CONFIG} and {WEIGHTS} into models/{KIND} and choose it in the folder input."
-        )
-
-
-def clip_folder(name: str) -> Path:
-    """Find a CLIP folder by its name in the drop-down.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    require_clip_vision(name)
-    return _folders()[name]
-
-
-def load_clip_vision(name: str) -> FolderClipVision:
-    """Open a CLIP folder by its name in the drop-down.
-
-    Raises:
-        ValueError: there is none of this name, or it has no vision tower.
-    """
-    folder = clip_folder(name)
-    return _load(folder, max((folder / file).stat().st_mtime_ns for file in (CONFIG, WEIGHTS)))
-
-
-@lru_cache(1)
-def _load(folder: Path, newest: int) -> FolderClipVision:
-    return FolderClipVision(folder)
-
-
 def _folders() -> dict[str, Path]:
-    """Name -> folder of every CLIP that has weights."""
-    return config_folders(KIND, 1, lambda folder: (folder / WEIGHTS).is_file())
+    """Name -> folder of every CLIP that has weights, the embedded one first."""
+    return with_first(config_folders(KIND, 1, lambda folder: (folder / WEIGHTS).is_file()), EMBEDDED)
+
+
+CLIP_FOLDERS = NamedFiles(
+    KIND,
+    ValueError,
+    'There is no CLIP folder "{name}"; found: {found}. Put a folder with '
+    f"{CONFIG} and {WEIGHTS} into models/{KIND} and choose it in the folder input.",
+    folders=_folders,
+    embedded=EMBEDDED,
+)
+load_clip_vision = CLIP_FOLDERS.reader(FolderClipVision, 1)

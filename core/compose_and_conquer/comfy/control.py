@@ -1,6 +1,6 @@
 """CnC's local fuser as a control object beside ControlNets, and what it must be told about a run."""
 
-from typing import Any
+from collections.abc import Callable
 
 import comfy.controlnet
 import comfy.model_patcher
@@ -8,7 +8,7 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_plain_prompts
-from ...comfy.types import Model, Wrappers
+from ...comfy.types import BaseModel, Entry, Executor, Model, ModelSampling, Options, Wrappers
 from ...soft_guidance.comfy.run import soft_attention
 from ..depth_maps import DepthMap, join_rows, maps_under
 from ..local_fuser import Modulations
@@ -25,7 +25,7 @@ class DepthRun:
     """What the maps gave in one run, by control object, latent and area; it goes when the run ends or fails."""
 
     def __init__(self) -> None:
-        self.known: dict[Any, Modulations] = {}
+        self.known: dict[object, Modulations] = {}
 
 
 class DepthControl(comfy.controlnet.ControlBase):
@@ -38,7 +38,7 @@ class DepthControl(comfy.controlnet.ControlBase):
         super().__init__()
         self.cnc, self.maps, self.scales = cnc, maps, scales
         self.timestep_percent_range = (start, end)
-        self.sampling: Any = None
+        self.sampling: ModelSampling | None = None
 
     def copy(self) -> "DepthControl":
         """The same settings for another place in a chain."""
@@ -46,11 +46,11 @@ class DepthControl(comfy.controlnet.ControlBase):
         self.copy_to(other)
         return other
 
-    def get_models(self) -> list[Any]:
+    def get_models(self) -> list[Model]:
         """What ComfyUI loads for a run."""
         return [*super().get_models(), self.cnc.local]
 
-    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:  # noqa: ANN401
+    def pre_run(self, model: BaseModel, percent_to_timestep_function: Callable[[float], float]) -> None:
         """Before a run."""
         super().pre_run(model, percent_to_timestep_function)
         self.sampling = model.model_sampling
@@ -64,9 +64,9 @@ class DepthControl(comfy.controlnet.ControlBase):
         self,
         x_noisy: Tensor,
         t: Tensor,
-        cond: dict[str, Any],
+        cond: Options,
         batched_number: int,
-        transformer_options: dict[str, Any],
+        transformer_options: Options,
     ) -> dict[str, list[Tensor]] | None:
         """Residuals at one step, joined with those of the ControlNets before.
 
@@ -95,7 +95,7 @@ class DepthControl(comfy.controlnet.ControlBase):
         outputs = [residual * scale for residual, scale in zip([*residuals, middle], self.scales, strict=True)]
         return self.control_merge({"middle": outputs[-1:], "output": outputs[:-1]}, previous, None)
 
-    def _modulations(self, x: Tensor, entries: int, options: dict[str, Any]) -> Modulations:
+    def _modulations(self, x: Tensor, entries: int, options: Options) -> Modulations:
         """What the maps give for each row of a batch, or one row for all; the maps are looked at once per run."""
         if WINDOW in options and any(each.image is not None and len(each.image) > 1 for each in self.maps):
             raise ValueError(
@@ -126,7 +126,7 @@ def _remember_run(run: Run) -> Tensor:
     return run.go()
 
 
-def _has_depth(control: Any) -> bool:  # noqa: ANN401 - ComfyUI's chain of control objects
+def _has_depth(control: comfy.controlnet.ControlBase | None) -> bool:
     while control is not None:
         if isinstance(control, DepthControl):
             return True
@@ -135,12 +135,12 @@ def _has_depth(control: Any) -> bool:  # noqa: ANN401 - ComfyUI's chain of contr
 
 
 def _tell_areas(
-    executor: Any,  # noqa: ANN401
-    model: Any,  # noqa: ANN401
-    conds: list[list[dict[str, Any]] | None],
+    executor: Executor,
+    model: BaseModel,
+    conds: list[list[Entry] | None],
     x: Tensor,
     timestep: Tensor,
-    model_options: dict[str, Any],
+    model_options: Options,
 ) -> list[Tensor]:
     """CALC_COND_BATCH wrapper: a control object is only given the cut-out latent of an entry with an area."""
     entries = [entry for conditioning in conds for entry in conditioning or [] if entry.get("area") is not None]

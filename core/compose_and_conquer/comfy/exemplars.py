@@ -1,11 +1,11 @@
 """Looks of reference pictures as tokens: CLIP Vision's embeddings through Compose and Conquer's global fuser."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...comfy.types import ClipVision
 from ...soft_guidance.comfy.tokens import RegionTokens
 from ..global_fuser import GlobalFuser
 
@@ -34,7 +34,7 @@ class Exemplars:
 
 def make_exemplars(
     fuser: GlobalFuser | None,
-    clip_vision: Any,  # noqa: ANN401 - ComfyUI's CLIP_VISION
+    clip_vision: ClipVision,
     foreground: Tensor | None = None,
     background: Tensor | None = None,
     foreground_strength: float = 1.0,
@@ -72,7 +72,7 @@ def make_exemplars(
     return Exemplars(tokens[0].float().cpu() * foreground_strength, tokens[1].float().cpu() * background_strength)
 
 
-def _embed(clip_vision: Any, pictures: Tensor, fuser: GlobalFuser) -> Tensor:  # noqa: ANN401
+def _embed(clip_vision: ClipVision, pictures: Tensor, fuser: GlobalFuser) -> Tensor:
     """Projected embeddings (b d), not normalised."""
     embeddings = clip_vision.encode_image(pictures, crop=True)["image_embeds"]
     expected = fuser.config.embedding

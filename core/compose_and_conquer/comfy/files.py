@@ -1,10 +1,9 @@
 """CnC's files in ComfyUI: where they lie, and a loaded one as the graph hands it on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -15,6 +14,8 @@ import torch
 from comfy.ldm.modules import attention as backends
 from torch import Tensor
 
+from ...comfy.named_files import NamedFiles
+from ...comfy.types import Model
 from ...weights.pickled import PICKLED
 from ..config import FuserConfig
 from ..files import SAFE, CnCFileError, Weights, convert, read_fusers
@@ -25,7 +26,15 @@ CNC = "cnc"  # the kind of model folder; the front door adds the embedded one to
 EMBEDDED = "sticker_world_cnc.safetensors"
 LAYERS = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
 
-folder_paths.add_model_folder_path(CNC, str(Path(folder_paths.models_dir) / CNC))
+CNC_FILES = NamedFiles(
+    CNC,
+    CnCFileError,
+    'there is no CnC file "{name}"; found: {found}. Put it into models/{kind} and choose it again.',
+    suffixes=SAFE,
+    also=PICKLED,
+    embedded=EMBEDDED,
+)
+CHECKPOINTS = replace(CNC_FILES, suffixes=PICKLED, also=SAFE)  # that Convert CnC Checkpoint may read
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,39 +50,10 @@ class CnC:
     """
 
     name: str
-    local: Any
+    local: Model | None
     dtype: torch.dtype
     config: FuserConfig | None
     global_fuser: GlobalFuser | None
-
-
-def cnc_names() -> list[str]:
-    """Names of all files that Load CnC may open, for a drop-down."""
-    return _names(SAFE)
-
-
-def checkpoint_names() -> list[str]:
-    """Names of all files that Convert CnC Checkpoint may read, for a drop-down."""
-    return _names(PICKLED)
-
-
-def _names(suffixes: tuple[str, ...]) -> list[str]:
-    return [name for name in folder_paths.get_filename_list(CNC) if name.lower().endswith(suffixes)]
-
-
-def require_file(name: str) -> Path:
-    """Find a file of the drop-down.
-
-    Raises:
-        CnCFileError: there is none of this name any more.
-    """
-    path = folder_paths.get_full_path(CNC, name)
-    if path is None:
-        raise CnCFileError(
-            f'there is no CnC file "{name}"; found: {", ".join(_names(SAFE + PICKLED)) or "none"}. Put it into '
-            f"models/{CNC} and choose it again."
-        )
-    return Path(path)
 
 
 def load_cnc(name: str) -> CnC:
@@ -82,7 +62,7 @@ def load_cnc(name: str) -> CnC:
     Raises:
         CnCFileError: it is gone, damaged, pickled, or holds something else.
     """
-    fusers = read_fusers(require_file(name))
+    fusers = read_fusers(CNC_FILES.require(name))
     local, dtype, global_fuser = None, torch.float32, None
     if fusers.local is not None:
         local, dtype = _local_patcher(fusers.local, fusers.config)
@@ -90,12 +70,6 @@ def load_cnc(name: str) -> CnC:
         global_fuser = GlobalFuser(fusers.tokens).eval().requires_grad_(False)
         global_fuser.load_state_dict(fusers.global_)
     return CnC(name, local, dtype, fusers.config, global_fuser)
-
-
-def file_version(name: str) -> int:
-    """Time of a file's last change, which tells whether one that is loaded has been replaced; 0 if it is gone."""
-    path = folder_paths.get_full_path(CNC, name)
-    return 0 if path is None else Path(path).stat().st_mtime_ns
 
 
 def converted_file(name: str) -> Path:
@@ -112,7 +86,7 @@ def convert_checkpoint(name: str) -> tuple[Path, str]:
     Raises:
         CnCFileError: the file is gone, damaged, wants to run something, or holds something else.
     """
-    source = require_file(name)
+    source = CHECKPOINTS.require(name)
     target = converted_file(name)
     fusers = convert(source, target)
     parts = {"local fuser (depth)": fusers.local, "global fuser (looks)": fusers.global_}
@@ -121,7 +95,7 @@ def convert_checkpoint(name: str) -> tuple[Path, str]:
     return target, f"Wrote {target.name} into models/{CNC}: {found}, {millions:.1f} M weights in half precision."
 
 
-def _local_patcher(weights: Weights, config: FuserConfig) -> tuple[Any, torch.dtype]:
+def _local_patcher(weights: Weights, config: FuserConfig) -> tuple[Model, torch.dtype]:
     """As ComfyUI loads a ControlNet: in the precision that the device likes, and loaded and offloaded with others."""
     management = comfy.model_management
     device = management.get_torch_device()

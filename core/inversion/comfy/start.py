@@ -22,7 +22,6 @@ from ..inversion import renormalised, rising_sigmas
 from .invert import EULER, invert_latent
 from .samplers import require_deterministic
 
-SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
 WRAPPER = "stagecraft_inverted_start"
 # reconstructed: how far the level of a LATENT may be from the one that a run starts at. A sampler that expects a
 # hundredth more noise than there is paints a picture that nobody can tell from the right one.

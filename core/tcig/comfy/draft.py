@@ -1,7 +1,8 @@
 """Stage one of TCIG in ComfyUI: progress with a live preview, and what is said about the drafts."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.utils
@@ -13,29 +14,19 @@ from torch import Tensor
 
 from ...clip.clip_guide import CLIPGuide
 from ...comfy.device import on_device
+from ...comfy.sampling import SEEDS
 from ...drawing.plots import plot_losses
 from ...layout.layout import Layout
 from ...layout.region import LayoutError
 from ...segmentation.segmenter import Segmenter
-from ...weights.differentiable import normal_copy
-from ..cut_outs import NUMBER, CutOuts
-from ..draft import DraftError, DraftResult, OnStep, draft
+from ..draft import DraftResult, DraftSettings, draft
+from ..optimisation import DraftError, OnStep
 from ..prompts import WeightedPrompt
 from ..segmentation_loss import make_terms, overlap_text, region_overlaps
-from ..starts import (
-    COLOURS,
-    NOISE,
-    STARTS,
-    flat_colours,
-    outside_regions,
-    picture_start,
-    random_start,
-    whole_cells,
-)
+from ..starts import NOISE, Start, start_of, whole_cells
 from ..vqgan import VQGAN
 
 PREVIEW_EVERY = 5  # iterations
-SEEDS = 2**64
 # What a decoder's backward pass keeps, for each pixel and channel at full size: 4 GiB for the published f16 at 512 x
 # 512 pixels, whose finest level has 128 channels.
 DRAFT_BYTES = 128
@@ -72,15 +63,11 @@ def draft_pictures(
     segmenters: Sequence[Segmenter],
     weights: Sequence[float],
     prompts: Sequence[WeightedPrompt],
+    start: Start,
+    settings: DraftSettings,
     *,
     size: int,
     seed: int,
-    iterations: int,
-    start: str,
-    start_weight: float = 0.0,
-    cut_outs: int = NUMBER,
-    image: Tensor | None = None,
-    **settings: object,
 ) -> Drafts:
     """Draft a picture for every layout, each with a seed of its own.
 
@@ -91,45 +78,35 @@ def draft_pictures(
         segmenters: see the layouts' regions.
         weights: one for each segmenter, or one for all of them.
         prompts: empty: each layout's own prompt.
+        start: what the drafts begin with.
+        settings: of each draft; random codes are nothing to hold to, so with them start_weight does not count.
         size: pixels of the longer side.
         seed: of the first picture; the others have the ones behind it.
-        iterations: of each picture.
-        start: "random codes", "flat colours" or "picture".
-        start_weight: see `draft`; random codes are nothing to hold to, so with them it does not count.
-        cut_outs: number of them for each picture.
-        image: (b h w c), where a picture is the start, or what lies behind flat colours; one for each layout, or one
-            for all.
-        settings: see `draft`.
 
     Raises:
         ValueError: what is missing, or does not fit.
     """
     if len({(layout.height, layout.width) for layout in layouts}) != 1:
         raise LayoutError("The layouts of one batch have different canvases. Give all of them the same size.")
-    height, width = whole_cells(layouts[0], size, vqgan.factor)
+    sides = whole_cells(layouts[0], size, vqgan.factor)
     weights = _one_for_each(weights, segmenters)
     # Whatever cannot be meant is refused before anything is loaded.
-    terms = [make_terms(layout, segmenters, weights, height, width) for layout in layouts]
-    starts = _starts(start, layouts, image, height, width)
+    terms = [make_terms(layout, segmenters, weights, *sides) for layout in layouts]
+    grounds = start.pictures(len(layouts))
+    if start.kind == NOISE:
+        settings = replace(settings, start_weight=0.0)
     pictures: list[Tensor] = []
     results: list[DraftResult] = []
     overlaps: list[dict[int, float]] = []
     networks = [vqgan.network, guide.network, *(segmenter.network for segmenter in segmenters)]
-    show = _progress(len(layouts), iterations)
-    working = DRAFT_BYTES * vqgan.network.config.block_out_channels[0] * height * width
-    with on_device(networks, working) as device:
-        for index, (layout, own, begin) in enumerate(zip(layouts, terms, starts, strict=True)):
+    show = _progress(len(layouts), settings.iterations)
+    working = DRAFT_BYTES * vqgan.network.config.block_out_channels[0] * math.prod(sides)
+    with on_device(networks, working):
+        for index, (layout, own, ground) in enumerate(zip(layouts, terms, grounds, strict=True)):
             number = (seed + index) % SEEDS
-            if begin is None:
-                latent = random_start(vqgan, height, width, number)
-            else:
-                latent = picture_start(vqgan, begin.to(device), height, width)
             texts = prompts or (WeightedPrompt(layout.prompt),)
-            result = draft(
-                vqgan, latent, guide, texts, own, seed=number, iterations=iterations, cut_outs=CutOuts(cut_outs),
-                start_weight=0.0 if start == NOISE else start_weight,
-                start_map=outside_regions(layout, height, width, vqgan.factor), on_step=show(index), **settings,
-            )  # fmt: skip
+            latent, hold = start_of(layout, vqgan, start.kind, ground, sides, number)
+            result = draft(vqgan, latent, guide, texts, own, settings, seed=number, start_map=hold, on_step=show(index))
             picture = _fitted(result.picture, layout, size)
             overlaps.append(region_overlaps(own, result.picture))
             pictures.append(rearrange(picture, "1 c h w -> h w c").float().cpu())
@@ -140,35 +117,6 @@ def draft_pictures(
     if len(said) > 1:
         said = [f"{title}: {each}" for title, each in zip(titles, said, strict=True)]
     return Drafts(torch.stack(pictures), torch.stack(plots), overlaps, "\n".join(said))
-
-
-def _starts(
-    start: str, layouts: Sequence[Layout], image: Tensor | None, height: int, width: int
-) -> list[Tensor | None]:
-    """A picture (1 3 h w) to begin with for each layout, or None for random codes."""
-    if start not in STARTS:
-        raise DraftError(f'There is no start "{start}"; expected one of: {"; ".join(STARTS)}. Choose one.')
-    if start == NOISE:
-        return [None] * len(layouts)
-    pictures = _pictures(image, layouts)
-    if start == COLOURS:
-        return [flat_colours(layout, height, width, own) for layout, own in zip(layouts, pictures, strict=True)]
-    if image is None:
-        raise DraftError('The start "picture" needs an image, and none is connected. Connect one, or choose another.')
-    return pictures
-
-
-def _pictures(image: Tensor | None, layouts: Sequence[Layout]) -> list[Tensor | None]:
-    """The picture (1 3 h w) of each layout, where there is any."""
-    if image is None:
-        return [None] * len(layouts)
-    if len(image) not in (1, len(layouts)):
-        raise DraftError(f"There are {len(image)} images for {len(layouts)} layouts. Give as many, or one for all.")
-    pixels = rearrange(normal_copy(image)[..., :3].float(), "b h w c -> b c h w")
-    if not pixels.isfinite().all():
-        raise DraftError("The image to start from has values that are not finite (NaN or infinite). Make it again.")
-    pixels = pixels.clamp(0, 1)
-    return [pixels[index % len(pixels)][None] for index in range(len(layouts))]
 
 
 def _one_for_each(weights: Sequence[float], segmenters: Sequence[Segmenter]) -> list[float]:

@@ -1,11 +1,9 @@
 """Stage two of TCIG in ComfyUI: an ordinary sampler paints a noised draft, region by region as much as it needs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.sample
-import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor
@@ -13,6 +11,8 @@ from torch import Tensor
 from ...comfy.device import on_device
 from ...comfy.progress import progress
 from ...comfy.runs import PICTURES, VIDEOS
+from ...comfy.sampling import Sampling
+from ...comfy.types import Callback, Conditioning, Model, Options, Vae
 from ...layout.layout import Layout
 from ...layout.masks import resample_by_area
 from ...scores.layout_score import require_shape_of_canvas
@@ -20,20 +20,7 @@ from ...segmentation.segmenter import Segmenter
 from ..refinement import Plan, Strengths, plan_refinement
 from ..segmentation_loss import make_terms, region_overlaps
 
-Conditioning = list[list[Any]]
-SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 DENOISE_MASK = "denoise_mask_function"  # ComfyUI's name of the option
-
-
-@dataclass(frozen=True)
-class Run:
-    """A sampler's settings, as KSampler has them; `steps` are those of a whole run from pure noise."""
-
-    seed: int
-    steps: int
-    cfg: float
-    sampler: str
-    scheduler: str
 
 
 @dataclass(frozen=True)
@@ -57,15 +44,15 @@ class Refined:
 
 
 def refine(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
+    model: Model,
+    vae: Vae,
     positive: Conditioning,
     negative: Conditioning,
     images: Tensor,
     layouts: Sequence[Layout],
     segmenters: Sequence[Segmenter],
     strengths: Strengths,
-    run: Run,
+    sampling: Sampling,
     upscale: float = 1.0,
 ) -> Refined:
     """Paint drafts again by img2img, from a noise level that follows from how well each draft's masks fit.
@@ -79,7 +66,7 @@ def refine(
         layouts: one per draft.
         segmenters: judge the fit, each of the regions that it knows.
         strengths: how fits become noise.
-        run: the sampler's settings.
+        sampling: of a whole run, of which each draft takes its share.
         upscale: pictures are enlarged by this before they are noised.
 
     Raises:
@@ -96,7 +83,7 @@ def refine(
     for layout in layouts:  # what is too small to be found at the finished size is refused before anything is painted
         make_terms(layout, segmenters, [1.0] * len(segmenters), *sized.shape[1:3])
     plans = [
-        plan_refinement(layout, fit, strengths, run.steps, *sized.shape[1:3])
+        plan_refinement(layout, fit, strengths, sampling.steps, *sized.shape[1:3])
         for layout, fit in zip(layouts, before, strict=True)
     ]
     noise: Tensor | None = None
@@ -114,13 +101,13 @@ def refine(
         if noise is None:
             # One after the other, so that a picture's noise does not depend on which others are painted.
             shape = (len(sized), *(1,) * (latent.ndim - 1))
-            noise = comfy.sample.prepare_noise(latent.repeat(shape), run.seed, list(range(len(sized))))
+            noise = comfy.sample.prepare_noise(latent.repeat(shape), sampling.seed, list(range(len(sized))))
         show = progress(model, sum(each.steps > 0 for each in plans[:index]), runs)
-        finished.append(_paint(model, vae, positive, negative, latent, noise[index : index + 1], plan, run, show))
+        finished.append(_paint(model, vae, positive, negative, latent, noise[index : index + 1], plan, sampling, show))
     after = _measure(layouts, segmenters, finished)
     changes = [_change(plan, *sized.shape[1:3]) for plan in plans]
     return Refined(
-        torch.stack(finished), torch.stack(changes), before, after, [plan.steps / run.steps for plan in plans]
+        torch.stack(finished), torch.stack(changes), before, after, [plan.steps / sampling.steps for plan in plans]
     )
 
 
@@ -129,15 +116,15 @@ def _change(plan: Plan, height: int, width: int) -> Tensor:
 
 
 def _paint(
-    model: Any,  # noqa: ANN401
-    vae: Any,  # noqa: ANN401
+    model: Model,
+    vae: Vae,
     positive: Conditioning,
     negative: Conditioning,
     latent: Tensor,
     noise: Tensor,
     plan: Plan,
-    run: Run,
-    show: Callable[..., None],
+    sampling: Sampling,
+    show: Callback,
 ) -> Tensor:
     """One picture (h w 3) from its draft's latent (1 c h w), or (1 c 1 h w) of a model with frames."""
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
@@ -145,11 +132,10 @@ def _paint(
     if plan.change is not None:
         model = hold_until_due(model)
         mask = resample_by_area(plan.change[None], *latent.shape[-2:])[:, None]
-    samples = comfy.sample.sample(
-        model, noise, run.steps, run.cfg, run.sampler, run.scheduler, positive, negative, latent,
-        start_step=run.steps - plan.steps, noise_mask=mask, callback=show, seed=run.seed,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-    )  # fmt: skip
+    first = sampling.steps - plan.steps
+    samples = sampling.sample(
+        model, positive, negative, latent, noise=noise, mask=mask, start_step=first, callback=show
+    )
     picture = vae.decode(samples)
     _require_finite(
         picture, "What the model painted", "Run the model or its VAE in float32, or lower cfg or the LoRAs' strengths"
@@ -157,7 +143,7 @@ def _paint(
     return picture.reshape(-1, *picture.shape[-3:])[0].float().cpu().clamp(0, 1)
 
 
-def hold_until_due(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
+def hold_until_due(model: Model) -> Model:
     """Give a clone whose runs let a pixel go once they have come down to its share of the run in the denoise mask.
 
     It is what ComfyUI's Differential Diffusion does, but that a share of 0 is never let go, not even at the last step.
@@ -166,7 +152,7 @@ def hold_until_due(model: Any) -> Any:  # noqa: ANN401 - ComfyUI's ModelPatcher
     clone = model.clone()
     earlier = clone.model_options.get(DENOISE_MASK)
 
-    def due(sigma: Tensor, denoise_mask: Tensor, extra_options: Mapping[str, Any], **rest: Any) -> Tensor:  # noqa: ANN401
+    def due(sigma: Tensor, denoise_mask: Tensor, extra_options: Options, **rest: object) -> Tensor:
         if earlier is not None:
             denoise_mask = earlier(sigma, denoise_mask, extra_options=extra_options, **rest)
         sampling, levels = extra_options["model"].inner_model.model_sampling, extra_options["sigmas"].to(sigma)
@@ -196,7 +182,7 @@ def _measure(
     return found
 
 
-def _sized(drafts: Tensor, vae: Any, upscale: float) -> Tensor:  # noqa: ANN401
+def _sized(drafts: Tensor, vae: Vae, upscale: float) -> Tensor:
     """Drafts (b h w 3) enlarged, at the nearest size that the VAE takes without cropping."""
     cell = vae.spacial_compression_encode()
     height, width = (max(cell, round(side * upscale / cell) * cell) for side in drafts.shape[1:3])

@@ -8,19 +8,17 @@ so what was painted before stays as it is to the last bit.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import comfy.model_management
-import comfy.sample
-import comfy.samplers
-import comfy.utils
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from ...comfy.progress import progress
+from ...comfy.sampling import Sampling
+from ...comfy.types import Clip, Conditioning, Model
 from ...layers.layered_image import Layer, LayeredImage
 from ...layout.layout import Layout
 from ...layout.masks import grown, is_same_aspect
@@ -30,43 +28,18 @@ from ..prompts import WHOLE
 from .model import BELOW, Text2LayerModel
 from .vae import LayeredVae
 
-SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 # reconstructed: embedded models are trained with captions of one thing and its place for every layer.
 LAYER_PROMPT = "{phrase} {background}"
 # reconstructed: pixels by which a region is grown; a latent cell of the usual autoencoders, so that a soft edge and a
 # thing's outline have room.
 MARGIN = 8
-SEEDS = 2**64
 EMPTY = 0.5  # a layer that is nowhere more opaque than this shows nothing of what it was asked for
-
-Conditioning = list[list[Any]]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How every layer is sampled, as KSampler names it.
-
-    Attributes:
-        seed: of the lowest layer's noise; every layer above it takes the next.
-        steps: of each layer.
-        cfg: classifier-free guidance; amplifies the text alone, because what lies below is on both sides.
-        sampler: one of `SAMPLERS`.
-        scheduler: one of `SCHEDULERS`.
-        denoise: where a layer is replaced, how much of the old one is painted over; else 1.
-    """
-
-    seed: int
-    steps: int = 20
-    cfg: float = 5.0
-    sampler: str = "euler"
-    scheduler: str = "normal"
-    denoise: float = 1.0
 
 
 def paint_layers(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
+    model: Model,
     vae: LayeredVae,
-    clip: Any,  # noqa: ANN401 - ComfyUI's CLIP
+    clip: Clip,
     layout: Layout,
     sampling: Sampling,
     *,
@@ -87,7 +60,9 @@ def paint_layers(
         vae: of the same file.
         clip: encodes the layers' prompts.
         layout: the layers.
-        sampling: of each of them.
+        sampling: of each of them; the lowest has its seed, every layer above it the next. Classifier-free guidance
+            amplifies the text alone, because what lies below is on both sides. Where a layer is replaced, denoise says
+            how much of the old one is painted over; else it is 1.
         negative: negative prompt of all layers.
         layer_prompt: prompt of a region without a longer one; may hold {phrase}, {background} and {prompt}.
         margin: pixels.
@@ -109,16 +84,18 @@ def paint_layers(
     regions = layout.sorted_regions()
     begins = below is None
     separately = begins and _is_somewhere(regions[0])
-    run = _Run(model, vae, clip, sampling, negative, (height, width), len(regions) + separately)
+    painter = _LayerPainter(model, vae, clip, sampling, negative, (height, width), len(regions) + separately)
     texts = [region.prompt or fill_prompt(layer_prompt, layout, region, "layer prompt") for region in regions]
     if separately:  # without a thing's name, or a trace of that thing is left in the background
         texts.insert(0, layout.background or texts[0])
-    prompts = [run.encode(text) for text in texts]  # all at once: where memory is short, models are not swapped again
+    prompts = [
+        painter.encode(text) for text in texts
+    ]  # all at once: where memory is short, models are not swapped again
     if begins:
-        first, prompts = run.paint(prompts[0], sampling.seed), prompts[1:]
+        first, prompts = painter.paint(prompts[0]), prompts[1:]
         image = LayeredImage(first.background)
         if not separately:
-            image = LayeredImage(first.background, [_named(first.layers[0], regions[0].phrase)])
+            image = LayeredImage(first.background, [named(first.layers[0], regions[0].phrase)])
             regions = regions[1:]
     else:
         image = below
@@ -128,20 +105,21 @@ def paint_layers(
         old, above = image.layers[replaced - 1], image.layers[replaced:]
         image = LayeredImage(image.background, image.layers[: replaced - 1])
     for region, prompt in zip(regions, prompts, strict=True):
-        free = _free_cells(region, margin, (height, width), vae.cell) if _is_somewhere(region) else None
-        painted = run.paint(prompt, sampling.seed + len(image.layers), image.composite(), free, old)
-        image = LayeredImage(image.background, (*image.layers, _named(painted.layers[0], region.phrase)))
+        free = free_cells(region, margin, (height, width), vae.cell) if _is_somewhere(region) else None
+        painted = painter.paint(prompt, len(image.layers), image.composite(), free, old)
+        image = LayeredImage(image.background, (*image.layers, named(painted.layers[0], region.phrase)))
     return LayeredImage(image.background, (*image.layers, *above))
 
 
-def _named(layer: Layer, phrase: str) -> Layer:
+def named(layer: Layer, phrase: str) -> Layer:
+    """The layer with its phrase for a name; one that is nowhere opaque is told of."""
     if not bool((layer.alpha > EMPTY).any()):
         logging.warning('Stagecraft: the layer "%s" is empty. Try another seed or a higher cfg.', phrase)
     return replace(layer, name=phrase)
 
 
 def _check(
-    model: Any,  # noqa: ANN401
+    model: Model,
     vae: LayeredVae,
     layout: Layout,
     sampling: Sampling,
@@ -198,22 +176,29 @@ def _is_somewhere(region: Region) -> bool:
     return region.mask is not None or region.box != WHOLE
 
 
-def _free_cells(region: Region, margin: int, size: tuple[int, int], cell: int) -> Tensor:
-    """Which latent cells a grown region touches: 1 or 0, (1 h w) with the cells that padding adds."""
+def free_cells(region: Region, margin: int, size: tuple[int, int], cell: int) -> Tensor:
+    """Which latent cells a region touches that is grown by a margin: 1 or 0, (1 h w) with the cells that padding adds.
+
+    Args:
+        region: with a place.
+        margin: pixels.
+        size: height and width of the canvas, pixels.
+        cell: pixels along one side of a latent cell.
+    """
     mask = grown((region.mask_on(*size) > 0).float(), margin)[None]
     height, width = size
     mask = F.pad(mask, (0, -width % cell, 0, -height % cell))
     return F.max_pool2d(mask, cell)
 
 
-class _Run:
+class _LayerPainter:
     """The samplings of one picture."""
 
     def __init__(
         self,
-        model: Any,  # noqa: ANN401
+        model: Model,
         vae: LayeredVae,
-        clip: Any,  # noqa: ANN401
+        clip: Clip,
         sampling: Sampling,
         negative: str,
         size: tuple[int, int],
@@ -231,7 +216,7 @@ class _Run:
     def paint(
         self,
         positive: Conditioning,
-        seed: int,
+        number: int = 0,
         below: Tensor | None = None,
         free: Tensor | None = None,
         old: Layer | None = None,
@@ -240,13 +225,12 @@ class _Run:
 
         Args:
             positive: prompt of the layer.
-            seed: of its noise.
+            number: of layers above the background that are there already.
             below: what lies below it (1 h w 3); None leaves the background to the model.
             free: cells (1 h w) in which it may lie; None is all of them.
             old: the layer that it is painted over where denoise is below 1.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        seed %= SEEDS
         start = torch.zeros(1, self.vae.channels, *self.cells)
         negative = self.negative
         if below is not None:
@@ -257,13 +241,14 @@ class _Run:
             positive, negative = (
                 [[text, {**options, BELOW: condition}] for text, options in entries] for entries in (positive, negative)
             )
-        latent = comfy.sample.sample(
-            self.model, comfy.sample.prepare_noise(start, seed), self.sampling.steps, self.sampling.cfg,
-            self.sampling.sampler, self.sampling.scheduler, positive, negative, start, denoise=self.sampling.denoise,
-            noise_mask=None if free is None else free[:, None], seed=seed,
+        latent = self.sampling.later(number).sample(
+            self.model,
+            positive,
+            negative,
+            start,
+            mask=None if free is None else free[:, None],
             callback=progress(self.model, self.done, self.layers),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        )  # fmt: skip
+        )
         self.done += 1
         found = self.vae.decode(latent)
         height, width = self.size

@@ -4,7 +4,6 @@ The U-Net is the checkpoint's own architecture on other latents. So ComfyUI's de
 places it; only the latents' preview, the kind of prediction, and what lies below are ours.
 """
 
-from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
@@ -12,29 +11,33 @@ import comfy.model_base
 import comfy.sd
 import comfy.supported_models
 import comfy.utils
-import folder_paths
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
+from ...comfy.named_files import NamedFiles
 from ...comfy.sticker_world import register_model_class
+from ...comfy.types import Model
 from ..autoencoder import LayeredAutoencoder
-from ..files import Text2LayerFile, Text2LayerFileError, V, read_text2layer
+from ..files import SAFE, Text2LayerFile, Text2LayerFileError, V, read_text2layer
 from .vae import LayeredVae
 
 TEXT2LAYER = "text2layer"  # the kind of model folder; the front door adds the embedded one to it
 EMBEDDED = "sticker_world_text2layer.safetensors"
-SAFE = (".safetensors", ".sft")
-NO_FILES = (
-    "There is no Text2Layer file yet. Make the embedded one with: python stage.py train text2layer, or put your own "
-    f"into models/{TEXT2LAYER}; then start ComfyUI again."
-)
 BELOW = "concat_latent_image"  # the option of CONDITIONING under which ComfyUI's own nodes put such a latent
 MARK = "stagecraft_text2layer."  # among a U-Net's weights: behind it stands what it predicts
 PROBES, PROBE_SIDE = 8, 4  # smooth latents that the preview's colours are fitted to, and their cells a side
 
-folder_paths.add_model_folder_path(TEXT2LAYER, str(Path(folder_paths.models_dir) / TEXT2LAYER))
+TEXT2LAYER_FILES = NamedFiles(
+    TEXT2LAYER,
+    Text2LayerFileError,
+    'There is no Text2Layer file "{name}"; found: {found}. Choose one of these, or put yours into models/{kind}.',
+    nothing="There is no Text2Layer file yet. Make the embedded one with: python stage.py train text2layer, or put "
+    "your own into models/{kind}; then start ComfyUI again.",
+    suffixes=SAFE,
+    embedded=EMBEDDED,
+)
 
 
 class LayeredLatents(comfy.latent_formats.LatentFormat):
@@ -54,28 +57,28 @@ class Text2LayerModel(comfy.model_base.BaseModel):
         """Whether it has them."""
         return self.model_config.unet_config["in_channels"] > self.latent_format.latent_channels
 
-    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - ComfyUI's
+    def extra_conds(self, **kwargs: object) -> dict[str, Any]:
         """What goes to the U-Net besides the latent.
 
         Raises:
             Text2LayerFileError: prompts of another checkpoint's text encoder.
         """
         text, wanted = kwargs.get("cross_attn"), self.model_config.unet_config.get("context_dim")
-        if text is not None and wanted and text.shape[-1] != wanted:
+        if isinstance(text, Tensor) and wanted and text.shape[-1] != wanted:
             raise Text2LayerFileError(
                 f"The prompts have {text.shape[-1]} values for each word; this Text2Layer file reads {wanted}. Connect "
                 "the CLIP of the checkpoint that the file was trained from."
             )
         return super().extra_conds(**kwargs)
 
-    def concat_cond(self, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - ComfyUI's
+    def concat_cond(self, noise: Tensor, device: torch.device, **kwargs: object) -> Tensor | None:
         """The latent of what lies below, zeros where nothing is said of it, as half of the training pictures were."""
         if not self.takes_below:
             return None
-        noise, below = kwargs["noise"], kwargs.get(BELOW)
-        if below is None:
+        below = kwargs.get(BELOW)
+        if not isinstance(below, Tensor):
             return torch.zeros_like(noise)
-        below = below.to(kwargs["device"])
+        below = below.to(device)
         if below.shape[1:] != noise.shape[1:]:
             below = comfy.utils.common_upscale(below, noise.shape[-1], noise.shape[-2], "bilinear", "center")
         return comfy.utils.resize_to_batch_size(below, len(noise))
@@ -96,7 +99,7 @@ class Text2LayerConfig(comfy.supported_models.SD15):
         cls,
         unet_config: dict[str, Any],
         state_dict: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401 - newer hosts pass more
+        **kwargs: object,  # newer hosts pass more
     ) -> bool:
         """Whether the weights have our mark."""
         return any(key.startswith(MARK) for key in state_dict or ())
@@ -132,36 +135,7 @@ def _plain_class(unet_config: dict[str, Any]) -> type:
     )
 
 
-def text2layer_names() -> list[str]:
-    """Names of all files that Load Text2Layer may open, for a drop-down."""
-    return [name for name in folder_paths.get_filename_list(TEXT2LAYER) if name.lower().endswith(SAFE)]
-
-
-def require_file(name: str) -> Path:
-    """Find a file of the drop-down.
-
-    Raises:
-        Text2LayerFileError: there is none of this name any more.
-    """
-    path = folder_paths.get_full_path(TEXT2LAYER, name)
-    if path is None:
-        known = text2layer_names()
-        raise Text2LayerFileError(
-            f'There is no Text2Layer file "{name}"; found: {", ".join(known)}. Choose one of these, or put yours into '
-            f"models/{TEXT2LAYER}."
-            if known
-            else NO_FILES
-        )
-    return Path(path)
-
-
-def file_version(name: str) -> int:
-    """Time of a file's last change, which tells whether one that is loaded has been replaced; 0 if it is gone."""
-    path = folder_paths.get_full_path(TEXT2LAYER, name)
-    return 0 if path is None else Path(path).stat().st_mtime_ns
-
-
-def load_text2layer(name: str) -> tuple[Any, LayeredVae]:
+def load_text2layer(name: str) -> tuple[Model, LayeredVae]:
     """Open a file of the drop-down.
 
     Returns:
@@ -171,7 +145,7 @@ def load_text2layer(name: str) -> tuple[Any, LayeredVae]:
         Text2LayerFileError: it is gone, damaged, or holds something else.
         ImportError: diffusers, whose blocks the autoencoder is built from, is not installed.
     """
-    file = read_text2layer(require_file(name))
+    file = read_text2layer(TEXT2LAYER_FILES.require(name))
     autoencoder = LayeredAutoencoder(file.config)
     autoencoder.load_state_dict(file.autoencoder)
     vae = LayeredVae(autoencoder.float(), file.scale, file.shift)
@@ -184,8 +158,8 @@ def load_text2layer(name: str) -> tuple[Any, LayeredVae]:
     return model, vae
 
 
-def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: bool = False) -> Any:  # noqa: ANN401
-    file = file or read_text2layer(require_file(name))
+def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: bool = False) -> Model:
+    file = file or read_text2layer(TEXT2LAYER_FILES.require(name))
     if Text2LayerConfig not in comfy.supported_models.models:
         comfy.supported_models.models.insert(0, Text2LayerConfig)
     weights = file.unet | {MARK + file.prediction: torch.zeros(1, dtype=torch.float16)}

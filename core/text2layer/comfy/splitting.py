@@ -1,12 +1,10 @@
 """Inpaints what an object hides with any model that ComfyUI samples, and saves split pictures for training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import comfy.sample
-import comfy.samplers
-import comfy.utils
 import folder_paths
 import latent_preview
 import node_helpers
@@ -16,29 +14,25 @@ from PIL import Image
 from torch import Tensor
 
 from ...comfy.pictures import leads_elsewhere
+from ...comfy.sampling import Sampling
+from ...comfy.types import Conditioning, Model, Vae
 from ...layers.stored import to_bytes
 from ..splitting import SplitError, hole_to_fill, join_background, without_object
 
-Conditioning = list[Any]
-SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 GREY = 0.5  # what inpainting checkpoints see in the place of the hole
 SUBFOLDERS = ("foreground", "background", "mask", "captions")
 
 
 def fill_background(
-    model: Any,  # noqa: ANN401 - ComfyUI's ModelPatcher
-    vae: Any,  # noqa: ANN401 - ComfyUI's VAE
+    model: Model,
+    vae: Vae,
     positive: Conditioning,
     negative: Conditioning | None,
     images: Tensor,
     masks: Tensor,
     *,
     dilation: int,
-    seed: int,
-    steps: int,
-    cfg: float,
-    sampler_name: str,
-    scheduler: str,
+    sampling: Sampling,
 ) -> Tensor:
     """Inpaint what lies behind an object, in an ordinary ComfyUI run with a noise mask (Text2Layer, data step 4).
 
@@ -52,11 +46,7 @@ def fill_background(
         images: (b h w 3) in 0..1, of any size.
         masks: (b h w) in 0..1, 1 on the object.
         dilation: pixels around the object that are inpainted too.
-        seed: of the noise.
-        steps: of the run.
-        cfg: guidance scale.
-        sampler_name: as in KSampler.
-        scheduler: as in KSampler.
+        sampling: of the run.
 
     Returns:
         (b h w 3), the pictures themselves bit for bit outside the hole.
@@ -72,11 +62,10 @@ def fill_background(
     extra = {"concat_latent_image": _encoded(vae, seen), "concat_mask": free}
     prompts = [node_helpers.conditioning_set_values(each, extra) for each in (positive, negative or positive)]
     latent = comfy.sample.fix_empty_latent_channels(model, _encoded(vae, without_object(padded, free[:, 0])))
-    samples = comfy.sample.sample(
-        model, comfy.sample.prepare_noise(latent, seed), steps, cfg if negative else 1.0, sampler_name, scheduler,
-        *prompts, latent, noise_mask=free, callback=latent_preview.prepare_callback(model, steps), seed=seed,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-    )  # fmt: skip
+    if not negative:
+        sampling = replace(sampling, cfg=1.0)
+    show = latent_preview.prepare_callback(model, sampling.steps)
+    samples = sampling.sample(model, *prompts, latent, mask=free, callback=show)
     filled = torch.cat([_decoded(vae, each) for each in samples.split(1)])
     return join_background(images, filled[:, :height, :width].to(images.device), holes)
 
@@ -88,12 +77,12 @@ def _padded(pictures: Tensor, cell: int) -> Tensor:
     return F.pad(pictures.movedim(-1, 1), beyond, mode="replicate").movedim(1, -1)
 
 
-def _encoded(vae: Any, pictures: Tensor) -> Tensor:  # noqa: ANN401
+def _encoded(vae: Vae, pictures: Tensor) -> Tensor:
     # One by one: a video model's VAE takes a batch for the frames of one video.
     return torch.cat([vae.encode(each) for each in pictures.split(1)])
 
 
-def _decoded(vae: Any, latent: Tensor) -> Tensor:  # noqa: ANN401
+def _decoded(vae: Vae, latent: Tensor) -> Tensor:
     """(1 h w 3), the only or the first frame."""
     pictures = vae.decode(latent)
     return pictures.reshape(-1, *pictures.shape[-3:])[:1]

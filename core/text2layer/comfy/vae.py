@@ -1,6 +1,6 @@
 """The layered autoencoder (CaT2I-AE) in ComfyUI, as ComfyUI itself handles a VAE."""
 
-from typing import Any
+from collections.abc import Callable
 
 import comfy.model_management
 import comfy.model_patcher
@@ -133,7 +133,9 @@ class LayeredVae:
         # ComfyUI's stacks of layers keep the transparency; from a mask that has been one they give it back to the bit.
         return LayeredOutput(foreground, background, 1 - (1 - mask))
 
-    def _run(self, network: Any, x: Tensor, channels: int, times: float, bytes_per_pixel: int) -> Tensor:  # noqa: ANN401
+    def _run(
+        self, network: Callable[[Tensor], Tensor], x: Tensor, channels: int, times: float, bytes_per_pixel: int
+    ) -> Tensor:
         """Run the network over a batch in as many parts as memory asks for, and in tiles if that is not enough."""
         management = comfy.model_management
         pixels = x.shape[-1] * x.shape[-2] * (self.cell**2 if times > 1 else 1)

@@ -1,72 +1,35 @@
-"""TCIG's first stage in ComfyUI: loaders, the node, previews, cancelling and refusals, with small real models."""
-
-import os
-import shutil
-from pathlib import Path
+"""TCIG's first stage in ComfyUI: the node, previews, cancelling and refusals, with small real models."""
 
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import pytest
 import torch
-from diffusers import VQModel
 from PIL import Image
-from stagecraft.core.clip.comfy import vision as comfy_clip_vision
 from stagecraft.core.comfy.device import on_device
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.segmentation.files import SegmenterError
-from stagecraft.core.segmentation.segmenter import Segmenter
-from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
-from stagecraft.core.tcig.draft import DraftError
+from stagecraft.core.tcig.optimisation import DraftError
 from stagecraft.core.tcig.starts import COLOURS, NOISE, PICTURE
-from stagecraft.core.tcig.vqgan_files import VQGANFileError
 from stagecraft.evaluation.sets.sets import TUNING_SET
 from stagecraft.evaluation.tcig.evaluate import METHODS, masked
 from stagecraft.nodes.layout.layout import StageLayoutBatch
 from stagecraft.nodes.tcig.draft import StageTCIGDraft, read_weights
-from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
-from stagecraft.tests.core.tcig.small_taming import taming_weights
 
-MODELS = Path(__file__).resolve().parents[3] / "models"
 SETTINGS = {
-    "prompt": "", "iterations": 3, "size": 32, "seed": 5, "start": NOISE, "clip_weight": 1.0,
-    "segmenter_weights": "1.0", "balance": True, "learning_rate": 0.5, "cut_outs": 2, "patience": 0,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder for VQGANs with a small one in it, and the embedded CLIP's."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    small = VQModel(
-        block_out_channels=(8, 8, 8), layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, num_vq_embeddings=32, norm_num_groups=4,
-    )  # fmt: skip
-    small.quantize.embedding.weight.data.normal_()
-    small.save_pretrained(folder / "vqgan" / "small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(folder / "vqgan")], set()))
-        kind = comfy_clip_vision.KIND
-        patch.setitem(folder_paths.folder_names_and_paths, kind, ([str(MODELS / kind)], set()))
-        patch.setattr(folder_paths, "models_dir", str(folder))
-        yield folder / "vqgan"
-
-
-@pytest.fixture(scope="module")
-def models(folder):
-    with torch.inference_mode():  # as the executor does it
-        (vqgan,) = StageVQGANLoader.execute("small").args
-        (clip,) = StageCLIPLoader.execute("sticker_world").args
-        segmenter = Segmenter.load(MODELS / "segmenters" / "sticker_world")
-    return {"vqgan": vqgan, "clip": clip, "segmenter": (segmenter,)}
-
-
-@pytest.fixture(scope="module")
-def layout():
-    return parse_layout("a dog: 0 0 0.5 1\na cat: 0.5 0 1 1", width=64, height=64)
+    "prompt": "",
+    "iterations": 3,
+    "size": 32,
+    "seed": 5,
+    "start": NOISE,
+    "clip_weight": 1.0,
+    "segmenter_weights": "1.0",
+    "balance": True,
+    "learning_rate": 0.5,
+    "cut_outs": 2,
+    "patience": 0,
+}
 
 
 @torch.inference_mode()
@@ -99,9 +62,15 @@ def test_every_input_counts(models, layout):
     first = run(models, layout)[0]
     image = torch.rand(1, 20, 24, 3, generator=torch.Generator().manual_seed(0))
     for changes in (
-        {"prompt": "an apple"}, {"start": COLOURS}, {"start": PICTURE, "image": image}, {"clip_weight": 0.2},
-        {"segmenter_weights": "0"}, {"balance": False}, {"learning_rate": 0.2}, {"cut_outs": 3},
-    ):  # fmt: skip
+        {"prompt": "an apple"},
+        {"start": COLOURS},
+        {"start": PICTURE, "image": image},
+        {"clip_weight": 0.2},
+        {"segmenter_weights": "0"},
+        {"balance": False},
+        {"learning_rate": 0.2},
+        {"cut_outs": 3},
+    ):
         assert not torch.equal(run(models, layout, **changes)[0], first), changes
     open_ground = parse_layout("a dog: 0 0 0.25 0.25\na cat: 0.5 0 0.75 0.25", width=64, height=64)
     from_colours = run(models, open_ground, start=COLOURS)[0]
@@ -219,86 +188,6 @@ def test_what_shows_only_in_the_run_is_a_sentence(models, layout):
     for text in ("", "nan", "-1", "inf", "1;2"):
         with pytest.raises(DraftError):
             read_weights(text)
-
-
-def test_loaders_find_folders_and_files_and_load_again_what_was_replaced(folder, models):
-    assert StageVQGANLoader.validate_inputs("small") is True and StageVQGANLoader.validate_inputs(None) is True
-    assert 'no VQGAN "gone"; found: small' in StageVQGANLoader.validate_inputs("gone")
-    assert 'no CLIP folder "gone"' in StageCLIPLoader.validate_inputs("gone")
-    assert StageCLIPLoader.validate_inputs("sticker_world") is True
-    assert StageVQGANLoader.execute("small").args[0] is StageVQGANLoader.execute("small").args[0]
-    copy = folder / "pipeline" / "vqvae"
-    shutil.copytree(folder / "small", copy)
-    (folder / "pipeline" / "unet").mkdir()
-    (folder / "pipeline" / "unet" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
-    (folder / "loose.safetensors").write_bytes(b"nothing")
-    try:
-        assert comfy_vqgan.vqgan_names() == ["loose.safetensors", "pipeline/vqvae", "small"]
-        first, version = StageVQGANLoader.execute("pipeline/vqvae").args[0], StageVQGANLoader.fingerprint_inputs
-        before = version("pipeline/vqvae")
-        (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
-        assert version("pipeline/vqvae") > before
-        assert StageVQGANLoader.execute("pipeline/vqvae").args[0] is not first
-        with pytest.raises(VQGANFileError, match="cannot be read as safetensors"):
-            StageVQGANLoader.execute("loose.safetensors")
-    finally:
-        shutil.rmtree(folder / "pipeline")
-        (folder / "loose.safetensors").unlink()
-    assert StageVQGANLoader.fingerprint_inputs("gone") == 0 == StageCLIPLoader.fingerprint_inputs("gone")
-
-
-def test_without_any_vqgan_the_drop_downs_and_the_refusal_say_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(tmp_path)], set()))
-    for node in (StageVQGANLoader, StageVQGANConvert):
-        (choice,) = node.define_schema().inputs
-        assert choice.options == ["none in models/vqgan"]
-    assert "found: none. Put a folder" in StageVQGANLoader.validate_inputs("none in models/vqgan")
-    with pytest.raises(VQGANFileError, match="found: none. Put it into"):
-        StageVQGANConvert.execute("none in models/vqgan")
-
-
-def test_a_checkpoint_is_converted_by_its_node(folder):
-    (folder / "web.ckpt").write_bytes(b"<html>")
-    torch.save({"state_dict": {"other": torch.zeros(1)}}, folder / "other.ckpt")
-    torch.save({"state_dict": taming_weights()}, folder / "published.ckpt")
-    try:
-        assert comfy_vqgan.checkpoint_names() == ["other.ckpt", "published.ckpt", "web.ckpt"]
-        with pytest.raises(VQGANFileError, match="no checkpoint|cannot be read"):
-            StageVQGANConvert.execute("web.ckpt")
-        with pytest.raises(VQGANFileError, match="has no code-book"):
-            StageVQGANConvert.execute("other.ckpt")
-        with pytest.raises(VQGANFileError, match='no checkpoint "gone.ckpt"'):
-            StageVQGANConvert.execute("gone.ckpt")
-        before = StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        found = StageVQGANConvert.execute("published.ckpt")
-        assert found.args == ("published",) and "M weights" in found.ui["text"][0]
-        after = StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        assert before != after and after == StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        again = StageVQGANConvert.execute("published.ckpt")  # as when it is queued a second time
-        assert again.args == ("published",) and "nothing was written" in again.ui["text"][0]
-        os.utime(folder / "published.ckpt", (4e9, 4e9))
-        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") != after  # replaced, so it is looked at again
-        with pytest.raises(VQGANFileError, match="Rename or remove it"):
-            StageVQGANConvert.execute("published.ckpt")
-        assert StageVQGANLoader.execute("published").args[0].factor == 2
-    finally:
-        shutil.rmtree(folder / "published", ignore_errors=True)
-        for name in ("web.ckpt", "other.ckpt", "published.ckpt"):
-            (folder / name).unlink()
-
-
-def test_checkpoints_of_one_name_in_different_folders_become_different_folders(folder):
-    """Training logs call every checkpoint "last"."""
-    for name in ("imagenet", "wikiart"):
-        (folder / name).mkdir()
-        torch.save({"state_dict": taming_weights()}, folder / name / "last.ckpt")
-    try:
-        found = [StageVQGANConvert.execute(f"{name}/last.ckpt").args[0] for name in ("imagenet", "wikiart")]
-        assert found == ["imagenet_last", "wikiart_last"]
-        assert all((folder / name / "config.json").is_file() for name in found)
-    finally:
-        for name in ("imagenet", "wikiart", "imagenet_last", "wikiart_last"):
-            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):

@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
+from stagecraft.core.comfy.sampling import Sampling
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.segmenter import Segmenter
-from stagecraft.core.tcig.comfy.refine import DENOISE_MASK, Run, hold_until_due, refine
+from stagecraft.core.tcig.comfy.refine import DENOISE_MASK, hold_until_due, refine
 from stagecraft.core.tcig.refinement import Strengths
 from stagecraft.nodes.tcig.refine import MEASURED, StageTCIGRefine
 from stagecraft.tests.comfy.conftest import encode
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 SIDE = 64
 LAYOUT = parse_layout("a dog: 0 0 0.5 1\nan apple: 0.5 0 1 1", width=SIDE, height=SIDE)
-RUN = Run(seed=5, steps=6, cfg=2.0, sampler="euler", scheduler="normal")
+RUN = Sampling(seed=5, steps=6, cfg=2.0, sampler="euler", scheduler="normal")
 
 
 class ByBrightness(nn.Module):

@@ -6,8 +6,9 @@ import comfy.sample
 import comfy.sd
 import pytest
 import torch
+from stagecraft.core.comfy.sampling import Sampling
 from stagecraft.core.text2layer.autoencoder import LayeredAutoencoder, LayeredAutoencoderConfig
-from stagecraft.core.text2layer.comfy.layer_by_layer import Sampling, paint_layers
+from stagecraft.core.text2layer.comfy.layer_by_layer import paint_layers
 from stagecraft.core.text2layer.comfy.model import TEXT2LAYER, load_text2layer
 from stagecraft.core.text2layer.files import (
     EPS,

@@ -3,11 +3,12 @@
 import comfy.model_management
 import pytest
 import torch
+from stagecraft.core.comfy.sampling import Sampling
 from stagecraft.core.layers.layered_image import Layer, LayeredImage, from_layers
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.text2layer.comfy import layer_by_layer as comfy_layer_by_layer
-from stagecraft.core.text2layer.comfy.layer_by_layer import Sampling, paint_layers
+from stagecraft.core.text2layer.comfy.layer_by_layer import paint_layers
 from stagecraft.core.text2layer.comfy.model import load_text2layer
 from stagecraft.core.text2layer.prompts import layout_of_prompt
 from stagecraft.evaluation.sets.sets import load_presence
@@ -73,17 +74,17 @@ def test_regions_keep_their_layers(text2layer, sticker_clip):
 
 def test_an_empty_layer_is_said_in_the_log(caplog):
     clear = Layer(torch.zeros(1, 8, 8, 3), torch.full((1, 8, 8), 0.4))
-    assert comfy_layer_by_layer._named(clear, "a dog").name == "a dog"
+    assert comfy_layer_by_layer.named(clear, "a dog").name == "a dog"
     assert 'the layer "a dog" is empty' in caplog.text
     caplog.clear()
-    comfy_layer_by_layer._named(Layer(clear.colour, clear.alpha + 0.2), "a dog")
+    comfy_layer_by_layer.named(Layer(clear.colour, clear.alpha + 0.2), "a dog")
     assert not caplog.text
 
 
 def test_a_margin_grows_regions_by_whole_cells():
     region = parse_layout("a dog: 0.5 0.5 0.75 0.75", width=SIDE, height=SIDE).regions[0]
     for margin, first, end in ((0, 4, 6), (1, 3, 7), (8, 3, 7), (9, 2, 8)):
-        free = comfy_layer_by_layer._free_cells(region, margin, (SIDE, SIDE), 8)
+        free = comfy_layer_by_layer.free_cells(region, margin, (SIDE, SIDE), 8)
         expected = torch.zeros(1, 8, 8)
         expected[:, first:end, first:end] = 1
         assert torch.equal(free, expected)
@@ -100,9 +101,17 @@ def test_odd_sizes_keep_every_pixel(text2layer, sticker_clip):
 def test_the_node_hands_on_every_input(text2layer, sticker_clip):
     model, vae = text2layer
     given = {
-        "prompt": "a dog, a cat", "background": "at night", "seed": 5, "steps": STEPS, "cfg": 3.0,
-        "sampler_name": "dpmpp_2m", "scheduler": "karras", "width": SIDE, "height": 48, "negative": "snow",
-    }  # fmt: skip
+        "prompt": "a dog, a cat",
+        "background": "at night",
+        "seed": 5,
+        "steps": STEPS,
+        "cfg": 3.0,
+        "sampler_name": "dpmpp_2m",
+        "scheduler": "karras",
+        "width": SIDE,
+        "height": 48,
+        "negative": "snow",
+    }
     composite, alpha, (stack,), pictures, masks, background = StageLayerByLayer.execute(
         model, vae, sticker_clip, **given
     ).args

@@ -1,5 +1,6 @@
 """Split Layers on real ComfyUI models: against stock nodes, what stays as it is, what is saved, what is refused."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import comfy.model_base
@@ -9,6 +10,7 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
+from stagecraft.core.comfy.sampling import Sampling
 from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.core.layers.layered_image import from_layers
 from stagecraft.core.text2layer.comfy.splitting import fill_background, save_split
@@ -30,7 +32,7 @@ from stagecraft.tests.comfy.families import FAMILIES, build_family, fill
 import nodes as comfy_nodes
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
-RUN = {"seed": 5, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal"}
+RUN = Sampling(seed=5, steps=3, cfg=2.0, sampler="euler", scheduler="normal")
 DILATION = 8
 
 
@@ -66,10 +68,10 @@ def test_it_is_what_stock_nodes_make(model, vae, clip, empty):
     image, mask, negative = picture(2), box().expand(2, -1, -1), encode(clip, "a dog")
     hole = hole_to_fill(mask, DILATION)
     latent = {"samples": vae.encode(without_object(image, hole)), "noise_mask": (hole > 0).float()}
-    settings = (RUN["seed"], RUN["steps"], RUN["cfg"], RUN["sampler_name"], RUN["scheduler"])
+    settings = (RUN.seed, RUN.steps, RUN.cfg, RUN.sampler, RUN.scheduler)
     (sampled,) = comfy_nodes.common_ksampler(model, *settings, empty, negative, latent)
     expected = join_background(image, vae.decode(sampled["samples"]), hole)
-    found = fill_background(model, vae, empty, negative, image, mask, dilation=DILATION, **RUN)
+    found = fill_background(model, vae, empty, negative, image, mask, dilation=DILATION, sampling=RUN)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert torch.equal(found[hole == 0], image[hole == 0])
     assert (found - image)[hole == 1].abs().mean() > 0.05
@@ -82,17 +84,17 @@ def test_an_inpainting_checkpoint_gets_its_mask_and_masked_picture(inpainting_mo
         empty, empty, image, vae, (hole > 0).float()
     )
     latent["samples"] = vae.encode(without_object(image, hole))
-    settings = (RUN["seed"], RUN["steps"], 1.0, RUN["sampler_name"], RUN["scheduler"])
+    settings = (RUN.seed, RUN.steps, 1.0, RUN.sampler, RUN.scheduler)
     (sampled,) = comfy_nodes.common_ksampler(inpainting_model, *settings, positive, negative, latent)
     expected = join_background(image, vae.decode(sampled["samples"]), hole)
-    found = fill_background(inpainting_model, vae, empty, None, image, mask, dilation=DILATION, **RUN)
+    found = fill_background(inpainting_model, vae, empty, None, image, mask, dilation=DILATION, sampling=RUN)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_without_a_negative_prompt_cfg_does_nothing_and_the_prompt_stays_as_it_was(model, vae, empty):
     keys = set(empty[0][1])
     found = [
-        fill_background(model, vae, empty, None, picture(), box(), dilation=DILATION, **{**RUN, "cfg": cfg})
+        fill_background(model, vae, empty, None, picture(), box(), dilation=DILATION, sampling=replace(RUN, cfg=cfg))
         for cfg in (1.0, 7.0)
     ]
     assert torch.equal(*found) and set(empty[0][1]) == keys
@@ -101,7 +103,7 @@ def test_without_a_negative_prompt_cfg_does_nothing_and_the_prompt_stays_as_it_w
 def test_pictures_of_any_size_keep_it(model, vae, empty):
     image, mask = picture(1, 61, 83), box(61, 83)
     hole = hole_to_fill(mask, DILATION)
-    found = fill_background(model, vae, empty, None, image, mask, dilation=DILATION, **RUN)
+    found = fill_background(model, vae, empty, None, image, mask, dilation=DILATION, sampling=RUN)
     assert found.shape == image.shape and torch.isfinite(found).all()
     assert torch.equal(found[hole == 0], image[hole == 0])
 
@@ -113,7 +115,7 @@ def test_nothing_of_the_object_reaches_the_background(model, vae, empty):
     other = torch.where(hole[..., None] > 0, 1 - image, image)
     # Inside the rim both fade into their own pictures; where the hole is whole, nothing may differ.
     found = [
-        fill_background(model, vae, empty, None, each, mask, dilation=DILATION, **RUN)[hole == 1]
+        fill_background(model, vae, empty, None, each, mask, dilation=DILATION, sampling=RUN)[hole == 1]
         for each in (image, other)
     ]
     assert torch.equal(*found)
@@ -125,7 +127,7 @@ def test_on_every_family_pictures_and_videos(name):
     text = encode(family.clip, "")
     image, mask = picture(2), box().expand(2, -1, -1)
     hole = hole_to_fill(mask, DILATION)
-    found = fill_background(family.model, family.vae, text, None, image, mask, dilation=DILATION, **RUN)
+    found = fill_background(family.model, family.vae, text, None, image, mask, dilation=DILATION, sampling=RUN)
     assert found.shape == image.shape and torch.isfinite(found).all()
     assert torch.equal(found[hole == 0], image[hole == 0]) and (hole == 0).any()
     assert (found - image)[hole == 1].abs().max() > 0
@@ -134,7 +136,7 @@ def test_on_every_family_pictures_and_videos(name):
 def test_a_run_can_be_cancelled(model, vae, empty):
     comfy.model_management.interrupt_current_processing()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        fill_background(model, vae, empty, None, picture(), box(), dilation=DILATION, **RUN)
+        fill_background(model, vae, empty, None, picture(), box(), dilation=DILATION, sampling=RUN)
 
 
 # --- the node ---
@@ -163,9 +165,18 @@ def scenes():
 
 def split(image, mask, **given):
     defaults = {
-        "dilation": 12, "tries": 1, "clean_edges": True, "folder": "", "save": GOOD, "captions": "",
-        **{**RUN, "cfg": 1.0},
-    }  # fmt: skip
+        "dilation": 12,
+        "seed": 5,
+        "steps": 3,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "tries": 1,
+        "clean_edges": True,
+        "folder": "",
+        "save": GOOD,
+        "captions": "",
+    }
     return StageSplitLayers.execute(image, mask, **{**defaults, **given})
 
 

@@ -148,9 +148,13 @@ def test_the_file_says_what_the_network_predicts(text2layer, text2layer_folder):
 
 def test_networks_of_sd_1_5_get_its_heads():
     plain = {
-        "context_dim": 768, "model_channels": 320, "use_linear_in_transformer": False, "adm_in_channels": None,
-        "use_temporal_attention": False, "out_channels": 4,
-    }  # fmt: skip
+        "context_dim": 768,
+        "model_channels": 320,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+        "out_channels": 4,
+    }
     for channels in (4, 8):
         assert Text2LayerConfig(plain | {"in_channels": channels}).unet_config["num_heads"] == 8
     with pytest.raises(Text2LayerFileError, match="none that ComfyUI knows"):

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stagecraft.core.clip.clip_guide import CLIPGuide
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.tcig import draft as stage_one
 from stagecraft.core.tcig.cut_outs import CutOuts
-from stagecraft.core.tcig.draft import CLIP, START, DraftError, draft
+from stagecraft.core.tcig.draft import CLIP, DraftSettings
+from stagecraft.core.tcig.optimisation import START, DraftError
 from stagecraft.core.tcig.prompts import WeightedPrompt, distances
 from stagecraft.core.tcig.segmentation_loss import make_terms, overlap_text, region_overlaps
 from stagecraft.core.tcig.starts import flat_colours, picture_start, random_start
@@ -54,6 +56,13 @@ def terms(layout):
 
 def few(number=4):
     return CutOuts(number)
+
+
+def draft(vqgan, start, guide, prompts, terms, *, seed, start_map=None, on_step=None, **settings):
+    settings = DraftSettings(**settings)
+    return stage_one.draft(
+        vqgan, start, guide, prompts, terms, settings, seed=seed, start_map=start_map, on_step=on_step
+    )
 
 
 def test_quantising_is_exact_forward_and_nothing_backward():
@@ -154,10 +163,8 @@ def slow_draft(vqgan, guide, layout, segmenter, start, iterations, rate, weight)
 def test_the_loop_is_the_published_one(vqgan, guide, layout):
     segmenter, start = make_segmenter(), random_start(vqgan, SIZE, SIZE, 4)
     terms = make_terms(layout, [segmenter], [7.0], SIZE, SIZE)
-    found = draft(
-        vqgan, start, guide, PROMPTS, terms, seed=0, iterations=6, learning_rate=0.2, balanced=False,
-        cut_outs=CutOuts(3, augmented=False),
-    )  # fmt: skip
+    settings = {"iterations": 6, "learning_rate": 0.2, "balanced": False, "cut_outs": CutOuts(3, augmented=False)}
+    found = draft(vqgan, start, guide, PROMPTS, terms, seed=0, **settings)
     latent, losses = slow_draft(vqgan, guide, layout, segmenter, start, 6, 0.2, 7.0)
     torch.testing.assert_close(torch.tensor(losses), torch.tensor(list(zip(*found.losses.values(), strict=True))))
     torch.testing.assert_close(found.latent, latent, atol=1e-4, rtol=1e-4)

@@ -79,8 +79,11 @@ def test_report_has_both_stages_side_by_side():
     report = refinement_report([LAYOUT] * 2, [{0: 0.5, 1: 0.7}, {1: 0.9}], [{0: 0.6, 1: 0.8}, {1: 1.0}], [0.5, 0.25])
     assert report["draft"] == pytest.approx(0.7) and report["refined"] == pytest.approx(0.8)
     assert report["pictures"][1] == {
-        "strength": 0.25, "regions": [{"phrase": "an apple", "draft": 0.9, "refined": 1.0}],
-    }  # fmt: skip
+        "strength": 0.25,
+        "regions": [{"phrase": "an apple", "draft": 0.9, "refined": 1.0}],
+    }
     assert refinement_text(report).splitlines()[:3] == [
-        "mask IoU: draft 0.70, refined 0.80", "picture 1, strength 0.50", "a dog: 0.50 -> 0.60",
-    ]  # fmt: skip
+        "mask IoU: draft 0.70, refined 0.80",
+        "picture 1, strength 0.50",
+        "a dog: 0.50 -> 0.60",
+    ]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stagecraft.core.drawing.plots import plot_losses
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.tcig.draft import CLIP, DraftError
+from stagecraft.core.tcig.draft import CLIP
+from stagecraft.core.tcig.optimisation import DraftError
 from stagecraft.core.tcig.starts import flat_colours, outside_regions, picture_start, random_start, whole_cells
 from stagecraft.core.tcig.vqgan import VQGAN
 from stagecraft.tests.core.tcig.colour_models import LAYOUT, ColourCodes

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import VQModel
 from safetensors.torch import load_file, save_file
-from stagecraft.core.tcig.vqgan_files import CONFIG, WEIGHTS, VQGANFileError, convert_taming, load_vqgan, write_folder
+from stagecraft.core.tcig.vqgan import CONFIG, WEIGHTS, VQGANFileError
+from stagecraft.core.tcig.vqgan_files import convert_taming, load_vqgan, write_folder
 from stagecraft.core.weights.packed import pack_weights
 from stagecraft.tests.core.tcig.small_taming import Taming, taming_weights
 
@@ -27,9 +28,14 @@ def weights():
 def small():
     torch.manual_seed(0)
     return VQModel(
-        block_out_channels=(8, 16), layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, num_vq_embeddings=8, norm_num_groups=4,
-    ).eval()  # fmt: skip
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        num_vq_embeddings=8,
+        norm_num_groups=4,
+    ).eval()
 
 
 @pytest.fixture

@@ -48,9 +48,12 @@ def test_the_defaults_are_stable_diffusions_autoencoder_around_the_papers_ends()
     from diffusers import AutoencoderKL
 
     published = {
-        "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-    }  # fmt: skip
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     with torch.device("meta"):
         ours, stock = LayeredAutoencoder().state_dict(), AutoencoderKL(**published).state_dict()
     ends = {"encoder.conv_in.weight", "decoder.conv_out.weight", "decoder.conv_out.bias"}
@@ -150,8 +153,11 @@ def test_a_perfect_prediction_costs_nothing_and_any_other_something(seed, shade)
     perfect = LayeredOutput(keep_inside(truth.foreground, truth.mask), truth.background, truth.mask, truth.composite())
     loss, parts = layered_loss(perfect, truth)
     assert abs(float(loss) - 6 * COMPOSITION_EPSILON) < 1e-5 and set(parts) == {
-        "foreground", "background", "image", "mask",
-    }  # fmt: skip
+        "foreground",
+        "background",
+        "image",
+        "mask",
+    }
     for name in ("background", "mask", "image", "foreground"):
         other = replace(perfect, **{name: torch.full_like(getattr(perfect, name), shade)})
         assert layered_loss(other, truth)[0] > 1e-3

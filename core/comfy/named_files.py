@@ -1,0 +1,106 @@
+"""Drop-downs of model files and folders: what there is by name, what is said where one is gone, what stays open."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import folder_paths
+
+from .model_folders import newest_change
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFiles:
+    """What one kind of ComfyUI's model folders holds. Their folder below `models` is made known to ComfyUI.
+
+    Attributes:
+        kind: of model folder, such as "cnc", and the name of the folder below `models`.
+        error: what is raised where a name is gone.
+        missing: the sentence for that; may hold {name}, {found} and {kind}.
+        nothing: the sentence where there is nothing at all; empty: `missing`, with "none" as what was found.
+        suffixes: files are offered whose names end in one of these, in lower case.
+        also: suffixes of files in the same folders that another node reads, which the sentence names too.
+        folders: gives name -> path of all there are, where these are not simply files.
+        embedded: the one that comes with the pack.
+    """
+
+    kind: str
+    error: type[ValueError]
+    missing: str
+    nothing: str = ""
+    suffixes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    folders: Callable[[], Mapping[str, Path]] | None = None
+    embedded: str | None = None
+
+    def __post_init__(self) -> None:
+        folder_paths.add_model_folder_path(self.kind, str(Path(folder_paths.models_dir) / self.kind))
+
+    @property
+    def place(self) -> str:
+        """Where people put them."""
+        return f"models/{self.kind}"
+
+    def names(self) -> list[str]:
+        """All that the drop-down offers."""
+        return self._files(self.suffixes) if self.folders is None else list(self.folders())
+
+    def find(self, name: str) -> Path | None:
+        """The file or folder of this name; None where it is gone."""
+        if self.folders is not None:
+            return self.folders().get(name)
+        path = folder_paths.get_full_path(self.kind, name)
+        return None if path is None else Path(path)
+
+    def require(self, name: str) -> Path:
+        """The file or folder of this name.
+
+        Raises:
+            ValueError: it is gone; `error` says which one.
+        """
+        path = self.find(name)
+        if path is None:
+            raise self.error(self._sentence(name))
+        return path
+
+    def refusal(self, name: str | None) -> str | None:
+        """What is wrong with a name, before anything runs; None where nothing is, or where it is not known yet."""
+        return None if name is None or self.find(name) is not None else self._sentence(name)
+
+    def version(self, name: str | None) -> int:
+        """Time of the last change, which tells whether what is loaded was replaced; 0 where it is gone or not known."""
+        path = None if name is None else self.find(name)
+        return 0 if path is None else newest_change(path)
+
+    def reader(self, read: Callable[[Path], Thing], kept: int) -> Callable[[str], Thing]:
+        """A function that opens what has a name.
+
+        Args:
+            read: opens a path.
+            kept: so many stay in memory until their files change.
+
+        Returns:
+            Raises like `require`, and like `read`.
+        """
+
+        @lru_cache(kept)
+        def known(path: Path, newest: int) -> Thing:
+            return read(path)
+
+        def load(name: str) -> Thing:
+            path = self.require(name)
+            return known(path, newest_change(path))
+
+        return load
+
+    def _files(self, suffixes: tuple[str, ...]) -> list[str]:
+        return [name for name in folder_paths.get_filename_list(self.kind) if name.lower().endswith(suffixes)]
+
+    def _sentence(self, name: str) -> str:
+        found = self.names() if self.folders is not None else self._files(self.suffixes + self.also)
+        sentence = self.missing if found else self.nothing or self.missing
+        return sentence.format(name=name, found=", ".join(found) or "none", kind=self.kind)

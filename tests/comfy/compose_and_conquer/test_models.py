@@ -1,0 +1,59 @@
+"""The nodes that load CnC files and convert the published checkpoint."""
+
+import os
+
+import folder_paths
+import pytest
+import torch
+from stagecraft.core.compose_and_conquer.comfy.files import CNC, load_cnc
+from stagecraft.core.compose_and_conquer.files import CnCFileError
+from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
+from stagecraft.nodes.compose_and_conquer.models import StageCnCConvert, StageCnCLoader
+from stagecraft.tests.comfy.compose_and_conquer.small_cnc import (
+    CONFIG,
+    CONTEXT,
+    LOOKS,
+)
+from stagecraft.tests.comfy.model_folder import model_folder
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+
+def test_the_loader_lists_and_opens_files(folder):
+    (options,) = (each.options for each in StageCnCLoader.define_schema().inputs)
+    assert {"both.safetensors", "looks.safetensors", "fresh.safetensors"} <= set(options)
+    (loaded,) = StageCnCLoader.execute("both.safetensors").args
+    assert loaded.config.context_dim == CONTEXT and loaded.global_fuser.config == LOOKS
+    assert StageCnCLoader.validate_inputs("both.safetensors") is True and StageCnCLoader.validate_inputs(None) is True
+    assert StageCnCLoader.validate_inputs("gone.safetensors").startswith(
+        'there is no CnC file "gone.safetensors"; found:'
+    )
+
+
+def test_a_file_that_was_replaced_is_loaded_again(folder):
+    before = StageCnCLoader.fingerprint_inputs("looks.safetensors")
+    assert StageCnCLoader.fingerprint_inputs("looks.safetensors") == before != 0
+    os.utime(folder / "looks.safetensors", ns=(before + 10**9,) * 2)
+    assert StageCnCLoader.fingerprint_inputs("looks.safetensors") != before
+    assert StageCnCLoader.fingerprint_inputs(None) == StageCnCLoader.fingerprint_inputs("gone.safetensors") == 0
+
+
+def test_the_converter_writes_what_the_loader_opens(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    with model_folder(CNC, tmp_path / CNC):
+        local = LocalFuser(CONFIG)
+        torch.save(
+            {"state_dict": {f"local_adapter.{k}": v for k, v in local.state_dict().items()}}, folder / "one.ckpt"
+        )
+        torch.save({"local_adapter.feature_extractor.pre_extractor.0.weight": torch.ones(1)}, folder / "uni.ckpt")
+        (options,) = (each.options for each in StageCnCConvert.define_schema().inputs)
+        assert set(options) == {"one.ckpt", "uni.ckpt"}
+        before = StageCnCConvert.fingerprint_inputs("one.ckpt")
+        done = StageCnCConvert.execute("one.ckpt")
+        after = StageCnCConvert.fingerprint_inputs("one.ckpt")
+        assert before != after == StageCnCConvert.fingerprint_inputs("one.ckpt")
+        assert done.args == ("one.safetensors",) and "local fuser (depth), 0.5 M weights" in done.ui["text"][0]
+        assert load_cnc("one.safetensors").global_fuser is None
+        with pytest.raises(CnCFileError, match="Uni-ControlNet"):
+            StageCnCConvert.execute("uni.ckpt")
+        assert [file.name for file in (tmp_path / CNC).iterdir()] == ["one.safetensors"]

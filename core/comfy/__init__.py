@@ -1,6 +1,6 @@
 """What every method needs of ComfyUI.
 
-ComfyUI's things by name            types.Model
+ComfyUI's things by name            types.ModelSampling
 A run of a sampler                  runs.Run
 A method around every run           runs.around_runs
 A sampler's settings                sampling.Sampling

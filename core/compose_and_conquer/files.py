@@ -60,7 +60,7 @@ def read_fusers(path: str | Path) -> Fusers:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith((LOCAL, GLOBAL))}  # noqa: SIM118 - no mapping
+            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith((LOCAL, GLOBAL))}
     except (SafetensorError, OSError) as error:
         raise CnCFileError(f"{path.name} cannot be read as safetensors ({error}). Copy the file again.") from error
     try:

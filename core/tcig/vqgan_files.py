@@ -133,7 +133,7 @@ def _read_safetensors(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            weights = {name: file.get_tensor(name) for name in file.keys()}
         return unpack_weights(weights, metadata)
     except (SafetensorError, OSError, ValueError) as error:
         raise VQGANFileError(f"{path.name} cannot be read as safetensors ({error}). Copy the file again.") from error

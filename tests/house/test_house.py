@@ -28,8 +28,8 @@ from stagecraft.tests.house.sources import (
 )
 
 # These two only ever go down: a value that may be anything is an `object`, and the formatter has its way.
-MOST_UNTYPED = 20
-MOST_UNFORMATTED = 20
+MOST_UNTYPED = 0
+MOST_UNFORMATTED = 0
 MOST_ARGUMENTS = 10
 MOST_FILES = 16  # of a folder of core
 MOST_LINES, MOST_TEST_LINES = 300, 320

@@ -24,7 +24,6 @@ STEPS = 6
 PROMPT = "a dog and a cat on a green meadow"
 KINDS = ("EPS", "V_PREDICTION", "FLOW")
 
-
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 

@@ -9,7 +9,7 @@ from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, SamplerCus
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.comfy.sticker_world import register_model_class
-from stagecraft.core.editing.comfy.edit import edit_picture
+from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import EditError, insert
 from stagecraft.core.inversion.comfy.cut_out_things import Checkpoint
 from stagecraft.core.inversion.comfy.reference_picture import (
@@ -23,6 +23,7 @@ from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_lat
 from stagecraft.core.inversion.comfy.start import Inversion, falling_levels
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.scores.layout_score import score_pictures
 from stagecraft.core.segmentation.segmenter import Segmenter
@@ -94,7 +95,7 @@ def test_the_noise_of_a_start_is_in_none_of_its_drawings(model, clip, vae, seed)
 
 
 def layered(model, clip, positive, negative):
-    return render_in_layers(model, clip, None, a_layout(), positive, negative, t0=0.5, strength=0.0)
+    return render_in_layers(model, clip, None, a_layout(), positive, negative, Rendering(t0=0.5, strength=0.0))
 
 
 def guided(model, clip, positive, negative):
@@ -125,7 +126,7 @@ def test_an_edit_takes_the_noise_but_not_the_latent(model, clip, vae):
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
     prompts = encode(clip, "a dog"), encode(clip, "")
     edited, positive, negative, own, mask = edit_picture(
-        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, t0=0.5, strength=0.0
+        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, Editing(t0=0.5, strength=0.0)
     )
     settings = {"disable_pbar": True, "seed": 0}
     numbers = noise.generate_noise({"samples": own})

@@ -35,16 +35,18 @@ class GuidedRunLog:
         title: what guided it.
         threshold: energy at which steps stop; -inf: none.
         measurements: in their order.
+        why_not: what it says where there are none.
     """
 
     title: str
     threshold: float
     measurements: list[Measurement] = field(default_factory=list)
+    why_not: str = "no noise level of the run lies between start and end"
 
     def text(self) -> str:
         """Say in a line per model call how the energy fell."""
         if not self.measurements:
-            return f"{self.title}: nothing was guided; no noise level of the run lies between start and end."
+            return f"{self.title}: nothing was guided; {self.why_not}."
         lines = [f"{self.title}: energy per model call, mean over {len(self.measurements[0].energies)} pictures"]
         calls: dict[int, list[Measurement]] = {}
         for each in self.measurements:
@@ -61,6 +63,15 @@ class GuidedRunLog:
         calls = [each.call for each in self.measurements]
         firsts = [i for i, call in enumerate(calls) if i == 0 or calls[i - 1] != call]
         return plot_energies([each.energies for each in self.measurements], firsts, self.threshold, self.title)
+
+
+# Of a latent that is not in the log.
+NOT_GUIDED = GuidedRunLog(
+    "Attention guidance",
+    -torch.inf,
+    why_not="this latent was sampled without it, with a strength of 0, or too long ago. Connect the latent output of a "
+    "sampler whose model comes from Attention Guidance",
+)
 
 
 class GuidanceLog:

@@ -13,6 +13,8 @@ from ..layout.region import LayoutError
 from .types import Callback, Entry, Executor, Guider, Model, ModelSampling, Options, Sampler, Wrappers
 
 PICTURES, VIDEOS = 4, 5  # dimensions of a latent
+# A schedule may begin a little below the model's highest noise level (ddim_uniform with 10 steps: 0.1 of the run).
+LATEST_START = 0.11
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,11 @@ class Run:
     def entries(self) -> list[Entry]:
         """Those of all prompts, the negative one's among them."""
         return [entry for conditioning in self.guider.conds.values() for entry in conditioning]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on from where another run stopped: it adds no noise, and does not begin at the highest."""
+        return not self.noise.any() and float(self.sigmas[0]) < self.model_sampling.percent_to_sigma(LATEST_START)
 
     @property
     def parts(self) -> int:

@@ -5,6 +5,7 @@ import torch
 from ...core.attention.sites import MIDDLE_AND_FIRST_UP, SHARES
 from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, guide_attention
 from ...core.attention_guidance.energies import DEFAULT_ETA
+from ...core.attention_guidance.log import NOT_GUIDED
 from ...core.attention_guidance.published import CHEN, ENERGIES
 from ...core.attention_guidance.settings import Guidance
 from ...core.attention_guidance.step import RULES
@@ -224,12 +225,7 @@ class StageGuidanceReport(io.ComfyNode):
     @classmethod
     def execute(cls, latent: Options) -> io.NodeOutput:
         """Look the run up."""
-        runs = GUIDANCE_LOG.find(latent["samples"])
-        if not runs:
-            raise ValueError(
-                "This latent was not sampled with attention guidance, or too long ago. Connect the latent output of a "
-                "sampler whose model comes from Attention Guidance with a strength other than 0."
-            )
+        runs = GUIDANCE_LOG.find(latent["samples"]) or [NOT_GUIDED]
         text, plots = "\n\n".join(run.text() for run in runs), torch.stack([run.plot() for run in runs])
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(plots, cls=cls).as_dict(), "text": (text,)}

@@ -58,6 +58,19 @@ class Words:
     targets: tuple[Target, ...]
 
 
+@dataclass
+class _Trajectory:
+    """How far guidance has come with one of the states of a run.
+
+    Attributes:
+        energy: (b), the last one; None before the first.
+        is_over: whether the rest of it is left alone.
+    """
+
+    energy: Tensor | None = None
+    is_over: bool = False
+
+
 class GuidedRun:
     """One run of a sampler: the guided prompt's entries among the guider's, and how far the energy has come.
 
@@ -85,10 +98,11 @@ class GuidedRun:
         self.name = f"{WRAPPER}_{len(self.guider.conds)}"
         self.guider.conds[self.name] = entries
         self.uuids = {entry["uuid"] for entry in entries}
-        self.energy: Tensor | None = None
+        # Of the whole run, whatever pieces a sampler is given it in.
+        self.steps: list[float] = run.sigmas.tolist()
+        self.trajectories: dict[frozenset[object], _Trajectory] = {}
         self.progress = 0.0
         self.calls = 0
-        self.is_over = False
 
     def around(self, sampler: Sampler) -> Sampler:
         """The same sampler with a model that is guided before it is called."""
@@ -101,8 +115,7 @@ class GuidedRun:
         # What is known of a sampler is read from its function's name and parameters.
         @functools.wraps(sampler.sampler_function)
         def sample(model: Denoiser, x: Tensor, sigmas: Tensor, *args: object, **kwargs: object) -> Tensor:
-            steps = sigmas.tolist()
-            return sampler.sampler_function(_GuidedModel(self, model, steps), x, sigmas, *args, **kwargs)
+            return sampler.sampler_function(_GuidedModel(self, model), x, sigmas, *args, **kwargs)
 
         return comfy.samplers.KSAMPLER(sample, sampler.extra_options, sampler.inpaint_options)
 
@@ -110,7 +123,6 @@ class GuidedRun:
         self,
         x: Tensor,
         sigma: Tensor,
-        steps: Sequence[float],
         see: Callable[[Tensor], Tensor],
         freedom: Tensor | float,
         model_options: Options,
@@ -120,15 +132,16 @@ class GuidedRun:
         Args:
             x: (b c h w).
             sigma: (b).
-            steps: noise levels of the run.
             see: what the model is shown of a state.
             freedom: how much of each value the sampler may change, 0..1; also the derivative of `see`.
             model_options: of the run.
         """
         self.calls += 1
         level = float(sigma.max())
-        if not self._is_due(level, steps):
+        trajectory = self.trajectories.setdefault(self._seen(), _Trajectory())
+        if not self._is_due(level, trajectory):
             return
+        steps = self.steps
         done, count = sum(step > level * (1 + 1e-6) for step in steps[:-1]), max(1, len(steps) - 1)
         self.progress = done / count
 
@@ -142,18 +155,22 @@ class GuidedRun:
             self.log.measurements.append(Measurement(self.calls, level, tuple(energy.tolist())))
 
         how = self.chosen.descent(self.progress, (done + 1) / count, self.guidance.strength)
-        before = self.energy if self.chosen.persists else None
-        moved, self.energy = descend(x, level, measure, how, before, report=report)
+        before = trajectory.energy if self.chosen.persists else None
+        moved, trajectory.energy = descend(x, level, measure, how, before, report=report)
         x.copy_(moved)
 
-    def _is_due(self, level: float, steps: Sequence[float]) -> bool:
-        """Whether a noise level is guided; below the last one guidance ends for the rest of the run."""
-        if self.is_over:
+    def _seen(self) -> frozenset[object]:
+        """The prompts that the state in hand is painted from; layers that are sampled apart have their own."""
+        return frozenset(entry["uuid"] for entry in self.guider.conds.get("positive", ()))
+
+    def _is_due(self, level: float, trajectory: "_Trajectory") -> bool:
+        """Whether a noise level is guided; below the last one guidance ends for the rest of a trajectory."""
+        if trajectory.is_over:
             return False
         if self.last <= level <= self.first:
             return True
         # Samplers that look ahead come back to higher levels, by one or two steps.
-        self.is_over = sum(level <= step < self.last for step in steps) > 2
+        trajectory.is_over = sum(level <= step < self.last for step in self.steps) > 2
         return False
 
     @functools.cached_property
@@ -191,8 +208,8 @@ def _measure_picture(energy: Energy, maps: Maps, row: int, words: Words, progres
 class _GuidedModel:
     """The model as a sampler calls it; first its state is guided."""
 
-    def __init__(self, run: GuidedRun, model: Denoiser, steps: Sequence[float]) -> None:
-        self.run, self.model, self.steps = run, model, steps
+    def __init__(self, run: GuidedRun, model: Denoiser) -> None:
+        self.run, self.model = run, model
 
     def __getattr__(self, name: str) -> object:  # what samplers look up on ComfyUI's model
         return getattr(self.model, name)
@@ -200,9 +217,9 @@ class _GuidedModel:
     def __call__(self, x: Tensor, sigma: Tensor, *args: object, **kwargs: object) -> Tensor:
         options, mask = kwargs.get("model_options", {}), kwargs.get("denoise_mask")
         if mask is None:
-            self.run.move(x, sigma, self.steps, lambda state: state, 1.0, options)
+            self.run.move(x, sigma, lambda state: state, 1.0, options)
         else:
-            self.run.move(x, sigma, self.steps, *self._inpainting(sigma, mask, options), options)
+            self.run.move(x, sigma, *self._inpainting(sigma, mask, options), options)
         return self.model(x, sigma, *args, **kwargs)
 
     def _inpainting(self, sigma: Tensor, mask: Tensor, options: Options) -> tuple[Callable[[Tensor], Tensor], Tensor]:

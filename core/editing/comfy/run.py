@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...comfy.guider import Prompts
-from ...comfy.runs import Run, around_runs, check_parts, warn_of_plain_prompts
+from ...comfy.runs import LATEST_START, Run, around_runs, check_parts, warn_of_plain_prompts
 from ...comfy.types import Callback, Entry, Executor, Guider, Model, ModelSampling, Wrappers
 from ...inversion.comfy.invert import invert_latent
 from ...inversion.comfy.samplers import require_deterministic
@@ -16,8 +16,6 @@ from ..edits import EditError
 from .entry import EditEntry, SourceEntry
 
 WRAPPER = "stagecraft_edit"
-# A schedule may begin a little below the model's highest noise level (ddim_uniform with 10 steps: 0.1 of the run).
-LATEST_START = 0.11
 
 
 def follow_edits(model: Model) -> Model:

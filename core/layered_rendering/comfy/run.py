@@ -38,6 +38,8 @@ class LayeredRun:
         self.alone: RunLayer | None = None
         self.apart_until: float | None = None
         self.last_layered_sigma = 0.0
+        # Where a run goes on, its first step was in another run.
+        self.first_sigma = torch.full_like(self.sigmas[0], torch.inf) if run.goes_on else self.sigmas[0]
         self.started = False
         layers: dict[int, RunLayer] = {}
         for entry in run.entries:
@@ -140,7 +142,7 @@ class LayeredRun:
         offset = torch.zeros_like(x)
         scale = scale_of_state(executor.class_obj.model_sampling, x, t)
         # Compared where it lies: asking for the value would make the host wait for the device.
-        at_first = (t >= self.sigmas[0].to(t)).to(x).reshape(scale.shape)
+        at_first = (t >= self.first_sigma.to(t)).to(x).reshape(scale.shape)
         chunks = (part.chunk(len(uuids)) for part in (offset, scale, at_first))
         for uuid, layer, (rows, factor, first) in zip(uuids, guided, zip(*chunks, strict=True), strict=True):
             if layer is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...comfy.types import Entry, Options, Sampler
 from ..compositing import join_layers
 from ..vision_guidance import AS_PUBLISHED, EVERY_STEP, PUBLISHED_INJECTIONS
+from .fresh_noise import GIVEN, fresh_noise
 from .layer_on_grid import RunLayer
 from .run import LayeredRun
 
@@ -20,15 +21,17 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
     """A sampler that samples every layer by itself down to t0, puts the latents together, and goes on with the result.
 
     The given sampler does all the sampling: once for each layer and once for the rest, so one that remembers earlier
-    steps starts its memory anew at t0.
+    steps starts its memory anew at t0. The noise that it adds on its way is that of the run: the same for all layers.
 
     Args:
         run: the layers of this run.
         sampler: ComfyUI's KSAMPLER.
 
     Raises:
-        ValueError: a sampler of another kind.
+        ValueError: a sampler of another kind, a run that begins or ends between its start and t0, or noise on the way
+            that cannot be that of the run.
     """
+    _check_whole(run)
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise ValueError(
             f'The mode "trajectories" stops the sampler at t0, which {type(sampler).__name__} does not allow. Choose a '
@@ -48,13 +51,15 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
         extra_args = extra_args or {}
         layered = int((sigmas[:-1] >= run.apart_until).sum())
         progress = _Progress(callback, layered, len(run.layers), len(sigmas) - 1)
+        noise = fresh_noise(sampler, x, sigmas, extra_args.get("seed")) if layered else None
+        given = options if noise is None else {**options, GIVEN: noise}
 
         def go(x: Tensor, start: int, end: int) -> Tensor:
             if end <= start:
                 return x
             report = progress.next(end - start)
             return inner(
-                model, x, sigmas[start : end + 1], extra_args=extra_args, callback=report, disable=disable, **options
+                model, x, sigmas[start : end + 1], extra_args=extra_args, callback=report, disable=disable, **given
             )
 
         if layered:
@@ -62,6 +67,8 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
             run.measure(x, sigma, extra_args.get("model_options", {}))
             states = []
             for layer in run.layers:
+                if noise is not None:
+                    noise.start_again()
                 with _only(run, layer):
                     states.append(_one_layer(run, layer, go, x, sigmas, layered))
             x = join_layers(torch.stack(states), torch.stack([layer.visible_for(x) for layer in run.layers]))
@@ -69,6 +76,22 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
             return go(x, layered, len(sigmas) - 1)
 
     return comfy.samplers.KSAMPLER(sample, sampler.extra_options, sampler.inpaint_options)
+
+
+def _check_whole(run: LayeredRun) -> None:
+    """Refuse a piece of a run whose other piece had, or will have, a latent of its own for every layer."""
+    first, last = float(run.sigmas[0]), float(run.sigmas[-1])
+    remedy = f'at noise level {run.apart_until:.4g} (t0) or after it, or choose the mode "paper"'
+    if run.run.goes_on and first >= run.apart_until:
+        raise ValueError(
+            f'This run goes on from a latent at noise level {first:.4g}, where in the mode "trajectories" every layer '
+            f"has a latent of its own. Split the run {remedy}."
+        )
+    if 0 < last and last >= run.apart_until:
+        raise ValueError(
+            f'This run stops at noise level {last:.4g}, where in the mode "trajectories" every layer still has a '
+            f"latent of its own. Let it stop {remedy}."
+        )
 
 
 def _one_layer(

@@ -51,14 +51,26 @@ def test_trajectories_switch_at_the_step_that_paper_mode_switches_at(model, clip
     )
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2", "ddim", "euler_cfg_pp", "ddpm", "euler_ancestral"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "euler",
+        "heun",
+        "dpm_2",
+        "ddim",
+        "euler_cfg_pp",
+        "ddpm",
+        "lcm",
+        "euler_ancestral",
+        "dpm_2_ancestral",
+        "dpmpp_sde",
+    ],
+)
 def test_one_full_layer_on_its_own_trajectory_is_plain_sampling(model, clip, prompts, sampler):
-    """Bit for bit for every sampler that remembers nothing; noise that is drawn anew differs after t0 by its seed."""
+    """Bit for bit for every sampler that remembers nothing, also one that adds noise on its way."""
     plain = sample(model, prompts, sampler=sampler)
-    ours, our_prompts = layered(model, clip, None, FULL, prompts, t0=1.0, **APART)
-    assert torch.equal(sample(ours, our_prompts, sampler=sampler), plain)
-    if sampler not in ("ddpm", "euler_ancestral"):
-        ours, our_prompts = layered(model, clip, None, FULL, prompts, t0=0.5, **APART)
+    for t0 in (1.0, 0.5):
+        ours, our_prompts = layered(model, clip, None, FULL, prompts, t0=t0, **APART)
         assert torch.equal(sample(ours, our_prompts, sampler=sampler), plain)
 
 

@@ -135,6 +135,26 @@ def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
         assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)
 
 
+@pytest.mark.parametrize("energy", ["chen", "boxdiff"])
+@pytest.mark.parametrize("guidance_is_first", [False, True])
+def test_every_layer_on_a_trajectory_of_its_own_is_guided(model, clip, vae, prompts, guidance_is_first, energy):
+    """Each is guided at the run's own noise levels, as far as its own energy asks, and so is what comes after t0."""
+    layout, log = parse_layout(TWO, width=128, height=128, prompt=PROMPT, background="on a meadow"), GuidanceLog()
+    rendering = Rendering(t0=0.5, strength=0.0, mode="trajectories")
+
+    def guided_model(model):
+        return guide(model, clip, layout, log, energy=energy, end=0.95, threshold=0.0, iterations=1)
+
+    ours = guided_model(model) if guidance_is_first else model
+    ours, *both = render_in_layers(ours, clip, vae, layout, *prompts, rendering)
+    found = sample(ours if guidance_is_first else guided_model(ours), both)
+    ((run,),) = [log.find(found)]
+    levels = [round(each.sigma, 3) for each in run.measurements]
+    apart = levels[: levels.index(levels[0], 1)]
+    assert levels[: 3 * len(apart)] == 3 * apart and len(levels) > 3 * len(apart)
+    assert all(min(each.energies) > 0 for each in run.measurements)
+
+
 def test_what_our_methods_write_on_a_prompt_is_theirs_alone(model, clip, vae, prompts):
     """An entry's options that begin with "stagecraft" are read by their own method, which would see its prompt twice.
 

@@ -73,6 +73,24 @@ def locked(path: Path, report: Report = say, poll: float = 0.5) -> Iterator[None
         yield
 
 
+@contextlib.contextmanager
+def held(path: Path, otherwise: Exception) -> Iterator[int]:
+    """Hold a lock file that another process may not hold meanwhile, without waiting for it.
+
+    Args:
+        path: the lock file; it is created where it is missing and stays afterwards.
+        otherwise: raised where another process holds it.
+
+    Yields:
+        The file's descriptor: a child that inherits it goes on to hold the lock when this process is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if not _try_lock(file.fileno()):
+            raise otherwise
+        yield file.fileno()
+
+
 if sys.platform == "win32":
     import msvcrt
 

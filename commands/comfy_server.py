@@ -172,7 +172,7 @@ def comfyui_command(environment: Environment, port: int, base: Path | None) -> l
 
 
 def start_comfyui(
-    command: list[str], environment: Environment, log: IO[bytes] | None = None
+    command: list[str], environment: Environment, log: IO[bytes] | None = None, lock: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start ComfyUI as a process that does not outlive this one.
 
@@ -180,6 +180,7 @@ def start_comfyui(
         command: as `comfyui_command` writes it.
         environment: the Python and the ComfyUI to run.
         log: takes what it prints; None leaves that on the terminal.
+        lock: descriptor of a lock file that it goes on to hold where it does outlive this process (macOS).
     """
     return subprocess.Popen(
         command,
@@ -189,6 +190,7 @@ def start_comfyui(
         stdout=log,
         stderr=None if log is None else subprocess.STDOUT,
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        pass_fds=() if lock is None or sys.platform == "win32" else (lock,),
     )
 
 

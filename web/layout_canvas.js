@@ -3,6 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Places } from "./layout_canvas/places.js";
+import { nodeInside, Promotion } from "./layout_canvas/promotion.js";
 import { LayoutCanvas } from "./layout_canvas/widget.js";
 
 const NODE = "StageLayoutCanvas";
@@ -14,7 +15,10 @@ const LEAST_HEIGHT = 380;
 const PAUSE_MILLISECONDS = 500; // after which typing counts as done
 const FOLDER = "stagecraft"; // below ComfyUI's input folder, for reference pictures
 
+const OPTIONS = { getMinHeight: () => LEAST_HEIGHT, hideOnZoom: false, margin: 6 };
+
 const places = new Places(() => app.canvas?.graph);
+const promotion = new Promotion({ type: WIDGET, makeCanvas, options: OPTIONS, places, size: SIZE });
 
 function addStyle() {
   const link = document.createElement("link");
@@ -40,16 +44,18 @@ function urlOf({ filename, subfolder = "", type = "output" }) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
 }
 
-/** The type of a node that has run; in a subgraph it is called "the subgraph's number:its own". */
-function typeOf(name) {
+/** A node that has run; in a subgraph it is called "the number of the subgraph's node:its own". */
+function nodeCalled(name) {
   let graph = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
   let node = null;
   for (const id of String(name).split(":")) {
     node = graph?.getNodeById(/^\d+$/.test(id) ? Number(id) : id);
     graph = node?.subgraph;
   }
-  return node?.comfyClass ?? node?.type;
+  return node;
 }
+
+const typeOf = (node) => node?.comfyClass ?? node?.type;
 
 /** Lets ComfyUI notice a step, so that it is saved and can be undone with the graph. */
 function noteStep() {
@@ -58,18 +64,18 @@ function noteStep() {
   else tracker?.checkState?.();
 }
 
-function addCanvas(node, name, [, { default: text = "" } = {}]) {
-  let widget = null;
+/** A canvas that tells ComfyUI of every step; `keep` is given each new text, `finish` notes a step that still waits. */
+function makeCanvas(text, keep) {
   let pause = null;
   const note = () => {
     clearTimeout(pause);
     pause = null;
     noteStep();
   };
-  const noteWhatWaits = () => pause !== null && note();
+  const finish = () => pause !== null && note();
   const canvas = new LayoutCanvas({
     changed: (goesOn) => {
-      widget?.callback?.(canvas.value);
+      keep(canvas.value);
       clearTimeout(pause);
       // A word is one step for the graph too, not one for every letter.
       if (goesOn) pause = setTimeout(note, PAUSE_MILLISECONDS);
@@ -87,34 +93,52 @@ function addCanvas(node, name, [, { default: text = "" } = {}]) {
   const commands = ["Control", "Meta"];
   canvas.element.addEventListener(
     "keydown",
-    (event) => (event.ctrlKey || event.metaKey || commands.includes(event.key)) && noteWhatWaits(),
+    (event) => (event.ctrlKey || event.metaKey || commands.includes(event.key)) && finish(),
     true,
   );
-  canvas.element.addEventListener("focusout", noteWhatWaits);
+  canvas.element.addEventListener("focusout", finish);
+  return { canvas, finish };
+}
+
+function addCanvas(node, name, [, { default: text = "" } = {}]) {
+  let widget = null;
+  const { canvas, finish } = makeCanvas(text, (changed) => widget?.callback?.(changed));
   widget = node.addDOMWidget(name, WIDGET, canvas.element, {
+    ...OPTIONS,
     getValue: () => canvas.value,
     setValue: (text) => {
       canvas.value = text;
     },
-    getMinHeight: () => LEAST_HEIGHT,
-    hideOnZoom: false,
-    margin: 6,
   });
-  const { onAdded, onExecuted, onRemoved } = node;
+  promotion.prepare(widget, node);
+  const { onAdded, onConnectionsChange, onExecuted, onRemoved } = node;
   node.onAdded = function () {
-    places.enter(canvas, node);
+    places.enter(canvas, node, name);
     return onAdded?.apply(this, arguments);
+  };
+  node.onConnectionsChange = function () {
+    places.settle();
+    return onConnectionsChange?.apply(this, arguments);
   };
   node.onExecuted = function (output) {
     canvas.takeOutput(output);
     return onExecuted?.apply(this, arguments);
   };
   node.onRemoved = function () {
-    noteWhatWaits();
+    finish();
     places.leave(canvas);
     return onRemoved?.apply(this, arguments);
   };
   return { widget, minWidth: SIZE[0], minHeight: SIZE[1] };
+}
+
+/** Gives what a node has sent after a run also to the canvases that it has on the nodes of subgraphs around it. */
+function passOn(output, name) {
+  const node = nodeCalled(name);
+  const around = String(name).split(":").slice(0, -1);
+  if (typeOf(node) !== NODE) return;
+  for (const { canvas, node: host, name: input } of places.entries)
+    if (host.subgraph && around.includes(String(host.id)) && nodeInside(host, input) === node) canvas.takeOutput(output);
 }
 
 app.registerExtension({
@@ -126,12 +150,21 @@ app.registerExtension({
     // It stays a text for links and for the server; only what is shown for it is another thing.
     if (input) input[1] = { ...input[1], widgetType: WIDGET };
   },
+  nodeCreated(node) {
+    if (node.subgraph) promotion.watch(node);
+  },
   setup() {
     addStyle();
-    app.canvas?.canvas?.addEventListener("litegraph:set-graph", () => places.settle());
+    const page = app.canvas?.canvas;
+    page?.addEventListener("litegraph:set-graph", () => places.settle());
+    page?.addEventListener("subgraph-opened", ({ detail }) => {
+      places.opened = detail?.fromNode;
+      places.settle();
+    });
     api.addEventListener("executed", ({ detail }) => {
+      passOn(detail?.output, detail?.node);
       const images = detail?.output?.images;
-      if (!images?.length || detail.output.animated?.some(Boolean) || DRAWINGS.includes(typeOf(detail.node))) return;
+      if (!images?.length || detail.output.animated?.some(Boolean) || DRAWINGS.includes(typeOf(nodeCalled(detail.node)))) return;
       for (const canvas of places.canvases) canvas.pictures.showResult(images, detail.prompt_id);
     });
   },

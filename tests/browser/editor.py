@@ -16,6 +16,8 @@ CALM = {
 }
 # The canvas node of the open graph.
 NODE = 'app.graph.nodes.find((node) => node.type === "StageLayoutCanvas")'
+# Of a node in a graph that is not on the screen, the classical rendering keeps the canvas in the page, hidden.
+SURFACE, PHRASES = ".stage-surface:visible", ".stage-row .stage-phrase:visible"
 
 
 class Editor:
@@ -81,15 +83,21 @@ class Editor:
             " app.canvas.setDirty(true, true) }"
         )
         # Of a workflow that was left, another canvas may still be there for a moment.
-        self.page.wait_for_function("document.querySelectorAll('.stage-surface').length === 1")
-        self.page.locator(".stage-surface:visible").wait_for()
+        surfaces = "[...document.querySelectorAll('.stage-surface')].filter((each) => each.checkVisibility())"
+        self.page.wait_for_function(f"{surfaces}.length === 1")
+        self.surface.wait_for()
         self.settle()
+
+    @property
+    def surface(self):
+        """What is drawn on."""
+        return self.page.locator(SURFACE)
 
     def settle(self):
         """Wait until the surface has stopped moving and the canvas has been drawn."""
         last = None
         for _ in range(50):
-            place = self.page.locator(".stage-surface").bounding_box()
+            place = self.surface.bounding_box()
             if place == last:
                 return
             last = place
@@ -108,26 +116,21 @@ class Editor:
     @property
     def phrases(self):
         """The phrases in the list, nearest first."""
-        return self.page.locator(".stage-row .stage-phrase").evaluate_all("(all) => all.map((each) => each.value)")
+        return self.page.locator(PHRASES).evaluate_all("(all) => all.map((each) => each.value)")
 
     def wait_for_phrases(self, *phrases):
         """Wait until the list, and the canvas that is shown, have these phrases, nearest first."""
-        self.page.wait_for_function(
-            """(phrases) => {
-                const surfaces = document.querySelectorAll(".stage-surface");
-                const shown = [...document.querySelectorAll(".stage-row .stage-phrase")].map((each) => each.value);
-                return surfaces.length === 1 && JSON.stringify(shown) === JSON.stringify(phrases) }""",
-            arg=list(phrases),
-            timeout=STEP_PATIENCE,
-        )
+        deadline = time.monotonic() + STEP_PATIENCE / 1000
+        while self.phrases != list(phrases) or self.surface.count() != 1:
+            assert time.monotonic() < deadline, f"{self.phrases} are shown, not {phrases}"
+            self.page.wait_for_timeout(50)
 
     def at(self, x, y):
         """Where a pixel of the layout's canvas is on the page."""
-        place = self.page.locator(".stage-surface").bounding_box()
-        found = self.page.evaluate(
-            "([x, y]) => { const surface = document.querySelector('.stage-surface').stageSurface;"
-            " const { view, size } = surface; return [(x * view.scale + view.x) / size[0],"
-            " (y * view.scale + view.y) / size[1]] }",
+        place = self.surface.bounding_box()
+        found = self.surface.evaluate(
+            "(element, [x, y]) => { const { view, size } = element.stageSurface;"
+            " return [(x * view.scale + view.x) / size[0], (y * view.scale + view.y) / size[1]] }",
             [x, y],
         )
         return place["x"] + found[0] * place["width"], place["y"] + found[1] * place["height"]
@@ -142,7 +145,7 @@ class Editor:
 
     def press(self, *keys):
         """Press keys, with the surface in focus."""
-        self.page.locator(".stage-surface").focus()
+        self.surface.focus()
         for key in keys:
             self.page.keyboard.press(key)
 

@@ -29,20 +29,20 @@ def prompt(editor):
     return [node["inputs"]["layout"] for node in output.values() if node["class_type"] == "StageLayoutCanvas"]
 
 
-def press_until(editor, keys, text):
+def press_until(editor, keys, text, value=VALUE):
     """Press keys that undo or redo a step of the graph until the widget has a text; how fine steps are is not ours."""
     editor.page.evaluate("document.activeElement.blur()")
     for _ in range(3):
-        before = now = editor.page.evaluate(VALUE)
+        before = now = editor.page.evaluate(value)
         editor.page.keyboard.press(keys)
         deadline = time.monotonic() + STEP_PATIENCE / 1000
         # While the graph is loaded anew, there is no node for a moment.
         while now in (before, None) and time.monotonic() < deadline:
             editor.page.wait_for_timeout(50)
-            now = editor.page.evaluate(VALUE)
+            now = editor.page.evaluate(value)
         if now == text:
             return
-    raise AssertionError(f"{keys} does not lead to {text}, but to {editor.text}")
+    raise AssertionError(f"{keys} does not lead to {text}, but to {now}")
 
 
 def test_the_undo_of_the_graph_takes_a_drawing_back(canvas):

@@ -14,9 +14,9 @@ def region(phrase, box=(0.1, 0.1, 0.5, 0.5), **others):
 
 def drawn(editor):
     """How many pixels of the surface are not transparent."""
-    return editor.page.evaluate(
-        """() => {
-            const { canvas, context } = document.querySelector(".stage-surface").stageSurface;
+    return editor.surface.evaluate(
+        """(surface) => {
+            const { canvas, context } = surface.stageSurface;
             const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
             let count = 0;
             for (let at = 3; at < data.length; at += 4) count += data[at] > 0;

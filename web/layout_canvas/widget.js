@@ -16,6 +16,7 @@ const isField = (target) => target.matches?.("input:not([type=range]):not([type=
 export class LayoutCanvas {
   /** @param host {changed(goesOn), upload(file), urlOf(image), wheel(event)} */
   constructor(host) {
+    this.own = null; // its own text, while it shows another's
     this.editor = new Editor(host);
     this.pictures = new Pictures(this.editor, host);
     this.surface = new Surface(this.editor, {
@@ -47,11 +48,22 @@ export class LayoutCanvas {
 
   /** The text that the node keeps and the server gets. */
   get value() {
-    return this.editor.text;
+    return this.own ?? this.editor.text;
   }
 
   set value(text) {
-    if (text !== this.editor.text) this.editor.read(String(text ?? ""));
+    if (this.own !== null) this.own = String(text ?? "");
+    else if (text !== this.editor.text) this.editor.read(String(text ?? ""));
+  }
+
+  /** Shows the text of the canvas that feeds this one, and takes no changes meanwhile; null ends that. */
+  follow(text) {
+    if (text === null && this.own === null) return;
+    const own = this.value;
+    this.own = text === null ? null : own;
+    this.element.inert = text !== null;
+    if ((text ?? own) !== this.editor.text) this.editor.read(text ?? own);
+    this.showStatus();
   }
 
   focus() {
@@ -213,11 +225,13 @@ export class LayoutCanvas {
   }
 
   showStatus() {
-    const { notice, warnings, layout } = this.editor;
+    const { layout } = this.editor;
+    const isFed = this.own !== null;
+    const [notice, warnings] = isFed ? ["", []] : [this.editor.notice, this.editor.warnings];
     const [worst] = warnings;
     const count = layout.regions.length;
-    const text =
-      notice || worst?.text || `${count} region${count === 1 ? "" : "s"} on ${layout.width} × ${layout.height} pixels`;
+    const size = `${count} region${count === 1 ? "" : "s"} on ${layout.width} × ${layout.height} pixels`;
+    const text = notice || worst?.text || size + (isFed ? ", drawn outside on the subgraph's node" : "");
     if (this.status.dataset.text === text) return;
     this.status.dataset.text = text;
     this.status.classList.toggle("is-warning", !notice && Boolean(worst) && count > 0);

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .nodes.api import ComfyExtension
 
 WEB_DIRECTORY = "./web"
-MODELS = Path(__file__).parent / "models"
+PACK = Path(__file__).parent
+MODELS = PACK / "models"
 
 
 async def comfy_entrypoint() -> "ComfyExtension":
@@ -18,6 +19,7 @@ async def comfy_entrypoint() -> "ComfyExtension":
     import folder_paths
 
     from .core.comfy.sticker_world import register_model_class
+    from .core.comfy.web_files import serve_files
     from .nodes import NODES
     from .nodes.api import ComfyExtension
 
@@ -26,6 +28,7 @@ async def comfy_entrypoint() -> "ComfyExtension":
             folder_paths.add_model_folder_path(folder.name, str(folder))
 
     register_model_class()
+    serve_files(PACK.name, {"extensions": PACK / "web", "workflow_templates": PACK / "workflows"})
 
     class Stagecraft(ComfyExtension):
         async def get_node_list(self) -> list[type]:

@@ -50,6 +50,7 @@ class ComfyServer(ComfyApi):
         port: int | None = None,
         arguments: Sequence[str] = (),
         base: Path | None = None,
+        name: str = PACK_NAME,
     ) -> None:
         """Prepare a server; it starts on entering the `with` statement.
 
@@ -59,9 +60,11 @@ class ComfyServer(ComfyApi):
             port: the port; None takes a free one.
             arguments: further command line arguments for ComfyUI.
             base: the folder for its files; None makes a temporary one that goes away at the end.
+            name: what the pack's folder in custom_nodes is called.
         """
         self.environment = environment
         self.pack = pack.resolve()
+        self.name = name
         self._temporary = tempfile.TemporaryDirectory(prefix="stagecraft-") if base is None else None
         self.base = base or Path(self._temporary.name).resolve()
         self.log = self.base / "comfyui.log"
@@ -74,7 +77,7 @@ class ComfyServer(ComfyApi):
         self._answers = False
 
     def __enter__(self) -> ComfyServer:
-        prepare_base(self.base, self.pack)
+        prepare_base(self.base, self.pack, self.name)
         with open(self.log, "wb") as log:
             self._process = start_comfyui(self._command, self.environment, log)
         try:
@@ -140,7 +143,7 @@ class ComfyServer(ComfyApi):
         raise ServerProblem(f"ComfyUI did not answer within {_START_SECONDS:.0f} s; its log:\n{self.log_tail()}")
 
     def _require_the_pack(self) -> None:
-        module = f"custom_nodes.{PACK_NAME}"
+        module = f"custom_nodes.{self.name}"
         if not any(node.get("python_module") == module for node in self.object_info().values()):
             raise ServerProblem(f"ComfyUI could not load the pack {self.pack}; its log:\n{self.log_tail(80)}")
 
@@ -200,11 +203,11 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
-def prepare_base(base: Path, pack: Path) -> None:
+def prepare_base(base: Path, pack: Path, name: str = PACK_NAME) -> None:
     """Make the folders that ComfyUI expects and put a link to the pack into custom_nodes."""
-    for name in _BASE_FOLDERS:
-        (base / name).mkdir(parents=True, exist_ok=True)
-    link = base / "custom_nodes" / PACK_NAME
+    for folder in _BASE_FOLDERS:
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    link = base / "custom_nodes" / name
     if link.resolve() == pack:
         return
     if sys.platform == "win32":

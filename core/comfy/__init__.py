@@ -10,6 +10,7 @@ Captions of a batch                 captions.embed_captions
 Pictures in the input folder        pictures.load_references
 Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
+Our files on ComfyUI's page          web_files.serve_files
 The embedded checkpoint             sticker_world.register_model_class
 ComfyUI without its server          library.use_comfyui
 """

@@ -35,17 +35,10 @@ from .text2layer.autoencoder import SHIPPED as SHIPPED_AUTOENCODER
 from .text2layer.autoencoder import train_layered_autoencoder
 from .text2layer.diffusion import ROWS, train_layered_diffusion
 from .text2layer.export import export_text2layer
-from .text2layer.latents import (
-    SCENES,
-    LayeredLatents,
-    encode_layers,
-    fingerprint,
-    layered_codec,
-    single_codec,
-    stacked_codec,
-)
+from .text2layer.latents import SCENES, LayeredLatents, encode_layers, layered_codec, single_codec, stacked_codec
 from .text2layer.samples import PICTURES, open_layers
 from .training.loop import pick_device, weights_folder
+from .training.prepared import fingerprint
 from .world.dataset import Scenes, open_scenes
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`

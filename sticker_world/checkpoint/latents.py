@@ -1,20 +1,20 @@
 """Latents of every training scene, cached on disk, and what the checkpoint must know about their scale and colour."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from tqdm import tqdm
 
 from ..training.loop import pick_device
+from ..training.prepared import fingerprint, prepare
 from ..world.dataset import Scenes
 from .autoencoder import LATENT_CHANNELS, Autoencoder
 from .diffusion import LATENT_SIZE
 
-BATCH = 32
+BATCH = 8  # pictures in a pass; more of them no longer fit into a CPU's cache, and take longer each
+ROWS = 256  # between two saves
 
 
 @torch.no_grad()
@@ -26,32 +26,30 @@ def encode_scenes(
     Args:
         scenes: the pictures.
         autoencoder: its encoder makes the latents.
-        folder: keeps `latents-<number of scenes>.npy` and `.json`; used as they are if they are there.
+        folder: keeps the raw output; rows that are there and were made by these weights are not made again.
         scale: mean and deviation of the raw output that the latents are brought to; None for these scenes' own.
 
     Returns:
         float16 (n 4 32 32) at zero mean and unit deviation over all, and that mean and deviation of the raw output.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, stats_path = (folder / f"latents-{len(scenes)}{ending}" for ending in (".npy", ".json"))
-    if not stats_path.exists():
-        device = pick_device()
-        autoencoder = autoencoder.to(device, memory_format=torch.channels_last).eval()
-        latents = np.empty((len(scenes), LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE), np.float16)
-        for start in tqdm(range(0, len(scenes), BATCH), "latents", mininterval=10):
-            images = torch.from_numpy(scenes.images[start : start + BATCH]).to(device)
-            images = rearrange(images, "b h w c -> b c h w").float() / 255
-            with torch.autocast(device.type, torch.bfloat16):
-                encoded = autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
-            latents[start : start + BATCH] = encoded.float().cpu().numpy()
-        mean, std = scale or (float(latents.mean(dtype=np.float64)), float(latents.std(dtype=np.float64)))
-        for start in range(0, len(latents), 1000):
-            part = latents[start : start + 1000].astype(np.float32)
-            latents[start : start + 1000] = (part - mean) / std
-        np.save(path, latents)
-        stats_path.write_text(json.dumps({"mean": mean, "std": std}))
-    stats = json.loads(stats_path.read_text())
-    return np.load(path), (stats["mean"], stats["std"])
+    device = pick_device()
+    key = f"{fingerprint(autoencoder.state_dict())} {len(scenes)}"
+    autoencoder = autoencoder.to(device, memory_format=torch.channels_last).eval()
+
+    def encode(rows: range) -> np.ndarray:
+        images = torch.from_numpy(scenes.images[rows.start : rows.stop]).to(device)
+        images = rearrange(images, "b h w c -> b c h w").float() / 255
+        with torch.autocast(device.type, torch.bfloat16):
+            parts = images.contiguous(memory_format=torch.channels_last).split(BATCH)
+            return torch.cat([autoencoder.encode(part).float() for part in parts]).cpu().numpy()
+
+    shape = (len(scenes), LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
+    raw = prepare(folder / "latents.npy", key, shape, encode, rows_at_once=ROWS)
+    mean, std = scale or (float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64)))
+    latents = np.empty(shape, np.float16)
+    for start in range(0, len(raw), ROWS):
+        latents[start : start + ROWS] = (raw[start : start + ROWS].astype(np.float32) - mean) / std
+    return latents, (mean, std)
 
 
 def latent_colours(scenes: Scenes, latents: np.ndarray, number: int = 256) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,5 @@
 """Latents of layers, drawn and encoded once, for the U-Nets of Text2Layer and of those that it is measured against."""
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,14 +90,6 @@ def layered_codec(part: str, weights: Mapping[str, Tensor], *, one_by_one: bool 
     if pick_device().type == "cpu":
         use_fast_norms(model)
     return Codec(model.encode, model.config.latent_channels, one_by_one)
-
-
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Eight digits that tell weights from others."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
 
 
 def stacked_codec(autoencoder: Autoencoder) -> Codec:

@@ -1,13 +1,23 @@
 """Arrays on disk of which every row is made once, in a run that may be broken off and started again."""
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 Rows = Callable[[range], np.ndarray]
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Eight digits that tell weights from others."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
 def prepare(path: Path, key: str, shape: tuple[int, ...], make: Rows, *, rows_at_once: int) -> np.ndarray:

@@ -27,7 +27,6 @@ from stagecraft.sticker_world.text2layer.latents import (
     LatentSet,
     LayeredLatents,
     encode_layers,
-    fingerprint,
     layered_codec,
     single_codec,
     stacked_codec,
@@ -40,6 +39,7 @@ from stagecraft.sticker_world.text2layer.samples import (
     to_tensors,
     whole_sample,
 )
+from stagecraft.sticker_world.training.prepared import fingerprint
 from stagecraft.sticker_world.world.scene import make_scene
 from stagecraft.sticker_world.world.vocabulary import vocabulary
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..attention.diffusers import record_attention
 from ..attention.recorder import AttentionRecorder
 from ..attention.sites import Site
+from ..clip.phrases import Word, find_phrases, words_of
+from ..clip.pieces import Spelling
 from ..layout.masks import resample_by_area
-from ..layout.prompts import leading_article
 from ..weights.differentiable import GradientSession, normal_copy
 from .descent import descend
 from .published import CHEN, Energy, named_energy
@@ -25,27 +26,38 @@ if TYPE_CHECKING:
 HALF_PRECISION_GAIN = 2.0**12  # gradients of attention are small numbers, which float16 would round to nothing
 
 
-def token_columns(tokenizer: "CLIPTokenizer", prompt: str, phrase: str) -> tuple[int, ...]:
+def token_columns(tokenizer: "CLIPTokenizer", prompt: str, phrase: str, beside: Sequence[str] = ()) -> tuple[int, ...]:
     """Positions of a phrase's tokens in a prompt, but for its article; every occurrence counts.
 
     Args:
         tokenizer: the pipeline's; SDXL's two agree about positions.
         prompt: what is embedded.
         phrase: a part of it, word for word.
+        beside: other phrases that are guided; a token belongs to the longest that covers it, so in "a fire truck and a
+            fire" the fire beside "a fire truck" is the second one alone.
 
     Raises:
-        ValueError: the prompt does not say the phrase, or only behind what the text encoder reads.
+        ValueError: the prompt does not say the phrase, or only within others, or only behind what the text encoder
+            reads.
     """
-    tokens = tokenizer(prompt, truncation=True).input_ids
-    wanted = tokenizer(phrase, add_special_tokens=False).input_ids
-    starts = [i for i in range(len(tokens) - len(wanted) + 1) if wanted and tokens[i : i + len(wanted)] == wanted]
-    if not starts:
-        raise ValueError(
-            f'The first {tokenizer.model_max_length} tokens of the prompt "{prompt}" do not say "{phrase}". Write it '
-            "into the prompt, word for word."
+    spelling, special = Spelling.of(tokenizer.get_vocab()), set(tokenizer.all_special_ids)
+
+    def words(text: str, **cut: bool) -> list[Word]:
+        ids = tokenizer(text, **cut).input_ids
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        return words_of(
+            [b"" if token in special else spelling.read(piece) for token, piece in zip(ids, pieces, strict=True)]
         )
-    first = len(tokenizer(leading_article(phrase), add_special_tokens=False).input_ids)
-    return tuple(sorted({start + i for start in starts for i in range(first, len(wanted))}))
+
+    asked = [words(text) for text in (phrase, *beside)]
+    found = find_phrases(words(prompt, truncation=True), asked, endings=False)[0]
+    if not found:
+        within = " outside of the other phrases" if beside else ""
+        raise ValueError(
+            f'The first {tokenizer.model_max_length} tokens of the prompt "{prompt}" do not say "{phrase}"{within}. '
+            "Write it into the prompt, word for word."
+        )
+    return tuple(found)
 
 
 @torch.inference_mode(False)

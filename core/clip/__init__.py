@@ -3,6 +3,9 @@
 texts and pictures on one sphere (arXiv 2103.00020)    clip_guide.load_clip
 the embedded CLIP                                      small_clip.SmallCLIP
 its words                                              vocabulary.Vocabulary
-a phrase's tokens in a prompt                          comfy.words.phrase_positions
+what it does not read of a long text                   unread.unread_end
+a phrase's tokens in a prompt                          phrases.find_phrases
+what a vocabulary's pieces say                         pieces.Spelling
+both for ComfyUI's text encoders                       comfy.words.positions_of_phrases
 a folder as ComfyUI's CLIP_VISION                      comfy.vision.FolderClipVision
 """

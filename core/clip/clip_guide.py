@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .small_clip import VOCABULARY, SmallCLIP
+from .unread import unread_end
 from .vocabulary import END_ROW
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class CLIPGuide:
         with torch.no_grad():
             inputs = {name: each.to(self.network.device) for name, each in self.tokenise(list(texts)).items()}
             return F.normalize(self.network.text_projection(self.network.text_model(**inputs).pooler_output), dim=-1)
+
+    def unread(self, text: str) -> str:
+        """The end of a text that is beyond what the text tower reads, 77 tokens in the published CLIPs."""
+        return unread_end(lambda part: self.tokenise([part])["input_ids"], text)
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """Unit vectors (b d) of pictures (b 3 size size) in 0..1, differentiably."""

@@ -13,6 +13,7 @@ from typing import Any
 from .layer_stack import is_layers, read_layers
 from .masks import Box
 from .region import LayoutError, describe
+from .text import BYTE_ORDER_MARK
 
 NAME_KEYS = ("text", "name", "label", "desc")  # where editors and detectors keep what a box is called
 PALETTE_KEYS = ("palette", "color_palette")
@@ -37,6 +38,7 @@ def read_bounding_boxes(value: object, width: int, height: int) -> list[dict[str
     """
     if isinstance(value, str):
         try:
+            value = value.removeprefix(BYTE_ORDER_MARK)
             value = json.loads(value) if value.strip() else []
         except (ValueError, RecursionError) as error:
             raise LayoutError(f"The connected boxes are not valid JSON: {error}.") from None

@@ -5,9 +5,6 @@ import re
 from .layout import Layout
 from .region import LayoutError, Region
 
-VOWELS = "aeiou"
-ARTICLE = re.compile(r"\s*(an?|the)\s+(?=\S)", re.IGNORECASE)
-
 
 def fill_prompt(template: str, layout: Layout, region: Region | None, name: str) -> str:
     """Put a layout's texts in the place of a template's placeholders.
@@ -33,12 +30,6 @@ def fill_prompt(template: str, layout: Layout, region: Region | None, name: str)
         return words[match[1]]
 
     return re.sub(r"\{(\w*)\}", fill, template).strip()
-
-
-def leading_article(phrase: str) -> str:
-    """The article that a phrase begins with, or "": its attention lies anywhere; the thing's words look for it."""
-    match = ARTICLE.match(phrase)
-    return match[1] if match else ""
 
 
 def with_article(name: str) -> str:

@@ -29,12 +29,14 @@ def parse_layout(
     background: str = "",
     masks: Sequence[Tensor] | None = None,
     boxes: object = None,
+    only_names: bool = False,
 ) -> Layout:
     """Build a layout from text: JSON (`Layout.to_dict`, or a list of regions) or one region per line.
 
     A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
     just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
-    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing.
+    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing. A name may
+    hold colons before a place, and within brackets: "(a dog:1.2)".
 
     Args:
         text: JSON or lines; may be empty where `boxes` carry their own phrases.
@@ -44,12 +46,14 @@ def parse_layout(
         background: background prompt where the text does not say.
         masks: (h w) each, counted from 1 by `mask k`; without such references one for each region, in order.
         boxes: ComfyUI's bounding boxes in any of their shapes, in pixels, for the regions without a place, in order.
+        only_names: whether the masks are the places, so that names may hold colons anywhere.
 
     Raises:
         LayoutError: what is wrong, and in which line.
     """
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
-    said = {key: value for key, value in read_layout_text(text).items() if value != "" or key not in given}
+    read = read_layout_text(text, only_names=only_names)
+    said = {key: value for key, value in read.items() if value != "" or key not in given}
     return layout_from_data(given | said, masks, boxes)
 
 

@@ -2,23 +2,37 @@
 
 import json
 import re
+import unicodedata
 from typing import Any
 
 from .region import LayoutError, check_text, describe, nearest
 
 LINE_OPTIONS = ("colour", "color", "strength", "order")
+BYTE_ORDER_MARK = "\ufeff"  # some editors begin a file with it, and it is seen nowhere
+# Signs of a line as keyboards for Chinese and Japanese write them.
+_COLONS, _BARS, _COMMENTS = ":\uff1a", "|\uff5c", ("#", "\uff03")
+_IS_JSON = re.compile(r"\s*(\{|\[(?!\s*\w*[^\W\d_]))")  # a line's name may begin with a bracket too: "[red] dog"
+_SHAPE = re.compile(r"(ellipse|polygon)\s+(.+)", re.IGNORECASE)
+_MASK = re.compile(r"mask\s+(\d+)", re.IGNORECASE)
 
 
-def read_layout_text(text: str) -> dict[str, Any]:
+def read_layout_text(text: str, *, only_names: bool = False) -> dict[str, Any]:
     """Read JSON or lines into the form of `Layout.to_dict`, without looking at the values yet.
+
+    Args:
+        text: what a person wrote.
+        only_names: whether every region has its mask, so that what stands behind a colon and is no place belongs to
+            the name.
 
     Raises:
         LayoutError: not JSON, or not a line of a layout.
     """
     check_text(text, "The layout")
-    if not text.lstrip().startswith(("{", "[")):
+    text = text.replace(BYTE_ORDER_MARK, "")
+    if not _IS_JSON.match(text):
         lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-        return {"regions": [_read_line(line, number) for number, line in lines if line and not line.startswith("#")]}
+        written = [(number, line) for number, line in lines if line and not line.startswith(_COMMENTS)]
+        return {"regions": [_read_line(line, number, only_names) for number, line in written]}
     try:
         data = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
@@ -42,18 +56,20 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _read_line(line: str, number: int) -> dict[str, Any]:
-    head, *options = (part.strip() for part in line.split("|"))
-    phrase, colon, place = head.rpartition(":")
-    region: dict[str, Any] = {"phrase": (phrase if colon else head).strip()}
-    if colon and (reference := re.fullmatch(r"mask\s+(\d+)", place.strip(), re.IGNORECASE)):
+def _read_line(line: str, number: int, only_names: bool) -> dict[str, Any]:
+    head, *options = (part.strip() for part in re.split(f"[{_BARS}]", line))
+    phrase, place = _parted(head, only_names)
+    region: dict[str, Any] = {"phrase": phrase}
+    if place is None:
+        pass
+    elif reference := _MASK.fullmatch(place):
         region["mask"] = int(reference[1])
-    elif colon and (shape := re.fullmatch(r"(ellipse|polygon)\s+(.+)", place.strip(), re.IGNORECASE)):
+    elif shape := _SHAPE.fullmatch(place):
         region["mask"] = {shape[1].lower(): _read_shape_numbers(shape[2], number)}
-    elif colon:
+    else:
         region["box"] = _read_numbers(place, number)
     for option in options:
-        key, equals, value = (part.strip() for part in option.partition("="))
+        key, equals, value = (part.strip() for part in option.replace("\uff1d", "=").partition("="))
         if not equals or not re.fullmatch(r"\w+", key):
             if "prompt" in region:
                 raise LayoutError(f'Line {number} has two prompts: "{region["prompt"]}" and "{option}". Keep one.')
@@ -64,6 +80,22 @@ def _read_line(line: str, number: int) -> dict[str, Any]:
         else:
             region[key] = _read_option(key, value, number)
     return region
+
+
+def _parted(head: str, only_names: bool) -> tuple[str, str | None]:
+    """A line's name, and its place if it has one; a colon within brackets parts nothing: "(a dog:1.2)"."""
+    colon = max(map(head.rfind, _COLONS))
+    if colon < 0:
+        return head, None
+    # Full-width brackets, numbers and commas are brackets, numbers and commas.
+    name, place = (unicodedata.normalize("NFKC", each).strip() for each in (head[:colon], head[colon + 1 :]))
+    values = _floats(place)
+    is_within = any(name.count(left) > name.count(right) and right in place for left, right in ("()", "[]", "{}"))
+    # A single number is no place that lacks some, but a time or a ratio: "a clock at 12:30".
+    is_place = _MASK.fullmatch(place) or _SHAPE.fullmatch(place) or (values is not None and len(values) > 1)
+    if is_within or (only_names and not is_place):
+        return head.rstrip(_COLONS + " "), None
+    return head[:colon].strip(), place
 
 
 def _read_numbers(place: str, number: int) -> list[float]:

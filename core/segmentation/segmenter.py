@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..clip.unread import unread_end
 from ..layout.region import LayoutError
 from .class_names import BACKGROUND, match_class, words_of
 from .files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
@@ -28,7 +29,7 @@ from .networks import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 __all__ = ["OpenSegmenter", "Segmenter", "SegmenterError"]
 
@@ -188,13 +189,19 @@ class OpenSegmenter(Segmenter):
         """The phrase without its capitals, and without commas and semicolons, which part the synonyms of a class.
 
         Raises:
-            SegmenterError: there is nothing in it, or only the background, which is what no phrase names.
+            SegmenterError: there is nothing in it, or only the background, which is what no phrase names, or more than
+                the network reads.
         """
         if not words_of(phrase):
             raise SegmenterError(f'the phrase "{phrase}" names nothing. Write what to look for, such as "a dog".')
         if words_of(phrase) == [BACKGROUND]:
             raise SegmenterError(f'the phrase "{phrase}" is what lies behind all things. Write what to look for.')
-        return " ".join(re.split(r"[,;\s]+", phrase.lower().strip(",; \t\n")))
+        name = " ".join(re.split(r"[,;\s]+", phrase.lower().strip(",; \t\n")))
+        if unread := unread_end(lambda text: self._tokens(text)["input_ids"], name):
+            raise SegmenterError(
+                f'the phrase "{phrase}" is too long; "{unread}" would not be read. Write a shorter name.'
+            )
+        return name
 
     def for_phrases(self, phrases: Sequence[str]) -> Segmenter:
         """A segmenter with these phrases and a background as its classes; a pixel takes the likeliest phrase.
@@ -228,13 +235,17 @@ class OpenSegmenter(Segmenter):
         """
         raise SegmenterError("this segmenter takes phrases and has no classes of its own; say what to look for")
 
+    def _tokens(self, name: str) -> "BatchEncoding":
+        longest = self.network.config.text_config.max_position_embeddings
+        return self.tokenizer([name], truncation=True, max_length=longest, return_tensors="pt")
+
     def _embed(self, names: Sequence[str]) -> Tensor:
         """Text embeddings (n d), each computed once."""
         device = next(self.network.parameters()).device
         with torch.inference_mode(False), torch.no_grad():
             for name in names:
                 if name not in self._embeddings:
-                    tokens = self.tokenizer([name], truncation=True, return_tensors="pt").to(device)
+                    tokens = self._tokens(name).to(device)
                     self._embeddings[name] = phrase_embeddings(self.network, tokens)[0]
         return torch.stack([self._embeddings[name].to(device) for name in names])
 

@@ -88,7 +88,7 @@ class StageLayoutFromMasks(io.ComfyNode):
         """Refuse lines that cannot be meant before anything runs."""
 
         def read(text: str) -> None:
-            if not read_layout_text(text).get("regions"):
+            if not read_layout_text(text, only_names=True).get("regions"):
                 raise LayoutError("phrases is empty. Write a name per line, one for each mask.")
 
         return LayoutText.checked(phrases, read)
@@ -111,7 +111,7 @@ class StageLayoutFromMasks(io.ComfyNode):
         size = {"width": width or masks.shape[-1], "height": height or masks.shape[-2]}
         if before is not None:
             size = {"width": before.width, "height": before.height}
-        built = parse_layout(phrases, **size, prompt=prompt, background=background, masks=single)
+        built = parse_layout(phrases, **size, prompt=prompt, background=background, masks=single, only_names=True)
         if before is not None:
             built = built.in_front_of(before)
             said = {"prompt": prompt, "background": background}

@@ -7,7 +7,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...clip.comfy.words import phrase_positions, token_count
+from ...clip.comfy.words import positions_of_phrases, token_count
 from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Clip, Denoiser, Model, Options
@@ -51,7 +51,7 @@ def attention_maps(
             "Attention maps are read from the cross-attention of a U-Net (SD 1.x, SD 2.x, SDXL); this model is "
             f"{type(model.get_model_object('diffusion_model')).__name__}, which mixes text and picture otherwise."
         )
-    found = [phrase_positions(clip, prompt, phrase, " or remove it from the phrases") for phrase in phrases]
+    found = positions_of_phrases(clip, prompt, phrases, " or remove it from the phrases")
     positions = sorted({position for each in found for position in each})
     lengths, recorders = [token_count(clip, prompt)], {}
     guider = plain_guider(model, Prompts(embed_captions(clip, [prompt])))

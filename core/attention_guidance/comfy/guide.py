@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...attention.comfy.recording import has_cross_attention
-from ...clip.comfy.words import phrase_positions, token_count, word_positions
+from ...clip.comfy.words import positions_of_phrases, token_count, word_positions
 from ...comfy.captions import embed_captions
 from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts
 from ...comfy.types import Clip, Model
@@ -80,7 +80,7 @@ def _words(clip: Clip, layout: Layout, prompt: str, energy: Energy) -> Words:
     """Find the phrases of a layout's regions; those with strength 0 are left out, those of one phrase are one thing."""
     regions = [region for region in layout.sorted_regions() if region.strength != 0]
     remedy = ", or give the region another name that the prompt has"
-    found = [phrase_positions(clip, prompt, region.phrase, remedy) for region in regions]
+    found = positions_of_phrases(clip, prompt, [region.phrase for region in regions], remedy)
     recorded = word_positions(clip, prompt) if energy.needs_all_words else []
     recorded = sorted({position for each in [*found, recorded] for position in each})
     columns = {position: column for column, position in enumerate(recorded)}

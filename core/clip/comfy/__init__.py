@@ -1,5 +1,5 @@
 """CLIP as ComfyUI holds it.
 
-a phrase's tokens in a prompt    words.phrase_positions
+a phrase's tokens in a prompt    words.positions_of_phrases
 a folder as CLIP_VISION          vision.load_clip_vision
 """

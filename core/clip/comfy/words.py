@@ -1,47 +1,78 @@
-"""Finds a phrase's tokens in a caption, by the tokens themselves."""
+"""Finds phrases' tokens in a caption as ComfyUI's tokenizers cut it; `..phrases` searches in what the tokens say."""
+
+import hashlib
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from ...comfy.types import Clip
-from ...layout.prompts import leading_article
 from ...layout.region import LayoutError
+from ..phrases import VECTOR, Word, find_phrases, words_of
+from ..pieces import Spelling
 from ..vocabulary import END
 
 
-def phrase_positions(clip: Clip, caption: str, phrase: str, remedy: str = "") -> list[int]:
-    """Positions of a phrase's tokens in the embedded caption, as ComfyUI lays it out: chunk behind chunk.
-
-    The phrase is looked for as a run of token ids, so words of several tokens, weights in brackets and captions of
-    more than one chunk need no special care. A caption that words the phrase otherwise ("a small cat" for "a cat") is
-    searched for the phrase's longest ending that it has: an English phrase ends with its noun. Its article helps to
-    find it and is then left out, because an article's attention is nobody's. SDXL's two text encoders share their
-    positions, so the place in one is the place in both.
+def phrase_positions(
+    clip: Clip, caption: str, phrase: str, remedy: str = "", encoder: str = "", beside: Sequence[str] = ()
+) -> list[int]:
+    """Positions of one phrase's tokens in a caption that is about its thing, see `positions_of_phrases`.
 
     Args:
         clip: the text encoder's tokenizer is asked.
         caption: what was embedded.
-        phrase: what to find; every occurrence counts.
-        remedy: what else a person can do where the phrase is not found; ends the error's last sentence.
-
-    Returns:
-        Ascending positions along the token axis of the embedding.
+        phrase: what to find.
+        remedy: what else a person can do.
+        encoder: which of several.
+        beside: phrases of other things, which the caption may say too; within them the phrase counts only if it stands
+            nowhere else.
 
     Raises:
-        LayoutError: the caption holds no ending of the phrase.
+        LayoutError: the caption does not say it.
     """
-    special = set(_flat(clip, ""))
-    words, article = (
-        [token for token in _flat(clip, text) if token not in special] for text in (phrase, leading_article(phrase))
-    )
-    tokens = _flat(clip, caption)
-    for start in range(len(words)):
-        wanted = words[start:]
-        found = [i for i in range(len(tokens) - len(wanted) + 1) if tokens[i : i + len(wanted)] == wanted]
-        if found:
-            first = max(0, len(article) - start)
-            return sorted({i + k for i in found for k in range(first, len(wanted))})
-    raise LayoutError(
-        f'The prompt "{caption}" of the region "{phrase}" does not say its name, so there is no attention to read. '
-        f"Write the name into the prompt{remedy}."
-    )
+    reader = _Reader(clip, encoder)
+    words, own = reader.words(caption), reader.words(phrase)
+    found = find_phrases(words, [own, *map(reader.words, beside)])[0] or find_phrases(words, [own])[0]
+    if not found:
+        raise LayoutError(_not_said(caption, phrase, remedy))
+    return found
+
+
+def positions_of_phrases(
+    clip: Clip, caption: str, phrases: Sequence[str], remedy: str = "", encoder: str = ""
+) -> list[list[int]]:
+    """Positions of phrases' tokens in the tokenized caption, as ComfyUI lays it out: chunk behind chunk.
+
+    In SD 1.x, SD 2.x and SDXL these are the positions along the token axis of the embedding. SDXL's two text encoders
+    share them, so the place in one is the place in both. `find_phrases` says which tokens are whose.
+
+    Args:
+        clip: the text encoder's tokenizer is asked.
+        caption: what was embedded.
+        phrases: all that the caption shall say; every occurrence counts.
+        remedy: what else a person can do where a phrase is not found; ends the error's last sentence.
+        encoder: which of several text encoders, by its key among what `clip.tokenize` gives; "": the first.
+
+    Returns:
+        Ascending positions for each phrase.
+
+    Raises:
+        LayoutError: the caption holds no ending of a phrase, or only within other phrases; or a tokenizer that does not
+            say what its tokens are.
+    """
+    reader = _Reader(clip, encoder)
+    words = reader.words(caption)
+    asked = {phrase: reader.words(phrase) for phrase in phrases}
+    found = dict(zip(asked, find_phrases(words, list(asked.values())), strict=True))
+    for phrase, positions in found.items():
+        if positions:
+            continue
+        if find_phrases(words, [asked[phrase]])[0]:
+            raise LayoutError(
+                f'The prompt "{caption}" of the region "{phrase}" says its name only within the names of other '
+                f"regions, so there is no attention of its own to read. Write it once more into the prompt{remedy}."
+            )
+        raise LayoutError(_not_said(caption, phrase, remedy))
+    return [found[phrase] for phrase in phrases]
 
 
 def word_positions(clip: Clip, caption: str) -> list[int]:
@@ -68,14 +99,72 @@ def word_positions(clip: Clip, caption: str) -> list[int]:
 
 def token_count(clip: Clip, caption: str) -> int:
     """Length of the embedded caption."""
-    return len(_flat(clip, caption))
+    return sum(map(len, _chunks(clip, caption)))
 
 
-def _flat(clip: Clip, text: str) -> list[int | None]:
-    return [token for chunk in _chunks(clip, text) for token in chunk]
+def _not_said(caption: str, phrase: str, remedy: str) -> str:
+    return (
+        f'The prompt "{caption}" of the region "{phrase}" does not say its name, so there is no attention to read. '
+        f"Write the name into the prompt{remedy}."
+    )
 
 
-def _chunks(clip: Clip, text: str) -> list[list[int | None]]:
-    """Token ids of every chunk, none for a textual inversion's vectors; of several encoders the first."""
-    chunks = next(iter(clip.tokenize(text).values()))
-    return [[token if isinstance(token, int) else None for token, *_ in chunk] for chunk in chunks]
+class _Reader:
+    """Reads texts as one of a CLIP's text encoders cuts them."""
+
+    def __init__(self, clip: Clip, encoder: str) -> None:
+        self.clip, self.encoder = clip, encoder
+        self.empty = sum(_chunks(clip, "", encoder), [])
+        self.vocabulary, self.special = _vocabulary(clip, encoder or next(iter(clip.tokenize(""))))
+        self.spelling = Spelling.of(self.vocabulary.values())
+
+    def words(self, text: str) -> list[Word]:
+        """Words of a text among its tokens, without what the tokenizer puts around every text."""
+        tokens = sum(_chunks(self.clip, text, self.encoder), [])
+        before = _shared(tokens, self.empty)
+        inner = range(before, len(tokens) - min(_shared(tokens[::-1], self.empty[::-1]), len(tokens) - before))
+        return words_of([self._said(token) if position in inner else b"" for position, token in enumerate(tokens)])
+
+    def _said(self, token: object) -> bytes:
+        if isinstance(token, Tensor):
+            name = hashlib.sha256(token.detach().float().cpu().numpy().tobytes()).hexdigest()
+            return f" {VECTOR}{name} ".encode()
+        if not isinstance(token, int) or token in self.special:
+            return b""
+        if token not in self.vocabulary:
+            raise LayoutError(
+                f"The text encoder's tokenizer cuts a text into tokens such as {token}, which its vocabulary does not "
+                "have, so words cannot be found in a prompt. Load the CLIP with the loader of its own model."
+            )
+        return self.spelling.read(self.vocabulary[token])
+
+
+def _vocabulary(clip: Clip, encoder: str) -> tuple[dict[int, str], set[int | None]]:
+    """What the tokens of one text encoder are, and which of them say nothing."""
+    parts = {name: part for name, part in vars(clip.tokenizer).items() if hasattr(part, "inv_vocab")}
+    named = [f"clip_{encoder}", encoder, getattr(clip.tokenizer, "clip", "")]
+    part = next((parts[name] for name in named if name in parts), None)
+    if part is None and len(parts) == 1:
+        part = next(iter(parts.values()))
+    if part is None:
+        raise LayoutError(
+            f"The text encoder's tokenizer, {type(clip.tokenizer).__name__}, does not show its vocabulary, so words "
+            "cannot be found in a prompt. Load the CLIP with one of ComfyUI's own loaders."
+        )
+    own = (getattr(part, name, None) for name in ("start_token", "end_token", "pad_token"))
+    return part.inv_vocab, {*getattr(part.tokenizer, "all_special_ids", ()), *own}
+
+
+def _shared(tokens: Sequence[object], empty: Sequence[object]) -> int:
+    """How many tokens two texts begin with alike."""
+    for count, (one, other) in enumerate(zip(tokens, empty, strict=False)):
+        if not isinstance(one, int) or one != other:
+            return count
+    return min(len(tokens), len(empty))
+
+
+def _chunks(clip: Clip, text: str, encoder: str = "") -> list[list[object]]:
+    """Tokens of every chunk: ids, or a textual inversion's vectors; of several encoders the first if not said."""
+    found = clip.tokenize(text)
+    chunks = found[encoder] if encoder else next(iter(found.values()))
+    return [[token for token, *_ in chunk] for chunk in chunks]

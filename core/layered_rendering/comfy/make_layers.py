@@ -112,7 +112,7 @@ class _Deltas:
             return None
         delta = words = None
         if self.guidance.source == "dynamic":
-            words = self._words(regions, captions, own)
+            words = self._words(layouts, regions, captions, own)
         else:
             vectors = [
                 None if region is None or factor == 0 else self._vector(region, len(layout.regions), place)
@@ -137,7 +137,9 @@ class _Deltas:
             top_k=None if words is None else self.guidance.top_k,
         )
 
-    def _words(self, regions: Sequence[Region | None], captions: Sequence[str], own: LayerSettings) -> list[Tensor]:
+    def _words(
+        self, layouts: Sequence[Layout], regions: Sequence[Region | None], captions: Sequence[str], own: LayerSettings
+    ) -> list[Tensor]:
         """Where each picture's caption says the name of its region: token positions (m)."""
         _check_has_cross_attention(self.model)
         if own.positive is not None:
@@ -146,10 +148,15 @@ class _Deltas:
                 '"dynamic" and reads the attention of the name. Disconnect the prompt or choose another delta.'
             )
         found = [
-            [] if region is None else phrase_positions(self.clip, caption, region.phrase, OTHER_DELTA)
-            for region, caption in zip(regions, captions, strict=True)
+            [] if region is None else self._own_words(layout, region, caption)
+            for layout, region, caption in zip(layouts, regions, captions, strict=True)
         ]
         return [torch.tensor(positions, dtype=torch.int64) for positions in found]
+
+    def _own_words(self, layout: Layout, region: Region, caption: str) -> list[int]:
+        """Where a layer's caption says its region's name, if it can outside of the other regions' names."""
+        others = [each.phrase for each in layout.regions if each.phrase != region.phrase]
+        return phrase_positions(self.clip, caption, region.phrase, OTHER_DELTA, beside=others)
 
     def _vector(self, region: Region, count: int, place: int) -> Tensor | None:
         if self.guidance.source == "vector":

@@ -52,7 +52,7 @@ def _at_one_place(
 ) -> list[RegionTokens]:
     """Regions of the same place in painter's order, one in each picture; those without a text or weight are none."""
     seen = dict.fromkeys(text for text, weight in zip(texts, weights, strict=True) if text and weight)
-    embedded = {text: conditioning_tokens(_without_hooks(embed_captions(clip, [text]))) for text in seen}
+    embedded = {text: _embedded(clip, text) for text in seen}
     if not embedded:
         return []
     longest = math.lcm(*(each.shape[1] for each in embedded.values()))
@@ -74,9 +74,22 @@ def _at_one_place(
     ]
 
 
-def _without_hooks(conditioning: Conditioning) -> Conditioning:
-    """The CLIP's own hooks have changed the text encoder by now; on the model they act by the sampler's prompts."""
-    return [[text, {key: value for key, value in options.items() if key != "hooks"}] for text, options in conditioning]
+def _embedded(clip: Clip, text: str) -> Tensor:
+    """The tokens (1 m c) of a layout's text.
+
+    Raises:
+        ValueError: the CLIP gives the text several embeddings, one after another.
+    """
+    found = embed_captions(clip, [text])
+    if len(found) != 1:
+        raise ValueError(
+            f'The CLIP on Soft Guidance embeds "{text}" in {len(found)} ways, one for each keyframe of its scheduled '
+            "LoRA hooks, but a region's tokens are the same for the whole run. Connect clip from before Set CLIP "
+            "Hooks, or switch schedule_clip off there; the sampler's prompts keep their schedule."
+        )
+    # The CLIP's own hooks have changed the text encoder by now; on the model they act by the sampler's prompts.
+    (tokens, options), *_ = found
+    return conditioning_tokens([[tokens, {key: value for key, value in options.items() if key != "hooks"}]])
 
 
 def _visible(layouts: Sequence[Layout]) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Stage one of TCIG in ComfyUI: progress with a live preview, and what is said about the drafts."""
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import comfy.model_management
@@ -21,7 +22,7 @@ from ...layout.region import LayoutError
 from ...segmentation.segmenter import Segmenter
 from ..draft import DraftResult, DraftSettings, draft
 from ..optimisation import DraftError, OnStep
-from ..prompts import WeightedPrompt
+from ..prompts import SEPARATOR, WeightedPrompt
 from ..segmentation_loss import make_terms, overlap_text, region_overlaps
 from ..starts import NOISE, Start, start_of, whole_cells
 from ..vqgan import VQGAN
@@ -116,6 +117,8 @@ def draft_pictures(
     said = [_text(*each) for each in zip(layouts, results, overlaps, strict=True)]
     if len(said) > 1:
         said = [f"{title}: {each}" for title, each in zip(titles, said, strict=True)]
+    asked = prompts or [WeightedPrompt(layout.prompt) for layout in layouts]
+    said = [*_unread(guide, asked, settings), *said]
     return Drafts(torch.stack(pictures), torch.stack(plots), overlaps, "\n".join(said))
 
 
@@ -142,6 +145,18 @@ def _text(layout: Layout, result: DraftResult, overlaps: dict[int, float]) -> st
     factors = ", ".join(f"{name} {value:.3g}" for name, value in result.factors.items())
     ended = ", ended early because the losses did not fall any more" if result.stopped_early else ""
     return f"{overlap_text(layout, overlaps)}\n{count} iterations{ended}; losses multiplied with: {factors}"
+
+
+def _unread(guide: CLIPGuide, prompts: Sequence[WeightedPrompt], settings: DraftSettings) -> Iterator[str]:
+    """Say what CLIP did not read of each prompt."""
+    for text in dict.fromkeys(prompt.text for prompt in prompts if settings.clip_weight):
+        if unread := guide.unread(text):
+            sentence = (
+                f'CLIP {guide.name} does not read the end of the prompt: "{unread}". Write the prompt shorter, or part '
+                f"it into several by {SEPARATOR}, of which each is read as a whole."
+            )
+            logging.warning("Stagecraft: %s", sentence)
+            yield sentence
 
 
 def _progress(pictures: int, iterations: int) -> Callable[[int], OnStep]:

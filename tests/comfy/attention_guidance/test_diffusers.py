@@ -204,6 +204,13 @@ def test_token_columns():
     assert split == tuple(range(2, 2 + len(split)))
     with pytest.raises(ValueError, match="word for word"):
         token_columns(tokenizer, "a cat", "a dog")
+    assert token_columns(tokenizer, "a fire truck and A (fire)", "a fire", ["a fire truck"]) == (7,)
+    assert token_columns(tokenizer, "a fire truck and a fire", "a fire truck", ["a fire"]) == (2, 3)
+    with pytest.raises(ValueError, match="outside of the other phrases"):
+        token_columns(tokenizer, "a fire truck", "a fire", ["a fire truck"])
+    tokenizer.model_max_length = 77
+    with pytest.raises(ValueError, match="first 77 tokens"):
+        token_columns(tokenizer, "word " * 80 + "dog", "dog")
 
 
 def test_in_a_pipeline(trained, smooth, targets):

@@ -148,6 +148,10 @@ def test_masks_become_regions():
     with pytest.raises(LayoutError, match="2 masks are connected for 1 regions"):
         StageLayoutFromMasks.execute(masks, "a dog", **given)
     assert StageLayoutFromMasks.validate_inputs("a dog\na cat") is True
+    odd = "\ufeff(a dog:1.2)\na sign: exit | a green sign"
+    assert StageLayoutFromMasks.validate_inputs(odd) is True
+    named = StageLayoutFromMasks.execute(masks, odd, **given).args[0]
+    assert [region.phrase for region in named.regions] == ["(a dog:1.2)", "a sign: exit"]
     assert "Write a name per line" in StageLayoutFromMasks.validate_inputs(" \n")
     assert 'Did you mean "colour"' in StageLayoutFromMasks.validate_inputs("a dog | colur=red")
 

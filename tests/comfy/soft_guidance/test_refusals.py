@@ -1,8 +1,12 @@
 """Models, tokens and masks that cannot be meant are refused in words that say what to change."""
 
+import comfy.hooks
 import pytest
 import torch
+from comfy_extras.nodes_hooks import SetClipHooks
+from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
+from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.tests.comfy.conftest import CONTEXT
 from stagecraft.tests.comfy.families import build_family
@@ -48,3 +52,21 @@ def test_what_cannot_be_meant_is_one_sentence(plain_model, prompts):
         apply_soft_guidance(plain_model, *prompts, two_sides(), "half")
     with pytest.raises(ValueError, match="24 x 16 cells, which is not the shape of soft guidance's mask of 128 x 128"):
         sample(*soft(plain_model, prompts, two_sides()), 16, 24)
+
+
+def test_a_clip_with_a_schedule_is_refused_by_its_own_name_and_one_with_plain_hooks_works(clip):
+    hooks = comfy.hooks.create_hook_lora({}, strength_model=1.0, strength_clip=1.0)
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.5, 0.5)):
+        keyframes.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start))
+    hooks.set_keyframes_on_hooks(keyframes)
+    layouts = [parse_layout(f"{name}: 0 0 0.5 1\na cat: 0.5 0 1 1") for name in ("a dog", "a hat")]
+    for layout in (layouts[0], layouts):
+        with pytest.raises(
+            ValueError, match='CLIP on Soft Guidance embeds "a .*" in 2 ways.*before Set CLIP Hooks'
+        ) as error:
+            phrase_regions(SetClipHooks().apply_hooks(clip, True, True, hooks)[0], layout, 1.0)
+        assert "Region Tokens" not in str(error.value), "a node that is not in the graph"
+    hooked = SetClipHooks().apply_hooks(clip, False, True, hooks)[0]
+    found, plain = (phrase_regions(each, layouts[0], 1.0) for each in (hooked, clip))
+    assert len(found) == len(plain) == 2 and torch.equal(found[0].tokens, plain[0].tokens)

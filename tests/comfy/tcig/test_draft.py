@@ -200,3 +200,15 @@ def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):
     with on_device([torch.nn.Linear(2, 2)]):
         pass
     assert asked[0] >= 2**40 > asked[1] > management.minimum_inference_memory()
+
+
+def test_the_end_of_a_long_prompt_is_named_and_not_lost_silently(models, layout, caplog):
+    long = "a dog and a cat on a " * 12 + "meadow of flowers"
+    report = run(models, layout, prompt=long)[2]
+    assert (
+        'does not read the end of the prompt: "' in report and 'meadow of flowers". Write the prompt shorter' in report
+    )
+    assert "meadow of flowers" in caplog.text
+    halves = f"{long[:80]} | meadow of flowers"
+    for fits in ({"prompt": halves}, {"prompt": "a dog"}, {"prompt": long, "clip_weight": 0.0}):
+        assert "does not read" not in run(models, layout, **fits)[2]

@@ -26,6 +26,67 @@ def test_lines():
     assert layout.prompt == "a dog and 12:30 on a clock in a room"
 
 
+ONES = [torch.ones(4, 4)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "(a dog:1.2)",
+        "((a dog:1.2) on a mat:0.8)",
+        "[a dog:1.2]",
+        "a (red:1.3) dog",
+        "[red] dog",
+        "（狗：1.2）",
+    ],
+)
+def test_names_hold_brackets_with_colons_in_them(name):
+    """The place may be connected, or a mask or numbers written behind the name."""
+    box = {"x": 0, "y": 0, "width": 8, "height": 8}
+    layouts = [
+        parse_layout(name, masks=ONES),
+        parse_layout(f"{name} | a longer prompt: mask 1 | order=1", masks=ONES),
+        parse_layout(f"{name}: mask 1", masks=ONES),
+        parse_layout(f"{name}：mask 1", masks=ONES),
+        parse_layout(f"{name}: 0 0 1 1"),
+        parse_layout(f"{name}: ellipse 0 0 1 1"),
+        parse_layout(name, boxes=[box]),
+    ]
+    assert {layout.regions[0].phrase for layout in layouts} == {name}
+
+
+@pytest.mark.parametrize(
+    "name", ["a sign: exit", "a clock at 12:30", "embedding:rex", "3:2", "(a dog:1.2)", "12: 30 h"]
+)
+def test_names_hold_colons_where_masks_are_the_places(name):
+    assert parse_layout(f"{name} | order=2", masks=ONES, only_names=True).regions[0].phrase == name
+    assert parse_layout(f"{name}: mask 1", masks=ONES).regions[0].phrase == name
+
+
+def test_what_is_no_name_and_no_place_is_refused_as_before():
+    for line in ("a dog: left", "a dog: 0.1 0.2 0.3", "a clock at 12:30"):
+        with pytest.raises(LayoutError, match="four numbers"):
+            parse_layout(line)
+    for masks_are_places in (False, True):
+        with pytest.raises(LayoutError, match="four numbers"):
+            parse_layout("a dog: 0.1 0.2 0.3", masks=ONES, only_names=masks_are_places)
+    with pytest.raises(LayoutError, match=r'"\(a dog:1.2\)" has neither a box nor a mask.*connect a mask'):
+        parse_layout("(a dog:1.2)")
+    assert parse_layout("a dog:", masks=ONES, only_names=True).regions[0].phrase == "a dog"
+
+
+def test_full_width_signs_and_byte_order_marks_are_read():
+    plain = "# two\na dog: 0.1, 0.2, 0.5 0.8 | a fluffy dog | order=2\na cat: polygon 0 0 1 0 1 1"
+    wide = plain.translate(str.maketrans(":|,=#0", "：｜，＝＃０"))
+    assert parse_layout(wide).regions == parse_layout(plain).regions
+    mark = "\ufeff"
+    assert parse_layout(mark + plain).regions == parse_layout(plain.replace("\n", "\n" + mark)).regions
+    text = json.dumps(parse_layout(plain).to_dict())
+    assert parse_layout(mark + text) == parse_layout(text)
+    box = '[{"x": 0, "y": 0, "width": 8, "height": 8}]'
+    assert read_bounding_boxes(mark + box, 16, 16) == read_bounding_boxes(box, 16, 16)
+
+
 def test_joined_prompt():
     assert parse_layout("a: 0 0 1 1\nb: 0 0 1 1\nc: 0 0 1 1", background="at night").prompt == "a, b and c at night"
     assert parse_layout("a: 0 0 1 1", prompt="mine").prompt == "mine"

@@ -228,6 +228,10 @@ def test_open_segmenter_with_phrases_has_classes(segmenters):
     assert torch.equal(probabilities.argmax(1) == 0, (own <= 0.5).all(1))
     with pytest.raises(SegmenterError, match="takes phrases"):
         segmenter.probabilities(images().movedim(1, -1))
+    long = "a dog " * 30 + "a zebra"
+    with pytest.raises(SegmenterError, match='is too long; "a dog a.*a zebra" would not be read. Write a shorter name'):
+        segmenter.for_phrases([long])
+    assert segmenter.for_phrases(["a dog " * 18]).classes[1] == " ".join(["a dog"] * 18)
 
 
 def test_open_segmenters_beside_closed_ones_and_without_phrases(segmenters):

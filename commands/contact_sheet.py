@@ -35,7 +35,7 @@ def contact_sheet(pictures: Sequence[tuple[Path, str]], columns: int = 4) -> Ima
     for index, (path, caption) in enumerate(pictures):
         left = _MARGIN + index % columns * (_CELL + _MARGIN)
         top = _MARGIN + index // columns * (_CELL + _CAPTION + _MARGIN)
-        with Image.open(path) as opened:
+        with Image.open(path, formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
         picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
         sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + (_CELL - picture.height) // 2))
@@ -49,7 +49,7 @@ def tiled(pictures: Sequence[bytes]) -> Image.Image:
     Args:
         pictures: PNG files' contents, at least one.
     """
-    opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    opened = [Image.open(io.BytesIO(picture), formats=["PNG"]).convert("RGB") for picture in pictures]
     columns = math.ceil(math.sqrt(len(opened)))
     width, height = opened[0].size
     sheet = Image.new("RGB", (columns * width, math.ceil(len(opened) / columns) * height), _PAPER)

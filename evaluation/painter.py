@@ -61,7 +61,9 @@ class Painter:
     def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
         """Run a method's graph and fetch its pictures; returns as `paint`."""
         result = self.server.run(graph, timeout=TIMEOUT)
-        pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[PICTURES]]
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[PICTURES]
+        ]
         return pictures, result.seconds / len(pictures)
 
     def upload(self, picture: np.ndarray) -> str:

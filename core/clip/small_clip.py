@@ -1,16 +1,36 @@
 """CLIP as a yardstick and a guide: unit embeddings of pictures and texts from a local Hugging Face folder."""
 
-import json
 from pathlib import Path
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..weights.folders import CONFIG, WEIGHTS, ModelFolder, ModelFolderError
 from .vocabulary import END_ROW, Vocabulary
 
 VOCABULARY = "vocabulary.json"
-NEEDED = ("config.json", "model.safetensors", VOCABULARY)
+NEEDED = (CONFIG, WEIGHTS, VOCABULARY)
+
+
+class CLIPFileError(ModelFolderError):
+    """A folder that is no usable CLIP, or none with the tower that is needed."""
+
+
+def clip_folder(path: str | Path) -> ModelFolder:
+    """The reader of a folder with a CLIP; it raises CLIPFileError."""
+    return ModelFolder(Path(path), "CLIP", CLIPFileError)
+
+
+def load_network(folder: ModelFolder) -> nn.Module:
+    """Transformers' CLIPModel, with both towers.
+
+    Raises:
+        CLIPFileError: damaged, or no CLIPModel.
+    """
+    from transformers import CLIPModel  # slow to import, and only needed here
+
+    return folder.network(lambda config: CLIPModel)
 
 
 class SmallCLIP(nn.Module):
@@ -28,20 +48,18 @@ class SmallCLIP(nn.Module):
         self.vocabulary = vocabulary
 
     @staticmethod
-    def load(folder: Path) -> "SmallCLIP":
-        """Load from a local folder, never from the network; weights in fp32, eval mode, no gradients on weights."""
-        folder = Path(folder)
-        missing = [name for name in NEEDED if not (folder / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"'{folder.name}' is not a small CLIP folder: {', '.join(missing)} missing; "
-                f"expected {', '.join(NEEDED)}. Choose another folder."
-            )
-        from transformers import CLIPModel  # slow to import, and only needed here
+    def load(path: Path) -> "SmallCLIP":
+        """Load from a local folder, never from the network; weights in fp32, eval mode, no gradients on weights.
 
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        model.float().eval().requires_grad_(False)
-        return SmallCLIP(model, Vocabulary(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))))
+        Raises:
+            CLIPFileError: something of it is missing or damaged.
+        """
+        folder = clip_folder(path)
+        folder.require(*NEEDED)
+        words = folder.json(VOCABULARY)
+        if not all(type(token) is int for token in words.values()):
+            raise folder.refuse(f"has a {VOCABULARY} with other values than CLIP's token ids. Copy it again")
+        return SmallCLIP(load_network(folder), Vocabulary(words))
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Embed pictures, differentiably.

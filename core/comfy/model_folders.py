@@ -19,10 +19,26 @@ def config_folders(kind: str, deepest: int, is_one: Callable[[Path], bool] = lam
     found: dict[str, Path] = {}
     for root in map(Path, folder_paths.get_folder_paths(kind)):
         for depth in range(1, deepest + 1):
-            for config in sorted(root.glob("*/" * depth + CONFIG)):
+            for config in files_below(root, "*/" * depth + CONFIG):
                 if is_one(config.parent):
                     found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
     return found
+
+
+def files_below(root: Path, pattern: str) -> list[Path]:
+    """Files that match, in order. What the disk does not tell of is left out: one bad entry takes no drop-down away."""
+    try:
+        return [path for path in sorted(root.glob(pattern)) if is_file(path)]
+    except (OSError, RuntimeError):  # no permission, links in a circle
+        return []
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file that may be looked at; no for a folder, a broken link, a name that no disk has."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def with_first(found: Mapping[str, Path], first: str) -> dict[str, Path]:
@@ -31,6 +47,9 @@ def with_first(found: Mapping[str, Path], first: str) -> dict[str, Path]:
 
 
 def newest_change(path: Path) -> int:
-    """Time of the last change of a file, or of any file in a folder: a number to load a model again by."""
-    files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
-    return max(each.stat().st_mtime_ns for each in files)
+    """Time of the last change of a file, or of any file in a folder: a number to load a model again by; 0 for none."""
+    try:
+        files = [path] if path.is_file() else [each for each in path.iterdir() if is_file(each)]
+        return max((each.stat().st_mtime_ns for each in files), default=0)
+    except (OSError, ValueError):  # gone in the meantime, no permission
+        return 0

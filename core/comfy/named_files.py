@@ -53,7 +53,10 @@ class NamedFiles:
         """The file or folder of this name; None where it is gone."""
         if self.folders is not None:
             return self.folders().get(name)
-        path = folder_paths.get_full_path(self.kind, name)
+        try:
+            path = folder_paths.get_full_path(self.kind, name)
+        except (OSError, ValueError):  # a name that no disk has
+            return None
         return None if path is None else Path(path)
 
     def require(self, name: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ..drawing.formats import FORMATS
 from ..layout.layer_stack import FINEST
 from ..layout.layout import Layout
 from ..layout.region import LayoutError
@@ -78,7 +79,7 @@ def load_references(layout: Layout) -> dict[str, Tensor]:
         if region.reference and region.reference not in pictures:
             path = reference_path(region.reference, region.phrase)
             try:
-                with Image.open(path) as image:
+                with Image.open(path, formats=FORMATS) as image:
                     upright = ImageOps.exif_transpose(image).convert("RGBA")
                 upright.thumbnail((FINEST, FINEST))
             except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:

@@ -1,5 +1,6 @@
 """What nodes show while they work: progress over several runs or many pictures, and text on the node itself."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,11 @@ from server import PromptServer
 from .types import Callback, Model
 
 Thing = TypeVar("Thing")
+# An invisible letter (WORD JOINER) at which no line breaks.
+JOINER = "\N{WORD JOINER}"
+# What begins a tag, an entity, or a link of the front end's own ([[label|address]], or the mark that it puts in its
+# place, into which a label goes with its quotes, even inside an attribute).
+BEGINS_MARKUP = re.compile(r"[<&]|\[(?=\[)|_(?=_LNK)")
 
 
 def progress(model: Model, run: int, runs: int) -> Callback:
@@ -29,7 +35,22 @@ def one_by_one(things: Sequence[Thing]) -> Iterator[Thing]:
 
 
 def show_text(node_id: str | None, text: str) -> None:
-    """Write text on a node in the browser, as ComfyUI's own Get Image Size does; without a server nothing happens."""
+    """Write text on a node in the browser, as ComfyUI's own Get Image Size does; without a server nothing happens.
+
+    Args:
+        node_id: of the node.
+        text: whatever it holds of phrases and names of files is shown and never run.
+    """
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+        server.send_progress_text(without_markup(text), node_id)
+
+
+def without_markup(text: str) -> str:
+    """The same to a reader, but nothing in it is a tag, an entity or a link to a browser.
+
+    Front ends of 2025 take the text for HTML, those of 2026 for plain text, where an entity such as `&lt;` would be
+    read by people. What begins markup is therefore parted from what follows by an invisible letter: HTML takes `<` and
+    `&` for themselves unless a letter, `/`, `!`, `?` or `#` comes next.
+    """
+    return BEGINS_MARKUP.sub(lambda found: found[0] + JOINER, text)

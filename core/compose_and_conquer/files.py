@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -61,7 +61,7 @@ def read_fusers(path: str | Path) -> Fusers:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith((LOCAL, GLOBAL))}
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # over damaged bytes the reader stumbles anywhere
         raise CnCFileError(f"{path.name} cannot be read as safetensors ({error}). Copy the file again.") from error
     try:
         weights = unpack_weights(weights, metadata)

@@ -7,4 +7,5 @@ enlarged by whole factors    plates.enlarged
 axes of a plot               plots.Plot
 energies of a guidance       plots.plot_energies
 losses of a draft            plots.plot_losses
+which files are opened       formats.FORMATS
 """

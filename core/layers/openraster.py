@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .stored import LayerFileError, StoredLayer, require_normal, require_opaque_group
+from .stored import LayerFileError, StoredLayer, require_normal, require_opaque_group, require_size
 
 MIME = "image/openraster"
 OVER = "svg:src-over"  # its name for I = m F + (1 - m) B
@@ -64,8 +64,11 @@ def read_openraster(path: Path) -> tuple[list[StoredLayer], tuple[int, int]]:
         with zipfile.ZipFile(path) as archive:
             root = ElementTree.fromstring(_stack_xml(archive))
             stack = root.find("stack")
+            canvas = int(root.attrib["w"]), int(root.attrib["h"])
+            sources = [] if stack is None else [each.attrib["src"] for each in stack.iter("layer")]
+            require_size(canvas, [_size(archive, source) for source in sources])
             layers = list(_layers(stack, archive, True)) if stack is not None else []
-            return layers[::-1], (int(root.attrib["w"]), int(root.attrib["h"]))
+            return layers[::-1], canvas
     except LayerFileError:
         raise
     except (
@@ -92,6 +95,12 @@ def _stack_xml(archive: zipfile.ZipFile) -> bytes:
     return text
 
 
+def _size(archive: zipfile.ZipFile, source: str) -> tuple[int, int]:
+    """Width and height, from the first bytes of a PNG; other pictures are refused."""
+    with archive.open(source) as file, Image.open(file, formats=["PNG"]) as picture:
+        return picture.size
+
+
 def _layers(stack: ElementTree.Element, archive: zipfile.ZipFile, visible: bool) -> Iterator[StoredLayer]:
     """Nearest first, as the file lists them."""
     for element in stack:
@@ -103,5 +112,5 @@ def _layers(stack: ElementTree.Element, archive: zipfile.ZipFile, visible: bool)
             yield from _layers(element, archive, seen)
         elif element.tag == "layer":
             left, top = (int(float(element.get(key, "0"))) for key in "xy")
-            with archive.open(element.attrib["src"]) as file, Image.open(file) as picture:
+            with archive.open(element.attrib["src"]) as file, Image.open(file, formats=["PNG"]) as picture:
                 yield StoredLayer(name, picture.convert("RGBA"), left, top, seen, opacity)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .stored import LayerFileError, StoredLayer, require_normal, require_opaque_group
+from .stored import LayerFileError, StoredLayer, require_normal, require_opaque_group, require_size
 
 if TYPE_CHECKING:
     from psd_tools.api.layers import GroupMixin, Layer
@@ -66,6 +66,7 @@ def read_psd(path: Path) -> tuple[list[StoredLayer], tuple[int, int]]:
                 f"{path.name} is {document.pil_mode} with {document.depth} bits; expected RGB with 8. Convert it "
                 "(Image, Mode) and save it again."
             )
+        require_size(document.size, [layer.size for layer in document.descendants() if not layer.is_group()])
         return list(_layers(document, True)), document.size
     except LayerFileError:
         raise

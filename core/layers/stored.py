@@ -1,6 +1,6 @@
 """Layers as files hold them: 8 bits of straight colour and opacity, each cut to where it is not empty."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from .layered_image import BACKGROUND, Layer, LayeredImage, LayeredImageError, o
 
 LONGEST_NAME = 255  # of a layer in a Photoshop document
 FARTHEST = 2**24  # pixels from the canvas' corner; farther away no layer is meant
+MOST_PIXELS = 2**29  # of a file's layers, its background and its composite, each on the whole canvas: 8 GiB
 STEP = 1 / 255  # of 8 bits
 MARGIN = 0.05 * STEP  # by which another rounding of an opacity must be better; below it is rounding of its own
 
@@ -134,8 +135,7 @@ def join_stored(layers: Iterable[StoredLayer], size: tuple[int, int]) -> Layered
     Raises:
         LayerFileError: no layer, or a canvas, a place or an opacity that cannot be meant.
     """
-    if not all(1 <= side <= LARGEST_SIDE for side in size):
-        raise LayerFileError(f"The file's canvas is {size[0]} x {size[1]} pixels; expected 1 to {LARGEST_SIDE} a side.")
+    require_size(size, [])
     placed = []
     for layer in layers:
         if not 0 <= layer.opacity <= 1 or max(abs(layer.left), abs(layer.top)) > FARTHEST:
@@ -150,6 +150,29 @@ def join_stored(layers: Iterable[StoredLayer], size: tuple[int, int]) -> Layered
     if not placed:
         raise LayerFileError("The file holds no layer with a picture. Save it with layers.")
     return on_background(placed)
+
+
+def require_size(canvas: tuple[int, int], layers: Sequence[tuple[int, int]]) -> None:
+    """Refuse a file that would fill the memory, by what it says of itself, before a pixel is decoded.
+
+    Args:
+        canvas: width and height.
+        layers: the same of every layer's own picture.
+
+    Raises:
+        LayerFileError: a canvas that cannot be meant, or too many pixels.
+    """
+    if not all(1 <= side <= LARGEST_SIDE for side in canvas):
+        raise LayerFileError(
+            f"The file's canvas is {canvas[0]} x {canvas[1]} pixels; expected 1 to {LARGEST_SIDE} a side."
+        )
+    own, placed = sum(width * height for width, height in layers), canvas[0] * canvas[1] * (2 + len(layers))
+    megapixels = max(own, placed) / 2**20
+    if max(own, placed) > MOST_PIXELS:
+        raise LayerFileError(
+            f"The file has {len(layers)} layers on a canvas of {canvas[0]} x {canvas[1]}, with background and "
+            f"composite {megapixels:.0f} megapixels; expected at most {MOST_PIXELS // 2**20}. Make it smaller, or merge layers."
+        )
 
 
 def require_normal(name: str, mode: str, normal: tuple[str, ...]) -> None:

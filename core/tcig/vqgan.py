@@ -11,13 +11,15 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction, FunctionCtx
 
+from ..weights.folders import ModelFolderError
+
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 KIND = "VQModel"  # diffusers' name of the class, as a config.json says it
 
 Weights = dict[str, Tensor]
 
 
-class VQGANFileError(ValueError):
+class VQGANFileError(ModelFolderError):
     """A folder or a file that is no usable VQGAN."""
 
 

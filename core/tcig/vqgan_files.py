@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..weights.folders import ModelFolder
 from ..weights.packed import unpack_weights
 from ..weights.pickled import PickledTensorsError, read_pickled_tensors
 from .taming import from_taming
@@ -98,21 +99,13 @@ def write_folder(folder: str | Path, config: Mapping[str, Any], weights: Mapping
             unfinished.rmdir()
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise VQGANFileError(f"There is no VQGAN {folder.name}: {folder} is missing. Choose another, or copy it there.")
-    path = folder / CONFIG
-    if not path.is_file():
-        raise VQGANFileError(f"The VQGAN folder {folder.name} lacks {CONFIG}. Copy the whole folder of a VQModel.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VQGANFileError(f"{CONFIG} of the VQGAN {folder.name} cannot be read ({error}). Copy it again.") from error
-    kind = config.get("_class_name") if isinstance(config, dict) else None
-    if kind != KIND:
-        raise VQGANFileError(
-            f"The folder {folder.name} holds no VQGAN: its {CONFIG} is of {kind or 'something else'}; expected a "
-            f"{KIND} of diffusers."
+def _read_config(folder: Path) -> dict[str, object]:
+    reader = ModelFolder(folder, "VQGAN", VQGANFileError)
+    config = reader.config
+    if config.get("_class_name") != KIND:
+        raise reader.refuse(
+            f"holds no VQGAN: its {CONFIG} is of {str(config.get('_class_name') or 'something else')[:80]}; expected a "
+            f"{KIND} of diffusers"
         )
     return config
 
@@ -120,13 +113,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _weights_of(folder: Path) -> Path:
     files = sorted(folder.glob(f"*{SAFE}"))
     if folder / WEIGHTS in files:
-        return folder / WEIGHTS
+        files = [folder / WEIGHTS]
     if len(files) != 1:
         raise VQGANFileError(
             f"The VQGAN folder {folder.name} lacks {WEIGHTS} (pickled weights such as .bin are not opened). Copy it "
             "there."
         )
-    return files[0]
+    return ModelFolder(folder, "VQGAN", VQGANFileError).inside(files[0].name)
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -135,7 +128,7 @@ def _read_safetensors(path: Path) -> Weights:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}
         return unpack_weights(weights, metadata)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # over damaged bytes the reader stumbles anywhere
         raise VQGANFileError(f"{path.name} cannot be read as safetensors ({error}). Copy the file again.") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -127,7 +127,9 @@ def read_text2layer(path: str | Path) -> Text2LayerFile:
             names, metadata = list(file.keys()), file.metadata() or {}
             _require_both(path.name, names)
             found = {name: file.get_tensor(name) for name in names if name.startswith((UNET, AUTOENCODER))}
-    except (SafetensorError, OSError) as error:
+    except Text2LayerFileError:
+        raise
+    except Exception as error:  # over damaged bytes the reader stumbles anywhere
         raise Text2LayerFileError(
             f"{path.name} cannot be read as safetensors ({error}). Copy the file again."
         ) from error
@@ -148,7 +150,7 @@ def read_text2layer(path: str | Path) -> Text2LayerFile:
             f"{path.name} does not say its {error.args[0]} in its metadata, where stage.py train text2layer writes it. "
             "Some tools drop metadata when they save a file: take the original one."
         ) from error
-    except (ValueError, TypeError, RuntimeError, IndexError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever a wrong setting does inside
         raise Text2LayerFileError(f"{path.name} cannot be used: {error}.") from error
 
 

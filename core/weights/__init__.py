@@ -3,5 +3,6 @@
 gradients through inference weights    differentiable.GradientSession
 weights in few bits, out               packed.pack_weights
 weights in few bits, in                packed.unpack_weights
+folders in Hugging Face's layout       folders.ModelFolder
 tensors out of a pickle                pickled.read_pickled_tensors
 """

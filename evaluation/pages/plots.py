@@ -131,7 +131,7 @@ def digest(rows: Sequence[dict]) -> str:
 
 def shown_digest(path: Path) -> str | None:
     """The digest of the rows that a plot shows, None in a picture that is not a plot of ours."""
-    with Image.open(path) as picture:
+    with Image.open(path, formats=["PNG"]) as picture:
         return picture.info.get(DIGEST)
 
 

@@ -194,6 +194,6 @@ def paint(painter: Painter, graph: Graph) -> tuple[Mapping[str, np.ndarray], flo
     """
     result = painter.server.run(graph, timeout=TIMEOUT)
     shown = {node: pictures[0] for node, pictures in result.images.items() if node == DRAFT or node.startswith("refi")}
-    return {node: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for node, data in shown.items()}, (
-        result.seconds
-    )
+    return {
+        node: np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for node, data in shown.items()
+    }, (result.seconds)

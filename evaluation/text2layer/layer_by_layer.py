@@ -113,7 +113,7 @@ def paint(painter: Painter, yardsticks: Yardsticks, prompt: PresencePrompt) -> P
 
 
 def _pictures(result: Result, node_id: str) -> list[np.ndarray]:
-    return [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in result.images[node_id]]
+    return [np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[node_id]]
 
 
 def over_grey(layer: np.ndarray) -> np.ndarray:

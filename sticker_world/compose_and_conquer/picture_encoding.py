@@ -10,8 +10,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...core.clip.comfy.vision import WEIGHTS, FolderClipVision
+from ...core.clip.comfy.vision import FolderClipVision
 from ...core.compose_and_conquer.comfy.frozen import FrozenCheckpoint
+from ...core.weights.folders import WEIGHTS
 from ..training.prepared import Rows, prepare
 from .picture_folder import (
     BACKGROUND_DEPTHS,

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ...core.compose_and_conquer.depth_pair import stretch
+from ...core.drawing.formats import FORMATS
 from ...core.layout.masks import is_same_aspect
 
 PICTURES, CAPTIONS, MASKS, BACKGROUNDS = "pictures", "captions", "masks", "backgrounds"
@@ -79,9 +80,9 @@ class PictureFolder:
         """
         path, picture = self.files[kind][row], self.files[PICTURES][row]
         try:
-            with Image.open(picture) as image:
+            with Image.open(picture, formats=FORMATS) as image:
                 expected = image.size
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 found, values = image.size, _values(image)
         except (UnidentifiedImageError, OSError) as error:
             raise PictureFolderError(f"{path} or {picture} cannot be read ({error}). Save it again.") from error

@@ -27,7 +27,7 @@ def draw_picture() -> LayeredImage:
     layers = []
     for name, (size, x, y) in THINGS.items():
         # Multiplied by opacity while it is scaled, so that the colour of transparent pixels does not bleed.
-        sprite = Image.open(SPRITES / f"{name}.webp").convert("RGBa")
+        sprite = Image.open(SPRITES / f"{name}.webp", formats=["WEBP"]).convert("RGBa")
         scale = size * SIDE / max(sprite.size)
         sprite = sprite.resize([round(side * scale) for side in sprite.size], Image.Resampling.LANCZOS).convert("RGBA")
         canvas = Image.new("RGBA", (SIDE, SIDE))

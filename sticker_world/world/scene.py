@@ -81,7 +81,7 @@ class Scene:
 @cache
 def _sprite(concept: str) -> Image.Image:
     """The sprite, premultiplied so that resampling does not bleed the colour of transparent pixels."""
-    return Image.open(SPRITES / f"{concept}.webp").convert("RGBA").convert("RGBa")
+    return Image.open(SPRITES / f"{concept}.webp", formats=["WEBP"]).convert("RGBA").convert("RGBa")
 
 
 def cut_sprite(concept: str, size: float, angle: float, mirror: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ import folder_paths
 
 from ...clip.clip_guide import load_clip
 from ...clip.comfy.vision import CLIP_FOLDERS
-from ...comfy.model_folders import config_folders, newest_change, with_first
+from ...comfy.model_folders import config_folders, files_below, is_file, newest_change, with_first
 from ...comfy.named_files import NamedFiles
 from ...weights.pickled import PICKLED
 from ..vqgan import CONFIG, KIND, VQGANFileError
@@ -24,8 +24,8 @@ def _vqgans() -> dict[str, Path]:
     found = config_folders(VQGANS, DEEPEST, _may_be_vqgan)
     for root in map(Path, folder_paths.get_folder_paths(VQGANS)):
         for depth in range(DEEPEST):
-            for file in sorted(root.glob("*/" * depth + f"*{SAFE}")):
-                if not (file.parent / CONFIG).is_file():
+            for file in files_below(root, "*/" * depth + f"*{SAFE}"):
+                if not is_file(file.parent / CONFIG):
                     found.setdefault(file.relative_to(root).as_posix(), file)
     return with_first(found, EMBEDDED)
 
@@ -34,7 +34,7 @@ def _may_be_vqgan(folder: Path) -> bool:
     """Other parts of a pipeline's folder are left out; what cannot be read is listed, so that loading it says why."""
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True
     return not isinstance(content, dict) or content.get("_class_name", KIND) == KIND
 

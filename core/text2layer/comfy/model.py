@@ -166,7 +166,7 @@ def _load_model(name: str, file: Text2LayerFile | None = None, disable_dynamic: 
     options = {"disable_dynamic": True} if disable_dynamic else {}
     try:
         model = comfy.sd.load_diffusion_model_state_dict(weights, **options)
-    except (Text2LayerFileError, TypeError, KeyError) as error:
+    except Exception as error:  # ComfyUI's detection stumbles anywhere over weights of a shape that it does not expect
         raise Text2LayerFileError(f"{name} cannot be used: {error}.") from error
     if model is None or not isinstance(model.model, Text2LayerModel):
         raise Text2LayerFileError(f"{name} cannot be used: ComfyUI does not recognise its U-Net.")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stagecraft.core.clip.clip_guide import CLIPFileError, load_clip
-from stagecraft.core.clip.small_clip import SmallCLIP
+from stagecraft.core.clip.clip_guide import load_clip
+from stagecraft.core.clip.small_clip import CLIPFileError, SmallCLIP
 from stagecraft.core.tcig.prompts import PromptError, WeightedPrompt, distances, prompt_loss, read_prompts
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 

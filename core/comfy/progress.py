@@ -16,7 +16,7 @@ Thing = TypeVar("Thing")
 JOINER = "\N{WORD JOINER}"
 # What begins a tag, an entity, or a link of the front end's own ([[label|address]], or the mark that it puts in its
 # place, into which a label goes with its quotes, even inside an attribute).
-BEGINS_MARKUP = re.compile(r"[<&]|\[(?=\[)|_(?=_LNK)")
+BEGINS_MARKUP = re.compile(r"[<&\[\]_]")
 
 
 def progress(model: Model, run: int, runs: int) -> Callback:
@@ -49,8 +49,9 @@ def show_text(node_id: str | None, text: str) -> None:
 def without_markup(text: str) -> str:
     """The same to a reader, but nothing in it is a tag, an entity or a link to a browser.
 
-    Front ends of 2025 take the text for HTML, those of 2026 for plain text, where an entity such as `&lt;` would be
-    read by people. What begins markup is therefore parted from what follows by an invisible letter: HTML takes `<` and
-    `&` for themselves unless a letter, `/`, `!`, `?` or `#` comes next.
+    One front end takes the text for HTML, another for Markdown, a third for plain text, where an entity such as `&lt;`
+    would be read by people. What begins markup is therefore parted from what follows by an invisible letter: HTML takes
+    `<` and `&` for themselves unless a letter, `/`, `!`, `?` or `#` comes next, Markdown makes a link or a picture of
+    `](` alone, and ComfyUI's page one of `[[label|address]]`, in whose place it puts `__LNK0__`.
     """
     return BEGINS_MARKUP.sub(lambda found: found[0] + JOINER, text)

@@ -50,9 +50,6 @@ def printed(text):
     "phrase", [f"a panda {MARKUP}", f"a panda {SIGNS}", MARKUP], ids=["markup", "signs", "refused"]
 )
 def test_what_a_region_is_called_is_text_on_the_page(editors, request, front_end, rendering, phrase):
-    if front_end == "pinned" and phrase != MARKUP:
-        reason = "the text that show_text sends is not escaped yet"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     server = request.getfixturevalue(front_end)
     editor = editors.get(server, rendering)
     status, asked = queue(editor, server, phrase)

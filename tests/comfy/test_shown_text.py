@@ -16,6 +16,7 @@ WORDS = (
     "&lt;b&gt; &#60;b&#62; &amp; R&D",
     'https://a.b/[[" onmouseover="alert(1)" x="|y]]',
     "[[[label|https://a.b]]] __LNK0__ ___LNK1__",
+    "![a picture](http://127.0.0.1/x.png) [a link](javascript:alert(1)) __bold__",
     "a café & 猫 <3\nsecond line, 3 < 4 > 2 'quoted' \"twice\"",
 )
 
@@ -57,5 +58,5 @@ def test_text_on_a_node_is_read_and_never_run(server, text):
     read = Reader(sent)
     assert read.other == []
     assert read.seen.replace(JOINER, "") == sent.replace(JOINER, "") == text
-    # The first makes links of these before that.
-    assert not re.search(r"\[\[[^|\]]+\|[^\]]+\]\]|__LNK\d+__", sent)
+    # The first makes links of these before that, a third one reads Markdown.
+    assert not re.search(r"\[\[[^|\]]+\|[^\]]+\]\]|__LNK\d+__|\]\(", sent)

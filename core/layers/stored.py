@@ -170,8 +170,9 @@ def require_size(canvas: tuple[int, int], layers: Sequence[tuple[int, int]]) -> 
     megapixels = max(own, placed) / 2**20
     if max(own, placed) > MOST_PIXELS:
         raise LayerFileError(
-            f"The file has {len(layers)} layers on a canvas of {canvas[0]} x {canvas[1]}, with background and composite "
-            f"{megapixels:.0f} megapixels; expected at most {MOST_PIXELS // 2**20}. Make it smaller, or merge layers."
+            f"The file has {len(layers)} layers on a canvas of {canvas[0]} x {canvas[1]}, with background and "
+            f"composite {megapixels:.0f} megapixels; expected at most {MOST_PIXELS // 2**20}. "
+            "Make it smaller, or merge layers."
         )
 
 

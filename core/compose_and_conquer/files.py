@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..weights.packed import pack_weights, unpack_weights
-from ..weights.pickled import PickledTensorsError, read_pickled_tensors
+from ..weights.pickled import SOURCE, PickledTensorsError, read_pickled_tensors
+from ..weights.whole_files import whole_files
 from .config import FuserConfig
 from .global_fuser import GlobalFuser, TokenConfig
 from .local_fuser import LocalFuser
@@ -124,6 +125,7 @@ def write_fusers(
     global_: Mapping[str, Tensor] | None,
     num_head_channels: int = 0,
     bits: int | None = None,
+    source: str = "",
 ) -> None:
     """Write fusers as safetensors, by the published names.
 
@@ -133,32 +135,32 @@ def write_fusers(
         global_: weights of a `GlobalFuser`, or None.
         num_head_channels: the local fuser's `FuserConfig.num_head_channels`.
         bits: of every weight, see `pack_weights`; None for half precision.
+        source: name of the file that they were taken out of, for `converted_from`.
+
+    Raises:
+        UnwritableError: the disk is full, or lets nobody write there.
     """
     path = Path(path)
     parts = ((LOCAL, local), (GLOBAL, global_))
     named = {prefix + key: value.detach() for prefix, part in parts for key, value in (part or {}).items()}
-    metadata = {"format": "pt", HEAD_WIDTH: str(num_head_channels)}
+    metadata = {"format": "pt", HEAD_WIDTH: str(num_head_channels), SOURCE: source}
     if bits is None:
         tensors = {name: value.to(torch.float16).contiguous() for name, value in named.items()}
     else:
         tensors, packed = pack_weights(named, bits)
         metadata |= packed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        save_file(tensors, unfinished, metadata=metadata)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_files() as beside:
+        save_file(tensors, beside(path), metadata=metadata)
 
 
-def convert(checkpoint: str | Path, safetensors: str | Path) -> Fusers:
+def convert(checkpoint: str | Path, safetensors: str | Path, source: str = "") -> Fusers:
     """Take the fusers out of a published checkpoint; the frozen U-Net, autoencoder and text encoder stay behind.
 
     Args:
         checkpoint: a pickled file, with or without `state_dict` around the weights. Only tensors are read from it;
             nothing in it is run.
         safetensors: the file to write, about 1 GB for `cnc_v1.ckpt`.
+        source: see `write_fusers`.
 
     Returns:
         What was written.
@@ -172,5 +174,5 @@ def convert(checkpoint: str | Path, safetensors: str | Path) -> Fusers:
     except PickledTensorsError as error:
         raise CnCFileError(str(error)) from error
     fusers = recognise(weights, checkpoint.name)
-    write_fusers(safetensors, fusers.local, fusers.global_)
+    write_fusers(safetensors, fusers.local, fusers.global_, source=source)
     return fusers

@@ -12,7 +12,8 @@ from comfy.cli_args import args
 from PIL.PngImagePlugin import PngInfo
 
 from ..comfy.pictures import path_in_input
-from .files import SUFFIXES, read_layer_file, write_layer_file
+from ..weights.whole_files import whole_files
+from .files import SUFFIXES, fill_layer_file, read_layer_file, require_format
 from .layered_image import LayeredImage
 from .stored import LayerFileError, stored
 
@@ -64,7 +65,8 @@ def save_layers(
         hidden: what carries the workflow into the PNGs, unless ComfyUI was told to leave it out.
 
     Raises:
-        LayerFileError: a format that cannot be written.
+        LayerFileError: a format that cannot be written, or a name outside the output folder.
+        UnwritableError: the disk is full, or lets nobody write there; no file of these is left.
     """
     height, width = image.background.shape[1:3]
     output = folder_paths.get_output_directory()
@@ -72,7 +74,13 @@ def save_layers(
     prefix = prefix.replace("%batch_num%", "0").strip()
     if not prefix or prefix.endswith(("/", "\\")):
         prefix += DEFAULT_PREFIX
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
+    except Exception as error:  # a plain one where the name leads out of the folder
+        raise LayerFileError(
+            f"Nothing can be saved under {prefix[:80]!r} in the output folder "
+            f"({(str(error) or type(error).__name__).splitlines()[0][:200]}). Give it a plain and shorter name."
+        ) from error
     stem = f"{name}_{counter:05}_"
     metadata = _workflow(hidden)
     picture = stored(image)
@@ -80,11 +88,13 @@ def save_layers(
     if pngs:
         for number, layer in enumerate(picture.whole):
             pngs_by_name[f"{stem}{number:02}_{_file_part(layer.name)}.png"] = layer.picture
-    for file, png in pngs_by_name.items():
-        png.save(Path(folder) / file, pnginfo=metadata, compress_level=COMPRESSION)
-    documents = [f"{stem}{suffix}" for suffix in suffixes]
-    for file in documents:
-        write_layer_file(picture, Path(folder) / file)
+    documents = {f"{stem}{suffix}": suffix for suffix in suffixes}
+    with whole_files() as beside:
+        for file, png in pngs_by_name.items():
+            png.save(beside(Path(folder) / file), "PNG", pnginfo=metadata, compress_level=COMPRESSION)
+        for file, suffix in documents.items():
+            require_format(suffix)
+            fill_layer_file(picture, beside(Path(folder) / file), suffix)
     files = tuple((Path(subfolder) / file).as_posix() for file in (*documents, *pngs_by_name))
     return SavedLayers(subfolder, tuple(pngs_by_name), files)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..weights.whole_files import whole_files
 from .layered_image import LayeredImage
 from .openraster import read_openraster, write_openraster
 from .photoshop import read_psd, require_psd_tools, write_psd
@@ -19,10 +20,17 @@ def write_layer_file(picture: StoredPicture, path: str | Path) -> None:
 
     Raises:
         LayerFileError: another suffix, or psd-tools is not installed.
+        UnwritableError: the disk is full, or lets nobody write there; nothing is left of it.
     """
     path = Path(path)
     _require_suffix(path)
-    if path.suffix.lower() == PSD:
+    with whole_files() as beside:
+        fill_layer_file(picture, beside(path), path.suffix)
+
+
+def fill_layer_file(picture: StoredPicture, path: Path, suffix: str) -> None:
+    """The same, into a file of any name; the suffix says which format."""
+    if suffix.lower() == PSD:
         write_psd(path, picture.trimmed(), picture.merged.size)
     else:
         write_openraster(path, picture.trimmed(), picture.merged)

@@ -171,8 +171,8 @@ def require_size(canvas: tuple[int, int], layers: Sequence[tuple[int, int]]) -> 
     if max(own, placed) > MOST_PIXELS:
         raise LayerFileError(
             f"The file has {len(layers)} layers on a canvas of {canvas[0]} x {canvas[1]}, with background and "
-            f"composite {megapixels:.0f} megapixels; expected at most {MOST_PIXELS // 2**20}. Make it smaller, or "
-            "merge layers."
+            f"composite {megapixels:.0f} megapixels; expected at most {MOST_PIXELS // 2**20}. "
+            "Make it smaller, or merge layers."
         )
 
 

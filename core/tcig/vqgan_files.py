@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..weights.folders import ModelFolder
 from ..weights.packed import unpack_weights
-from ..weights.pickled import PickledTensorsError, read_pickled_tensors
+from ..weights.pickled import SOURCE, PickledTensorsError, read_pickled_tensors
 from .taming import from_taming
 from .vqgan import CONFIG, KIND, VQGAN, WEIGHTS, VQGANFileError, Weights
 
@@ -44,7 +44,7 @@ def load_vqgan(path: str | Path) -> VQGAN:
         return VQGAN(_build(config, weights, path.name), path.stem if path.is_file() else path.name)
 
 
-def convert_taming(checkpoint: str | Path, folder: str | Path) -> int:
+def convert_taming(checkpoint: str | Path, folder: str | Path, source: str = "") -> int:
     """Write a published taming-transformers checkpoint as a diffusers folder, in half precision.
 
     Only tensors are read from the pickled file; the discriminator and everything else of the training stays behind.
@@ -52,6 +52,7 @@ def convert_taming(checkpoint: str | Path, folder: str | Path) -> int:
     Args:
         checkpoint: a `.ckpt`. Its `.yaml` is not needed: every shape can be read from the weights.
         folder: to write; it appears when it is complete, and must not be there yet.
+        source: the checkpoint's name, for `written_from`.
 
     Returns:
         How many weights it has.
@@ -66,17 +67,20 @@ def convert_taming(checkpoint: str | Path, folder: str | Path) -> int:
         raise VQGANFileError(str(error)) from error
     config, weights = from_taming(found, checkpoint.name)
     _build(config, weights, checkpoint.name)  # every name and shape has to fit before anything is written
-    write_folder(folder, config, weights)
+    write_folder(folder, config, weights, source)
     return sum(weight.numel() for weight in weights.values())
 
 
-def write_folder(folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+def write_folder(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str = ""
+) -> None:
     """Write a diffusers VQModel folder in half precision.
 
     Args:
         folder: appears when it is complete.
         config: of VQModel.
         weights: by diffusers' names.
+        source: see `convert_taming`.
 
     Raises:
         VQGANFileError: the folder is there already.
@@ -90,8 +94,12 @@ def write_folder(folder: str | Path, config: Mapping[str, Any], weights: Mapping
         text = json.dumps({"_class_name": KIND, **config}, indent=1)
         (unfinished / CONFIG).write_text(text, encoding="utf-8")
         halves = {name: weight.to(torch.float16).contiguous() for name, weight in weights.items()}
-        save_file(halves, unfinished / WEIGHTS, metadata={"format": "pt"})
+        save_file(halves, unfinished / WEIGHTS, metadata={"format": "pt", SOURCE: source})
         unfinished.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise VQGANFileError(
+            f"The folder {folder.name} cannot be written ({error}). Nothing of it was kept: make room on the disk."
+        ) from error
     finally:
         for part in (CONFIG, WEIGHTS):
             (unfinished / part).unlink(missing_ok=True)

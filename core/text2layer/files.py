@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..weights.packed import pack_weights, unpack_weights
+from ..weights.whole_files import whole_files
 from .autoencoder import LayeredAutoencoder, LayeredAutoencoderConfig
 
 UNET, AUTOENCODER = "model.diffusion_model.", "layered_autoencoder."
@@ -101,13 +102,8 @@ def write_text2layer(
     else:
         tensors, packed = pack_weights(named, bits, exact=(AUTOENCODER,))
         metadata |= packed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        save_file(tensors, unfinished, metadata=metadata)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_files() as beside:
+        save_file(tensors, beside(path), metadata=metadata)
 
 
 def read_text2layer(path: str | Path) -> Text2LayerFile:

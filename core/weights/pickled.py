@@ -2,14 +2,18 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 WRAPPER = "state_dict"
+SOURCE = "converted_from"  # metadata of safetensors: name of the pickled file that the weights were taken out of
+LONGEST_PICKLE = 2**26  # bytes of an archive's pickle, which holds names and shapes; published ones have under 1 MiB
 # The one class, besides tensors, that training checkpoints of that time hold by reference; nothing of it is needed.
 LIGHTNING_CLASS = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
 NO_PICKLE = "Unsupported operand"  # of PyTorch's reader: instructions that torch.save does not write
@@ -30,10 +34,13 @@ def read_pickled_tensors(path: Path, original: str) -> dict[str, Tensor]:
     Raises:
         PickledTensorsError: damaged, no checkpoint, or it holds more than tensors.
     """
+    is_zip = _is_zip(path)
+    if is_zip:
+        _require_stored(path)
     stand_in = type(LIGHTNING_CLASS[1], (), {"__module__": LIGHTNING_CLASS[0]})
     try:
         with torch.serialization.safe_globals([stand_in]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # over damaged bytes the reader stumbles anywhere
         if not isinstance(error, pickle.UnpicklingError):
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -55,5 +62,48 @@ def read_pickled_tensors(path: Path, original: str) -> dict[str, Tensor]:
 
 def _is_zip(path: Path) -> bool:
     """PyTorch's file format since 1.6, of which parts can be read without reading the whole."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK"
+    except OSError as error:
+        raise PickledTensorsError(f"{path.name} cannot be read ({error}). Download the file again.") from error
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive that says it holds more than its file does: PyTorch never compresses what it saves."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise PickledTensorsError(f"{path.name} cannot be read ({error}). Download the file again.") from error
+    problem = ""
+    if any(each.compress_type != zipfile.ZIP_STORED for each in entries):
+        problem = "is compressed"
+    elif sum(each.file_size for each in entries) > path.stat().st_size:
+        problem = "says that it holds more than it does"
+    elif any(each.file_size > LONGEST_PICKLE for each in entries if each.filename.endswith(".pkl")):
+        problem = f"has a table of contents of more than {LONGEST_PICKLE // 2**20} MiB"
+    if problem:
+        raise PickledTensorsError(
+            f"{path.name} {problem}, which no checkpoint is that PyTorch has saved; it was not opened. Download the "
+            "file again."
+        )
+
+
+def written_from(path: Path) -> str:
+    """Name of the pickled file that a safetensors file was converted from; empty where it does not say."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(SOURCE, "")
+    except Exception:  # over damaged bytes the reader stumbles anywhere; such a file is nobody's conversion
+        return ""
+
+
+def flat_name(name: str) -> str:
+    """Name of what a file of a drop-down is converted to, without suffix, for no two files the same by chance.
+
+    It has that of the file's folder too: training logs call every checkpoint "last".
+    """
+    path = Path(name)
+    suffix = "" if path.suffix.lower() == PICKLED[0] else f"_{path.suffix.removeprefix('.').lower()}"
+    return "_".join(path.with_suffix("").parts) + suffix

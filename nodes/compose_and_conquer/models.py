@@ -53,7 +53,7 @@ class StageCnCConvert(io.ComfyNode):
                     CHECKPOINTS.names(),
                     CHECKPOINTS.place,
                     tooltip="Pickled file in models/cnc (.ckpt, .pt, .pth, .bin). It stays as it is; afterwards it may "
-                    "be deleted. A safetensors file of the same name is replaced.",
+                    "be deleted. No file that is there already is replaced.",
                 )
             ],
             outputs=[

@@ -14,9 +14,10 @@ import torch
 from comfy.ldm.modules import attention as backends
 from torch import Tensor
 
+from ...comfy.model_folders import newest_change
 from ...comfy.named_files import NamedFiles
 from ...comfy.types import Model
-from ...weights.pickled import PICKLED
+from ...weights.pickled import PICKLED, flat_name, written_from
 from ..config import FuserConfig
 from ..files import SAFE, CnCFileError, Weights, convert, read_fusers
 from ..global_fuser import GlobalFuser
@@ -74,21 +75,29 @@ def load_cnc(name: str) -> CnC:
 
 def converted_file(name: str) -> Path:
     """Where the conversion of a pickled file of the drop-down goes."""
-    return Path(folder_paths.models_dir) / CNC / f"{Path(name).stem}.safetensors"
+    return Path(folder_paths.models_dir) / CNC / f"{flat_name(name)}.safetensors"
 
 
 def convert_checkpoint(name: str) -> tuple[Path, str]:
     """Write the fusers of a pickled file of the drop-down beside ComfyUI's other CnC files.
 
     Returns:
-        The new file, and a sentence about what is in it.
+        The new file, and a sentence about what is in it. Its own conversion that is newer than it stays as it is.
 
     Raises:
-        CnCFileError: the file is gone, damaged, wants to run something, or holds something else.
+        CnCFileError: the file is gone, damaged, wants to run something, or holds something else; or another file has
+            the name of the new one.
     """
     source = CHECKPOINTS.require(name)
     target = converted_file(name)
-    fusers = convert(source, target)
+    if target.exists():
+        if written_from(target) == name and newest_change(target) >= source.stat().st_mtime_ns:
+            return target, f"{target.name} in models/{CNC} is newer than {name}, so nothing was written."
+        raise CnCFileError(
+            f"There is a file {target.name} in models/{CNC} already, which is not the conversion of this {name}. "
+            "Rename or remove it, then convert again."
+        )
+    fusers = convert(source, target, name)
     parts = {"local fuser (depth)": fusers.local, "global fuser (looks)": fusers.global_}
     millions = sum(weight.numel() for part in parts.values() for weight in (part or {}).values()) / 1e6
     found = " and ".join(what for what, part in parts.items() if part is not None)

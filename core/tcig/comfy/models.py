@@ -9,8 +9,8 @@ from ...clip.clip_guide import load_clip
 from ...clip.comfy.vision import CLIP_FOLDERS
 from ...comfy.model_folders import config_folders, files_below, is_file, newest_change, with_first
 from ...comfy.named_files import NamedFiles
-from ...weights.pickled import PICKLED
-from ..vqgan import CONFIG, KIND, VQGANFileError
+from ...weights.pickled import PICKLED, flat_name, written_from
+from ..vqgan import CONFIG, KIND, WEIGHTS, VQGANFileError
 from ..vqgan_files import SAFE, convert_taming, load_vqgan
 
 VQGANS = "vqgan"  # the kind of model folder; the front door adds the embedded one to it
@@ -59,11 +59,8 @@ load_clip_by_name = CLIP_FOLDERS.reader(load_clip, KEPT)  # with both towers
 
 
 def converted_folder(name: str) -> Path:
-    """Where the conversion of a pickled file of the drop-down goes.
-
-    Its name has that of the file's folder too: training logs call every checkpoint "last".
-    """
-    return Path(folder_paths.models_dir) / VQGANS / "_".join(Path(name).with_suffix("").parts)
+    """Where the conversion of a pickled file of the drop-down goes."""
+    return Path(folder_paths.models_dir) / VQGANS / flat_name(name)
 
 
 def conversion_version(name: str) -> tuple[bool, int]:
@@ -83,9 +80,9 @@ def convert_checkpoint(name: str) -> tuple[str, str]:
     """
     source = CHECKPOINTS.require(name)
     target = converted_folder(name)
-    if (target / CONFIG).is_file() and newest_change(target) >= source.stat().st_mtime_ns:
+    if written_from(target / WEIGHTS) == name and newest_change(target) >= source.stat().st_mtime_ns:
         return target.name, f"The folder {target.name} in models/{VQGANS} is newer than {name}, so nothing was written."
-    count = convert_taming(source, target)
+    count = convert_taming(source, target, name)
     return (
         target.name,
         f"Wrote the folder {target.name} into models/{VQGANS}: {count / 1e6:.1f} M weights, half precision.",

@@ -17,6 +17,7 @@ from ...comfy.pictures import leads_elsewhere
 from ...comfy.sampling import Sampling
 from ...comfy.types import Conditioning, Model, Vae
 from ...layers.stored import to_bytes
+from ...weights.whole_files import whole_files
 from ..splitting import SplitError, hole_to_fill, join_background, without_object
 
 GREY = 0.5  # what inpainting checkpoints see in the place of the hole
@@ -109,18 +110,21 @@ def save_split(
 
     Raises:
         SplitError: a folder outside the output folder.
+        UnwritableError: the disk is full, or lets nobody write there; none of these pictures is left.
     """
     output = Path(folder_paths.get_output_directory()).resolve()
-    # Judged before the disk is asked, as names of reference pictures are.
-    root = output if leads_elsewhere(folder) else (output / folder).resolve()
+    try:
+        # Judged before the disk is asked, as names of reference pictures are.
+        root = output if leads_elsewhere(folder) else (output / folder).resolve()
+    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, a link to itself
+        root = output
     if not root.is_relative_to(output) or root == output:
         raise SplitError(f'The folder "{folder}" is not below ComfyUI\'s output folder. Give it a plain name.')
-    for name in SUBFOLDERS:
-        (root / name).mkdir(parents=True, exist_ok=True)
     first = 1 + max((int(path.stem) for path in (root / "mask").glob("*.png") if path.stem.isdecimal()), default=0)
     names = [f"{first + index:06}" for index in range(len(masks))]
-    for index, name in enumerate(names):
-        for kind, values in (("foreground", foregrounds), ("background", backgrounds), ("mask", masks)):
-            Image.fromarray(to_bytes(values[index])).save(root / kind / f"{name}.png")
-        (root / "captions" / f"{name}.txt").write_text(captions[index] + "\n", encoding="utf-8")
+    with whole_files() as beside:
+        for index, name in enumerate(names):
+            for kind, values in (("foreground", foregrounds), ("background", backgrounds), ("mask", masks)):
+                Image.fromarray(to_bytes(values[index])).save(beside(root / kind / f"{name}.png"), "PNG")
+            beside(root / "captions" / f"{name}.txt").write_text(captions[index] + "\n", encoding="utf-8")
     return tuple(names)

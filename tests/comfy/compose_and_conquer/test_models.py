@@ -57,3 +57,27 @@ def test_the_converter_writes_what_the_loader_opens(folder, tmp_path, monkeypatc
         with pytest.raises(CnCFileError, match="Uni-ControlNet"):
             StageCnCConvert.execute("uni.ckpt")
         assert [file.name for file in (tmp_path / CNC).iterdir()] == ["one.safetensors"]
+
+
+def test_the_converter_replaces_no_file(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    with model_folder(CNC, tmp_path / CNC):
+        weights = {f"local_adapter.{name}": each for name, each in LocalFuser(CONFIG).state_dict().items()}
+        (folder / "run").mkdir()
+        for name in ("one.ckpt", "one.pt", "run/one.ckpt"):
+            torch.save(weights, folder / name)
+        folder_paths.filename_list_cache.clear()
+        written = [StageCnCConvert.execute(name).args[0] for name in ("one.ckpt", "one.pt", "run/one.ckpt")]
+        assert len(set(written)) == 3
+        contents = {name: (tmp_path / CNC / name).read_bytes() for name in written}
+        assert "nothing was written" in StageCnCConvert.execute("one.ckpt").ui["text"][0]  # queued a second time
+        torch.save(weights, folder / "run_one.ckpt")
+        torch.save(weights, folder / "mine.ckpt")
+        (tmp_path / CNC / "mine.safetensors").write_bytes(b"somebody's")
+        os.utime(folder / "one.ckpt", (4e9, 4e9))
+        folder_paths.filename_list_cache.clear()
+        for name in ("run_one.ckpt", "mine.ckpt", "one.ckpt"):
+            with pytest.raises(CnCFileError, match="already.*Rename or remove it"):
+                StageCnCConvert.execute(name)
+        assert {name: (tmp_path / CNC / name).read_bytes() for name in written} == contents
+        assert (tmp_path / CNC / "mine.safetensors").read_bytes() == b"somebody's"

@@ -211,9 +211,11 @@ def test_good_pictures_are_saved_as_training_reads_them(scenes, output):
 
 def test_folders_outside_the_output_folder_are_refused(scenes, output):
     image, backdrop, mask = scenes
-    for folder in ("../elsewhere", str(output.parent / "x"), ".", "a/../../x", r"\\server\share", "C:x"):
+    for folder in ("../elsewhere", str(output.parent / "x"), ".", "a/../../x", r"\\server\share", "C:x", "a\0b"):
         with pytest.raises(SplitError, match="not below ComfyUI's output folder"):
             save_split(folder, image, backdrop, mask, ["", ""])
+    with pytest.raises(ValueError, match="cannot be written|not below"):
+        save_split("x" * 300, image, backdrop, mask, ["", ""])
     assert not output.exists() or not any(output.iterdir())
 
 

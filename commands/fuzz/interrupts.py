@@ -17,10 +17,10 @@ _TRIES = 6  # graphs for one interrupt, where they end before it
 # What makes a run long, far below what would take all memory.
 _LONG = {"steps": 1000, "draw_steps": 1000, "iterations": 3000}
 _TARGETS = (
-    "StageLayeredRendering", "StageAttentionGuidance", "StageSoftGuidance", "StageDepthCompose", "StageEditPicture",
-    "StageInvert", "StageSpatialLatent", "StageLayerByLayer", "StageSplitLayers", "StageTCIGDraft", "StageTCIGRefine",
-    "StageVisionGuidance",
-)  # fmt: skip
+    "StageLayeredRendering StageAttentionGuidance StageSoftGuidance StageDepthCompose StageEditPicture "
+    "StageInvert StageSpatialLatent StageLayerByLayer StageSplitLayers StageTCIGDraft StageTCIGRefine "
+    "StageVisionGuidance"
+).split()
 
 
 def interrupt(session: Session, report: Report, count: int, bar: Callable[[Iterable[int]], Iterable[int]]) -> None:

@@ -20,11 +20,10 @@ from .values import Node, described
 # A small prompt that takes longer has hung, also on a machine that has other work.
 PROMPT_SECONDS = 240.0
 # What ComfyUI itself writes while a prompt runs; any other line is something that was said.
-_COMFYUI_SAYS = (
-    "got prompt", "Prompt executed", "Requested to load", "loaded ", "Loaded ", "model weight", "model_type",
-    "VAE load",
-    "CLIP/text", "Using ", "Unload", "0 models", "adm ", "Model ", "no CLIP", "left over keys", "unet ", "lowvram",
-)  # fmt: skip
+_COMFYUI_SAYS = tuple(
+    "got prompt|Prompt executed|Requested to load|loaded |Loaded |model weight|model_type|VAE load|CLIP/text|Using |"
+    "Unload|0 models|adm |Model |no CLIP|left over keys|unet |lowvram".split("|")
+)
 
 
 @dataclass(frozen=True)

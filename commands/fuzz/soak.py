@@ -13,9 +13,9 @@ from .session import Session, new_seeds
 from .values import VALID
 
 _TARGETS = (
-    "StageLayeredRendering", "StageAttentionGuidance", "StageSoftGuidance", "StageDepthCompose", "StageSpatialLatent",
-    "StageLayerByLayer", "StageTCIGDraft", "StageSegment",
-)  # fmt: skip
+    "StageLayeredRendering StageAttentionGuidance StageSoftGuidance StageDepthCompose StageSpatialLatent "
+    "StageLayerByLayer StageTCIGDraft StageSegment"
+).split()
 _TRIES = 20
 
 

@@ -16,9 +16,9 @@ Source: TypeAlias = "Callable[[RandomGraph, int], Link]"
 CHECKPOINT = "sticker_world.safetensors"
 # Those of ComfyUI's that run in one step; kl_optimal is NaN there by itself.
 SAMPLERS = (
-    "euler", "euler", "euler_ancestral", "heun", "dpm_2", "lms", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m",
-    "dpmpp_2m_sde", "ddpm", "lcm", "ipndm", "deis", "res_multistep", "gradient_estimation", "er_sde", "ddim", "uni_pc",
-)  # fmt: skip
+    "euler euler euler_ancestral heun dpm_2 lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m dpmpp_2m_sde ddpm lcm ipndm deis "
+    "res_multistep gradient_estimation er_sde ddim uni_pc"
+).split()
 SCHEDULERS = ("normal", "normal", "simple", "karras", "exponential", "sgm_uniform", "ddim_uniform", "beta")
 PICTURES = 3  # at most in one batch
 

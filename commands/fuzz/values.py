@@ -14,9 +14,20 @@ Value: TypeAlias = "str | int | float | bool | None | dict | list"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # Prompts must stay small, so that many run in a minute: above these a right value or an edge is not taken.
 _DEAR = {
-    "steps": 3, "draw_steps": 3, "iterations": 3, "refinements": 2, "tries": 2, "cut_outs": 4, "batch_size": 3,
-    "width": 256, "height": 256, "size": 128, "upscale": 2.0, "forward_noise_first_k": 4, "margin": 32,
-}  # fmt: skip
+    "steps": 3,
+    "draw_steps": 3,
+    "iterations": 3,
+    "refinements": 2,
+    "tries": 2,
+    "cut_outs": 4,
+    "batch_size": 3,
+    "width": 256,
+    "height": 256,
+    "size": 128,
+    "upscale": 2.0,
+    "forward_noise_first_k": 4,
+    "margin": 32,
+}
 # A side of a picture is a multiple of this, and seldom the whole of its range.
 _SIDES = ("width", "height", "size")
 _SIDE = 64

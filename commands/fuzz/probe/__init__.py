@@ -26,7 +26,7 @@ class Probe:
     CATEGORY = "fuzz"
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict:  # noqa: N802 - ComfyUI's name
+    def INPUT_TYPES(cls) -> dict:
         """One value of any type."""
         return {"required": {"value": (AnyType("*"), {})}}
 

@@ -35,7 +35,8 @@ def test_help_names_every_command_and_sets_nothing_up(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "option"), [("demo", "--output"), ("demo", "--only"), ("serve", "--port"), ("test", "pytest"), ("fuzz", "--seed")]
+    ("command", "option"),
+    [("demo", "--output"), ("demo", "--only"), ("serve", "--port"), ("test", "pytest"), ("fuzz", "--seed")],
 )
 def test_commands_explain_themselves_before_anything_is_set_up(tmp_path, command, option):
     done = run(STAGE, command, "--help", STAGECRAFT_CACHE=str(tmp_path / "cache"))

@@ -6,6 +6,7 @@ from .compose_and_conquer.compose import StageCnCConvert, StageCnCLoader, StageD
 from .compose_and_conquer.depth_pair import StageDepthPair
 from .editing.edit_picture import StageEditPicture
 from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
+from .fitting import refuse_unfit
 from .inversion.invert import StageInvert
 from .inversion.spatial_latent import StageSpatialLatent
 from .layered_rendering.layer_settings import StageLayerSettings
@@ -73,3 +74,6 @@ NODES = [
     StageSegment,
     StageTCIGRefine,
 ]
+
+for _node in NODES:
+    refuse_unfit(_node)

@@ -31,13 +31,14 @@ def _checkpoint(slot: int) -> Source:
 
 
 def _patched(graph: RandomGraph, depth: int) -> Link:
+    # Not ComfyUI's SelfAttentionGuidance: it breaks by itself on a negative prompt that begins later in the run.
     model = graph.link("MODEL", depth + 1)
     kind, values = graph.random.choice(
         [
             ("PerturbedAttentionGuidance", {"scale": 2.0}),
             ("FreeU_V2", {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}),
             ("RescaleCFG", {"multiplier": 0.7}),
-            ("SelfAttentionGuidance", {"scale": 0.5, "blur_sigma": 2.0}),
+            ("FreeU", {"b1": 1.1, "b2": 1.2, "s1": 0.9, "s2": 0.2}),
             ("ModelSamplingDiscrete", {"sampling": graph.random.choice(["eps", "v_prediction"]), "zsnr": False}),
         ]
     )

@@ -17,6 +17,7 @@ def session(tmp_path_factory):
         yield running
 
 
+@pytest.mark.slow
 def test_sixty_prompts_end_well_or_in_a_sentence(session, tmp_path):
     report = Report(SEED, tmp_path)
     fuzz(session, report, range(PROMPTS), iter)

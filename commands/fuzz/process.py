@@ -44,6 +44,18 @@ class Usage:
         return asdict(self)
 
 
+def seconds_of_work(process_id: int) -> float:
+    """How long a process has computed so far, with all its threads together.
+
+    Raises:
+        psutil.Error: there is no such process.
+    """
+    import psutil
+
+    times = psutil.Process(process_id).cpu_times()
+    return times.user + times.system
+
+
 def growth_of_batches(usages: Sequence[Usage]) -> str:
     """Say what grew from batch to batch of different graphs, with everything unloaded in between.
 

@@ -13,7 +13,7 @@ from ..comfy_server import ComfyServer, PromptFailed, PromptRejected, Result, Se
 from ..environment import CLONE, Environment
 from .graphs import RandomGraph, without_target
 from .outcomes import FINISHED, PROBE, RAW, Graph, Outcome, of_failure, of_rejection, of_result, probed
-from .process import Usage
+from .process import Usage, seconds_of_work
 from .sources import CHECKPOINT
 from .values import Node, described
 
@@ -154,12 +154,15 @@ class Session:
             patience: seconds within which the interrupt should have been heard; ten times that are waited for.
 
         Returns:
-            Seconds from the interrupt to its end, or None where the graph ended before, and how it ended.
+            Seconds from the interrupt to its end, or None where the graph ended before, and how it ended. On a machine
+            with other work it is the time that the server itself has computed meanwhile, where that is less.
         """
         asked: list[float] = []
+        worked: list[float] = []
 
         def ask() -> None:
             asked.append(time.monotonic())
+            worked.append(seconds_of_work(self.server.process_id))
             self.server.interrupt()
 
         timer = threading.Timer(seconds, ask)
@@ -169,12 +172,12 @@ class Session:
         finally:
             timer.cancel()
             timer.join()
-        ended = time.monotonic()
-        if not asked or run.outcome.kind == FINISHED:
+        if not worked or run.outcome.kind == FINISHED:
             return None, run.outcome
+        took = min(time.monotonic() - asked[0], seconds_of_work(self.server.process_id) - worked[0])
         if run.outcome.kind == RAW and "interrupted" not in run.outcome.message:
-            return ended - asked[0], run.outcome
-        return ended - asked[0], Outcome(FINISHED, message="interrupted")
+            return took, run.outcome
+        return took, Outcome(FINISHED, message="interrupted")
 
     def _log_since(self, position: int) -> str:
         with open(self.server.log, "rb") as log:

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,28 @@ class PromptFailed(Exception):
     Attributes:
         node_id: the node that raised, or None where it was not a node.
         message: what the node said.
-        traceback: ComfyUI's traceback, for a developer.
+        frames: of ComfyUI's traceback, the raising one last, for a developer.
+        exception_type: full name of what was raised, such as "ValueError"; empty where nothing was.
     """
 
-    def __init__(self, message: str, node_id: str | None = None, node_type: str = "", traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        node_id: str | None = None,
+        node_type: str = "",
+        frames: Sequence[str] = (),
+        exception_type: str = "",
+    ) -> None:
         super().__init__(f"{node_type} (node {node_id}): {message}" if node_id else message)
         self.node_id = node_id
         self.message = message
-        self.traceback = traceback
+        self.frames = tuple(frames)
+        self.exception_type = exception_type
+
+    @property
+    def traceback(self) -> str:
+        """The frames as one text."""
+        return "".join(self.frames)
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,10 @@ class ComfyApi:
         """Describe all nodes: {node type: {"input", "input_order", "output", "python_module", ...}}."""
         return self.get_json("/object_info")
 
+    def free(self) -> None:
+        """Ask for every model and every kept result to be let go of; it happens before the next prompt or after it."""
+        self._post("/free", {"unload_models": True, "free_memory": True})
+
     def interrupt(self) -> None:
         """Stop the prompt that is running."""
         self._post("/interrupt", {})
@@ -167,7 +185,8 @@ class ComfyApi:
         if "execution_error" in messages:
             error = messages["execution_error"]
             message = str(error["exception_message"]).strip()
-            raise PromptFailed(message, str(error["node_id"]), error["node_type"], "".join(error["traceback"]))
+            frames, kind = error["traceback"], error.get("exception_type", "")
+            raise PromptFailed(message, str(error["node_id"]), error["node_type"], frames, kind)
         if entry["status"]["status_str"] != "success":
             raise PromptFailed("the prompt was interrupted")
         seconds = (messages["execution_success"]["timestamp"] - messages["execution_start"]["timestamp"]) / 1000

@@ -93,6 +93,17 @@ class ComfyServer(ComfyApi):
     ) -> None:
         self.stop()
 
+    @property
+    def process_id(self) -> int:
+        """The process of the running ComfyUI.
+
+        Raises:
+            ServerProblem: it was not started.
+        """
+        if self._process is None:
+            raise ServerProblem("ComfyUI was not started.")
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop ComfyUI; does nothing where it has stopped already."""
         if self._process is not None and self._process.poll() is None:

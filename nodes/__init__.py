@@ -7,6 +7,7 @@ from .compose_and_conquer.depth_pair import StageDepthPair
 from .compose_and_conquer.models import StageCnCConvert, StageCnCLoader
 from .editing.edit_picture import StageEditPicture
 from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
+from .fitting import refuse_unfit
 from .inversion.invert import StageInvert
 from .inversion.spatial_latent import StageSpatialLatent
 from .layered_rendering.layer_settings import StageLayerSettings
@@ -74,3 +75,6 @@ NODES = [
     StageSegment,
     StageTCIGRefine,
 ]
+
+for _node in NODES:
+    refuse_unfit(_node)

@@ -67,7 +67,7 @@ def test_modes_reach_the_core(model, clip):
     given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase}"}
     node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="trajectories").args
     assert all("mask" not in options for _, options in node[1])
-    with pytest.raises(ValueError, match='the mode "other"'):
+    with pytest.raises(ValueError, match="mode is 'other'"):
         StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="other")
 
 

@@ -29,13 +29,14 @@ def run(*arguments, **variables):
 def test_help_names_every_command_and_sets_nothing_up(tmp_path):
     done = run(STAGE, "--help", STAGECRAFT_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0
-    for command in ("demo", "serve", "test", "evaluate", "train", "bench"):
+    for command in ("demo", "serve", "test", "fuzz", "evaluate", "train", "bench"):
         assert f"\n    {command} " in done.stdout
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "option"), [("demo", "--output"), ("demo", "--only"), ("serve", "--port"), ("test", "pytest")]
+    ("command", "option"),
+    [("demo", "--output"), ("demo", "--only"), ("serve", "--port"), ("test", "pytest"), ("fuzz", "--seed")],
 )
 def test_commands_explain_themselves_before_anything_is_set_up(tmp_path, command, option):
     done = run(STAGE, command, "--help", STAGECRAFT_CACHE=str(tmp_path / "cache"))
@@ -63,6 +64,7 @@ def test_wrong_arguments_are_refused_before_anything_is_set_up(tmp_path, argumen
         (["train", "--comfyui", "git", "unet", "-h"], ("train", "git", ["unet", "-h"])),
         (["bench", "--json", "a b.json", "--comfyui=/c d"], ("bench", "/c d", ["--json", "a b.json"])),
         (["test", "-k", "not slow", "tests/core", "--co"], ("test", None, ["-k", "not slow", "tests/core", "--co"])),
+        (["fuzz", "--seed", "3", "--comfyui", "git"], ("fuzz", "git", ["--seed", "3"])),
         (["demo", "--only", "x", "--comfyui", "/c"], ("demo", "/c", ["--only", "x"])),
         (["serve"], ("serve", None, [])),
     ],

@@ -1,0 +1,92 @@
+"""Values that fit a node's own schema. ComfyUI lets NaN through its range, and any choice of a V3 node's drop-down.
+
+JSON may hold NaN, an API client may send a number where a name is expected, and a link into a widget brings whatever
+the node before it made. So every node of the pack looks at its numbers and choices first, whoever calls it.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import wraps
+
+from .api import io
+from .inputs import NOT_CONNECTED
+
+_SHOWN = 60  # characters of a value
+
+
+def unfit(node: type[io.ComfyNode], values: Mapping[str, object], own: frozenset[str] = frozenset()) -> str | None:
+    """Find the first value that the node's schema does not allow.
+
+    Args:
+        node: whose schema it is.
+        values: name -> value; links and texts are no concern of this.
+        own: drop-downs whose choices the node looks up itself, because files come and go; here they must be a text.
+
+    Returns:
+        One sentence, or None where everything fits.
+    """
+    for each in node.define_schema().inputs:
+        if each.id not in values:
+            continue
+        value = values[each.id]
+        shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
+        if isinstance(each, io.Int.Input | io.Float.Input):
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"{each.id} is {shown}; expected a finite number{_span(each)}."
+        elif isinstance(each, io.Combo.Input):
+            choices = [str(choice) for choice in each.options or ()]
+            if not isinstance(value, str) or (each.id not in own and choices and value not in choices):
+                return f"{each.id} is {shown}; expected one of these choices: {', '.join(choices)}."
+    return None
+
+
+def _span(about: io.Int.Input | io.Float.Input) -> str:
+    return "" if about.min is None or about.max is None else f" from {about.min:g} to {about.max:g}"
+
+
+def refuse_unfit(node: type[io.ComfyNode]) -> None:
+    """Make a node look at its values before it validates and before it runs.
+
+    `execute` raises a ValueError, `validate_inputs` returns the same sentence; there a link is None and not looked at.
+    ComfyUI hears of no refusal where all arguments of `validate_inputs` are links and none is connected, so such a one
+    is asked again when the node runs.
+    """
+    validate = getattr(node.validate_inputs, "__func__", None)
+    has_own = validate is not getattr(io.ComfyNode.validate_inputs, "__func__", None)
+    asked = dict(inspect.signature(validate).parameters) if has_own else {}
+    asked.pop("cls", None)
+    own, links_only = frozenset(asked), all(each.default is NOT_CONNECTED for each in asked.values())
+
+    def refuse(cls: type[io.ComfyNode], given: Mapping[str, object]) -> None:
+        problem = unfit(cls, given, own)
+        if not problem and asked and links_only:
+            connected = (name for name in asked if given.get(name) is not None)
+            answer = validate(cls, **dict.fromkeys(connected))
+            problem = None if answer is True else answer
+        if problem:
+            raise ValueError(problem)
+
+    def sentence(cls: type[io.ComfyNode], given: Mapping[str, object]) -> str | None:
+        return unfit(cls, {name: value for name, value in given.items() if value is not None}, own)
+
+    node.execute = classmethod(_after(refuse, node.execute.__func__))
+    if has_own:
+        node.validate_inputs = classmethod(_after(sentence, validate))
+
+
+def _after(look: Callable[[type, Mapping[str, object]], str | None], method: Callable[..., object]) -> Callable:
+    """The method, called where a look at its arguments found nothing to return."""
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def looked_at(cls: type, *args: object, **kwargs: object) -> object:
+        given = signature.bind(cls, *args, **kwargs).arguments
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                given = given | given.pop(name, {})
+        return look(cls, given) or method(cls, *args, **kwargs)
+
+    # ComfyUI asks for the names of the arguments without looking through wrappers.
+    looked_at.__signature__ = signature
+    return looked_at

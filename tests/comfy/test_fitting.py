@@ -1,0 +1,74 @@
+"""Numbers and choices that no schema allows, on every node: one sentence that names the input, before anything else."""
+
+import inspect
+
+import pytest
+from stagecraft.nodes import NODES
+from stagecraft.nodes.api import io
+from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
+
+NUMBERS = (float("nan"), float("inf"), float("-inf"))
+NO_NAMES = (7, None, {"a": 1}, ["a"], 0.5)
+
+
+def required(node):
+    """Something for every argument that `execute` needs; links are never looked at."""
+    every = inspect.signature(node.execute).parameters.values()
+    return {each.name: None for each in every if each.default is inspect.Parameter.empty and each.name != "cls"}
+
+
+def inputs(kind):
+    return [
+        pytest.param(node, each.id, id=f"{node.__name__}.{each.id}")
+        for node in NODES
+        for each in node.define_schema().inputs
+        if isinstance(each, kind)
+    ]
+
+
+def valid(node):
+    """The defaults of all choices."""
+    chosen = (each for each in node.define_schema().inputs if isinstance(each, io.Combo.Input))
+    return {each.id: each.default or each.options[0] for each in chosen}
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize(("node", "name"), inputs(io.Float.Input))
+def test_a_number_that_is_none_is_refused_by_name(node, name, value):
+    with pytest.raises(ValueError, match=f"^{name} is -?(nan|inf); expected a finite number"):
+        node.execute(**required(node) | valid(node) | {name: value})
+
+
+@pytest.mark.parametrize(("node", "name"), inputs(io.Combo.Input))
+def test_a_choice_that_is_no_text_is_refused_by_name(node, name):
+    for value in NO_NAMES:
+        with pytest.raises(ValueError, match=f"^{name} is .*; expected one of these choices"):
+            node.execute(**required(node) | valid(node) | {name: value})
+    asked = inspect.signature(node.validate_inputs).parameters
+    if name in asked:
+        needed = {each.name: None for each in asked.values() if each.default is inspect.Parameter.empty}
+        for value in (each for each in NO_NAMES if each is not None):
+            answer = node.validate_inputs(**{key: each for key, each in needed.items() if key != "cls"} | {name: value})
+            assert "expected one of these choices" in answer and answer.startswith(name)
+
+
+@pytest.mark.parametrize(("node", "name"), inputs(io.Combo.Input))
+def test_a_choice_that_there_is_not_is_refused_unless_the_node_looks_it_up(node, name):
+    if name not in inspect.signature(node.validate_inputs).parameters:
+        with pytest.raises(ValueError, match=f"^{name} is 'no such choice'; expected one of these choices"):
+            node.execute(**required(node) | valid(node) | {name: "no such choice"})
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_comfyui_still_sees_the_names_that_a_node_validates(node):
+    found = inspect.getfullargspec(node.validate_inputs)
+    assert found.varargs is None
+    # The base class takes everything by name, and so validates nothing.
+    assert (found.varkw is None) == (len(found.args) > 1)
+
+
+def test_what_comfyui_does_not_hear_of_before_the_run_is_said_in_it():
+    with pytest.raises(ValueError, match="Soft Guidance has no regions. Connect a layout"):
+        StageSoftGuidance.execute(None, (), (), 1.0, "area")
+    with pytest.raises(ValueError, match="A region needs either a conditioning or a style_model"):
+        StageRegionTokens.execute(None, 1.0, False, False)

@@ -15,6 +15,8 @@ ComfyUI's LAYERS, out                      writing.write_layers
 pictures of the things, out                writing.reference_batch
 exact shares of cells                      masks.box_coverage
 masks on other grids                       masks.resample_by_area
+what lies inside of a mask                 masks.inside_of
+masks too faint to be meant                masks.is_empty
 the box around a mask                      masks.outer_box
 pieces of a mask                           masks.largest_components
 masks grown and shrunk                     masks.grown

@@ -16,7 +16,8 @@ from torch import Tensor
 Array: TypeAlias = np.ndarray | Tensor
 Box = tuple[float, float, float, float]
 
-INSIDE = 0.5  # a soft mask's threshold
+INSIDE = 0.5  # of a mask's own maximum: what is inside has at least so much
+FAINTEST = 1 / 16  # a mask that is nowhere as opaque as this is empty
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
 
 
@@ -88,17 +89,44 @@ def is_same_aspect(height: int, width: int, canvas_height: int, canvas_width: in
     )
 
 
-def outer_box(mask: Array, at_least: float | None = None) -> Box | None:
-    """The smallest box around what lies in a mask (h w): x0, y0, x1, y1 in 0..1.
+def is_empty(mask: Array) -> bool:
+    """Whether a mask (... h w) is nowhere opaque enough to be meant: dust of rounding and compression is no thing."""
+    return bool(mask.max() < FAINTEST)
+
+
+def inside_of(masks: Array, share: float = INSIDE) -> Array:
+    """Which pixels lie inside of masks (... h w), each by its own maximum: bool, of the same kind and shape.
+
+    Whatever takes a box, an outline or a yes or no from a mask asks here. So a faint mask lies where a strong one of
+    the same shape does, and dust around it moves nothing. As weights masks stay soft.
 
     Args:
-        mask: in 0..1.
-        at_least: the value from which on a pixel counts, such as `INSIDE`; None: whatever the mask covers at all.
+        masks: in 0..1, or bool.
+        share: of its maximum that a pixel needs at least.
 
     Returns:
-        None where no pixel counts.
+        True where it is inside; nothing of an empty mask is.
     """
-    counts = to_numpy(mask > 0 if at_least is None else mask >= at_least)
+    if isinstance(masks, Tensor):
+        values = masks.detach().float()
+        highest = values.amax((-2, -1), keepdim=True)
+    else:
+        values = np.asarray(masks, np.float32)
+        highest = values.max((-2, -1), keepdims=True)
+    return (values >= share * highest) & (highest >= FAINTEST)
+
+
+def outer_box(mask: Array, share: float = INSIDE) -> Box | None:
+    """The smallest box around what lies inside of a mask (h w): x0, y0, x1, y1 in 0..1.
+
+    Args:
+        mask: in 0..1, or bool.
+        share: of `inside_of`; `FAINTEST` for a cut that keeps a soft edge.
+
+    Returns:
+        None where the mask is empty.
+    """
+    counts = to_numpy(inside_of(mask, share))
     rows, columns = np.flatnonzero(counts.any(1)).tolist(), np.flatnonzero(counts.any(0)).tolist()
     if not rows:
         return None
@@ -117,7 +145,7 @@ def largest_components(mask: Array, number: int = 1) -> list[np.ndarray]:
         Up to `number` bool (h w) masks. Pixels that touch at a corner are connected. Of equally large components the
         one that comes first in reading order is first.
     """
-    labels, found = ndimage.label(to_numpy(mask) >= INSIDE, EIGHT_NEIGHBOURS)
+    labels, found = ndimage.label(to_numpy(inside_of(mask)), EIGHT_NEIGHBOURS)
     if not found:
         return []
     sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]

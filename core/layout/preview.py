@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..drawing.plates import SMALLEST_SIDE, Colour, Rectangle, draw_plate, enlarging_factor, mask_outline, region_colour
 from .layout import Layout
+from .masks import inside_of
 
 PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
 TINT = 0.45  # opacity of a region's visible part
@@ -88,7 +89,7 @@ def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
     draw = ImageDraw.Draw(canvas)
     scale = max(min(canvas.size) / SMALLEST_SIDE, SMALLEST_SCALE)
     corners = []
-    for i, (region, mask) in enumerate(zip(layout.sorted_regions(), own >= 0.5, strict=True)):
+    for i, (region, mask) in enumerate(zip(layout.sorted_regions(), inside_of(own), strict=True)):
         if region.mask is None:
             x0, y0, x1, y1 = (value * side for value, side in zip(region.box, canvas.size * 2, strict=True))
             corners.append((x0, y0))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .masks import resample_by_area
+from .masks import is_empty, resample_by_area
 from .region import LayoutError, describe
 
 SHAPES = ("ellipse", "polygon", "polygons")
@@ -53,8 +53,8 @@ def draw_shape(shape: dict[str, Any], height: int, width: int, name: str) -> Ten
             # Pillow draws a pixel for every corner, so a side on the far edge of a pixel needs the one before.
             draw.polygon([(min(x, width * finer - 1), min(y, height * finer - 1)) for x, y in scaled], fill=1)
     mask = resample_by_area(torch.from_numpy(np.asarray(canvas, np.float32)), height, width)
-    if not mask.any():
-        raise LayoutError(f"{name} has the {kind} {describe(values)}, which has no area.")
+    if is_empty(mask):
+        raise LayoutError(f"{name} has the {kind} {describe(values)}, which has no area to speak of.")
     return mask
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..layout.layout import Layout
-from ..layout.masks import INSIDE, largest_components, outer_box, to_numpy
+from ..layout.masks import largest_components, outer_box, to_numpy
 from ..layout.prompts import with_article
 from ..layout.region import MOST_REGIONS, LayoutError, Region
 from .class_names import is_background, plain_name
@@ -74,7 +74,7 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
     regions = tuple(
         Region(
             phrase=each.phrase,
-            box=outer_box(each.mask, INSIDE),
+            box=outer_box(each.mask),
             mask=back_to_size(each.mask, height, width).float(),
             order=order,
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..drawing.plates import region_colour
 from ..layout.layout import Layout
-from ..layout.masks import grown
+from ..layout.masks import grown, inside_of
 from ..layout.region import colour_to_rgb
 from .draft import DraftError
 from .vqgan import VQGAN
@@ -57,7 +57,7 @@ def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Ten
 
     The regions are grown by a cell, so that outlines are free.
     """
-    covered = (layout.masks(height, width).amax(0) > 0).float()
+    covered = inside_of(layout.masks(height, width)).any(0).float()
     return 1 - F.max_pool2d(grown(covered, factor)[None, None], factor)
 
 

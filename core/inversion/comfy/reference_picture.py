@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...comfy.captions import embed_captions
 from ...layout.layout import Layout
-from ...layout.masks import INSIDE
+from ...layout.masks import is_empty
 from ...layout.prompts import fill_prompt
 from ...layout.region import Region
 from ...segmentation.segmenter import Segmenter
@@ -25,6 +25,7 @@ BACKGROUNDS = (DRAWN, GREY, WHITE)
 # reconstructed: a drawn thing that the segmenter hardly sees is drawn again with other noise, so often at most, and
 # what it sees best is taken.
 DRAWINGS = 3
+SURE = 0.5  # likelihood of a thing in a drawing from which on no other is made
 
 Watch = Callable[[], Any]  # gives the callback of the next run
 
@@ -140,7 +141,7 @@ def _check_given(regions: Sequence[Region], images: Tensor | None, masks: Tensor
                 "farthest first."
             )
     for number, mask in enumerate(masks if masks is not None else ()):
-        if not mask.any() and not regions[number].reference:
+        if is_empty(mask) and not regions[number].reference:
             raise ValueError(f'Mask {number + 1}, of "{regions[number].phrase}", is empty. Paint the thing.')
 
 
@@ -149,7 +150,7 @@ def _given_mask(
 ) -> Tensor:
     if mask is None and picture.shape[-1] == 4:
         mask = picture[..., 3]
-        if not mask.any():
+        if is_empty(mask):
             what = "reference picture" if region.reference else "image"
             raise ValueError(f'The {what} of "{region.phrase}" is transparent everywhere. Give one that shows it.')
     if mask is not None:
@@ -180,7 +181,7 @@ def _draw_thing(
         mask, sureness = cut_out(checkpoint, drawing.segmenter, region, picture)
         if mask is not None and (best is None or sureness > best[0]):
             best = sureness, picture, mask
-        if best is not None and best[0] >= INSIDE and best[2].mean() >= SMALLEST_SHARE:
+        if best is not None and best[0] >= SURE and best[2].mean() >= SMALLEST_SHARE:
             break
     if best is None:
         raise ValueError(

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...comfy.progress import progress
 from ...layers.layered_image import Layer, LayeredImage
 from ...layout.layout import Layout
-from ...layout.masks import grown, is_same_aspect
+from ...layout.masks import grown, inside_of, is_same_aspect
 from ...layout.prompts import fill_prompt
 from ...layout.region import LayoutError, Region
 from ..prompts import WHOLE
@@ -200,7 +200,7 @@ def _is_somewhere(region: Region) -> bool:
 
 def _free_cells(region: Region, margin: int, size: tuple[int, int], cell: int) -> Tensor:
     """Which latent cells a grown region touches: 1 or 0, (1 h w) with the cells that padding adds."""
-    mask = grown((region.mask_on(*size) > 0).float(), margin)[None]
+    mask = grown(inside_of(region.mask_on(*size)).float(), margin)[None]
     height, width = size
     mask = F.pad(mask, (0, -width % cell, 0, -height % cell))
     return F.max_pool2d(mask, cell)

@@ -19,7 +19,7 @@ from ...core.tcig.draft import (
 from ...core.tcig.prompts import read_prompts
 from ...core.tcig.starts import COLOURS, PICTURE, STARTS
 from ..api import VQGAN, Clip, Layout, Segmenters, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
 
 
 class StageTCIGDraft(io.ComfyNode):
@@ -212,9 +212,7 @@ class StageTCIGDraft(io.ComfyNode):
             return f"learning_rate is {learning_rate}; expected a finite number above 0 such as {LEARNING_RATE}."
         if start is not None and start not in STARTS:
             return f'There is no start "{start}"; expected one of: {"; ".join(STARTS)}. Choose one.'
-        if start == PICTURE and image is NOT_CONNECTED:
-            return 'The start "picture" needs an image, and none is connected. Connect one, or choose another start.'
-        return True
+        return _wrong_links(linked(image=image), start) or True
 
     @classmethod
     def execute(
@@ -232,14 +230,23 @@ class StageTCIGDraft(io.ComfyNode):
         **settings: Any,  # noqa: ANN401 - as the core has them
     ) -> io.NodeOutput:
         """Draft."""
+        refuse(_wrong_links(brought(image=settings.get("image")), settings["start"]))
+        weights = read_weights(segmenter_weights)
         layouts = layouts_of(layout, 1 if isinstance(layout, LayoutValue) else len(layout))
         found = draft_pictures(
-            layouts, vqgan, clip, segmenter, read_weights(segmenter_weights),
+            layouts, vqgan, clip, segmenter, weights,
             read_prompts(prompt) if prompt.strip() else (), balanced=balance, cut_outs=cut_outs,
             segmenter_noise=segmenter_noise, start_weight=start_weight, **settings,
         )  # fmt: skip
         show_text(cls.hidden.unique_id, found.text)
         return io.NodeOutput(found.images, found.mean_overlap(), found.text, found.plots)
+
+
+def _wrong_links(given: set[str], start: str | None) -> str | None:
+    """What is wrong with the picture to start from; the start is None where it is not known yet."""
+    if start == PICTURE and "image" not in given:
+        return 'The start "picture" needs an image, and none is connected. Connect one, or choose another start.'
+    return None
 
 
 def read_weights(text: str) -> list[float]:

@@ -17,6 +17,7 @@ from ...core.compose_and_conquer.depth_pair import (
     pair_from_one,
     pair_from_two,
 )
+from ...core.drawing.pictures import check_finite, colours_of
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.masks import is_same_aspect
 from ..api import Layout, io
@@ -198,7 +199,10 @@ def _missing(source: str | None, given: set[str]) -> str | None:
 
 def _grey(image: Tensor | None) -> Tensor | None:
     """One channel: (b h w c) -> (b 1 h w); an alpha channel does not count."""
-    return None if image is None else reduce(image[..., :3].float(), "b h w c -> b 1 h w", "mean")
+    if image is None:
+        return None
+    check_finite(image, "A depth", "Some depth nodes give such for a flat picture; connect another one", DepthPairError)
+    return reduce(colours_of(image), "b h w c -> b 1 h w", "mean")
 
 
 def _channel(mask: Tensor | None) -> Tensor | None:

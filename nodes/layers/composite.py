@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.drawing.pictures import check_finite
 from ...core.layers.arrangement import Shadow, arrange, read_arrangements
 from ...core.layers.layered_image import LayeredImage, LayeredImageError, from_layers, to_layers
 from ...core.layers.stacking import Picture, stack_pictures
@@ -43,7 +44,8 @@ def layered_values(image: LayeredImage) -> tuple[Any, ...]:
     # Of a picture without layers, one that is transparent all over: an empty batch stops other nodes.
     pictures = [each.colour for each in image.layers] or [torch.zeros_like(image.background)]
     masks = [each.alpha for each in image.layers] or [torch.zeros_like(image.background[..., 0])]
-    return image.composite(), image.alpha(), to_layers(image), torch.cat(pictures), torch.cat(masks)
+    composite = check_finite(image.composite(), "The layered picture", "Connect pictures and masks that show something")
+    return composite, image.alpha(), to_layers(image), torch.cat(pictures), torch.cat(masks)
 
 
 class StageComposite(io.ComfyNode):

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from ...core.comfy.progress import one_by_one, show_text
-from ...core.layers.layered_image import Layer, LayeredImage, colours_of, opaque_picture, to_layers
+from ...core.drawing.pictures import colours_of
+from ...core.layers.layered_image import Layer, LayeredImage, opaque_picture, to_layers
 from ...core.text2layer.comfy.splitting import SAMPLERS, SCHEDULERS, fill_background, save_split
 from ...core.text2layer.split_quality import is_good, measure_mask, report
 from ...core.text2layer.splitting import (

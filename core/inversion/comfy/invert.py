@@ -7,6 +7,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...drawing.pictures import PAINTED_NAN, check_finite
 from ..inversion import invert
 
 EULER, DDIM = "euler", "ddim"
@@ -103,7 +104,7 @@ def invert_latent(
     sampler = comfy.samplers.KSAMPLER(follow)
     noise = torch.zeros_like(latent) if noise is None else noise
     guider.sample(noise, latent, sampler, sigmas, callback=callback, disable_pbar=disable_pbar, seed=0)
-    return found[0]
+    return check_finite(found[0], "The inverted latent", PAINTED_NAN, batched=False)
 
 
 def plain_guider(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...drawing.pictures import PAINTED_NAN, check_finite, colours_of
 from ...layout.layout import Layout
 from ...layout.masks import is_empty
 from ...layout.prompts import fill_prompt
@@ -109,7 +110,7 @@ def make_reference(
         else:
             first = later_seed(seed, DRAWINGS * number)
             picture, mask = _draw_thing(checkpoint, layout, region, drawing, first, watch)
-        pictures.append(picture[..., :3])
+        pictures.append(colours_of(picture))
         cut.append(mask)
     canvas = _background(checkpoint, layout, drawing, background, later_seed(seed, DRAWINGS * len(regions)), watch)
     return paste_things(canvas, layout, pictures, cut)
@@ -124,7 +125,8 @@ def _given_thing(
         return (picture if picture[..., 3].min() < 1 else picture[..., :3]), None
     if images is None:
         return None
-    return images[number].float().cpu(), None if masks is None else masks[number]
+    given = check_finite(images, "images", "Connect pictures that show something")[number].float().cpu()
+    return given, None if masks is None else masks[number]
 
 
 def _check_given(regions: Sequence[Region], images: Tensor | None, masks: Tensor | None) -> None:
@@ -196,7 +198,8 @@ def _background(
 ) -> Tensor:
     height, width = layout.height, layout.width
     if given is not None:
-        return _sized(given[0, ..., :3].float().cpu(), height, width)
+        ground = check_finite(colours_of(given), "background_image", "Connect one that shows something")
+        return _sized(ground[0].cpu(), height, width)
     if _is_background_drawn(layout, drawing, given):
         return _draw(checkpoint, layout, layout.background, drawing, seed, watch())
     return torch.ones(height, width, 3) if drawing.background == WHITE else textured_grey(height, width, seed)
@@ -224,7 +227,7 @@ def _draw(
         comfy.sample.prepare_noise(latent, seed), latent, comfy.samplers.sampler_object("euler"),
         falling_levels(model, drawing.scheduler, drawing.steps), callback=callback, disable_pbar=True, seed=seed,
     )  # fmt: skip
-    pixels = vae.decode(samples).float().cpu()
+    pixels = check_finite(vae.decode(samples), "What the model drew", PAINTED_NAN, batched=False).float().cpu()
     return _sized(pixels.reshape(-1, *pixels.shape[-3:])[0], layout.height, layout.width)  # of a video the first frame
 
 

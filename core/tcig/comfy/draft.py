@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...clip.clip_guide import CLIPGuide
 from ...comfy.device import on_device
+from ...drawing.pictures import check_finite, colours_of
 from ...drawing.plots import plot_losses
 from ...layout.layout import Layout
 from ...layout.region import LayoutError
@@ -164,9 +165,8 @@ def _pictures(image: Tensor | None, layouts: Sequence[Layout]) -> list[Tensor | 
         return [None] * len(layouts)
     if len(image) not in (1, len(layouts)):
         raise DraftError(f"There are {len(image)} images for {len(layouts)} layouts. Give as many, or one for all.")
-    pixels = rearrange(normal_copy(image)[..., :3].float(), "b h w c -> b c h w")
-    if not pixels.isfinite().all():
-        raise DraftError("The image to start from has values that are not finite (NaN or infinite). Make it again.")
+    check_finite(image, "The image to start from", "Make it again", DraftError)
+    pixels = rearrange(colours_of(normal_copy(image)), "b h w c -> b c h w")
     pixels = pixels.clamp(0, 1)
     return [pixels[index % len(pixels)][None] for index in range(len(layouts))]
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...comfy.pictures import leads_elsewhere
+from ...drawing.pictures import PAINTED_NAN, check_finite
 from ...layers.stored import to_bytes
 from ..splitting import SplitError, hole_to_fill, join_background, without_object
 
@@ -78,6 +79,7 @@ def fill_background(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
     )  # fmt: skip
     filled = torch.cat([_decoded(vae, each) for each in samples.split(1)])
+    check_finite(filled, "What was painted behind the object", PAINTED_NAN, SplitError)
     return join_background(images, filled[:, :height, :width].to(images.device), holes)
 
 

@@ -207,11 +207,11 @@ def test_folders_outside_the_output_folder_are_refused(scenes, output):
 
 
 def test_what_is_refused(model, vae, empty, output):
-    assert StageSplitLayers.validate_inputs(background=None) is True
-    assert StageSplitLayers.validate_inputs(model=None, vae=None, positive=None) is True
-    assert "model and vae and positive are not connected" in StageSplitLayers.validate_inputs()
-    assert "but vae is not connected" in StageSplitLayers.validate_inputs(model=None, positive=None)
-    with pytest.raises(SplitError, match="but positive is not connected"):
+    assert StageSplitLayers.validate_inputs(None, background=None) is True
+    assert StageSplitLayers.validate_inputs(None, model=None, vae=None, positive=None) is True
+    assert "model and vae and positive are not connected" in StageSplitLayers.validate_inputs(None)
+    assert "but vae is not connected" in StageSplitLayers.validate_inputs(None, model=None, positive=None)
+    with pytest.raises(ValueError, match="but positive is not connected"):
         split(picture(), box(), model=model, vae=vae)
     with pytest.raises(SplitError, match="2 lines for 1 pictures"):
         split(picture(), box(), background=picture(), captions="a\nb")

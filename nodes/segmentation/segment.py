@@ -153,7 +153,6 @@ class StageSegment(io.ComfyNode):
                     display_name="layout",
                     tooltip="For every Stagecraft node; of several pictures a batch of layouts, "
                     "without those in which nothing is found.",
-                ,
                 ),
                 io.String.Output(display_name="phrases", tooltip="The names of the masks, one per line."),
                 io.Image.Output(display_name="preview", tooltip="The layout drawn on each picture."),

@@ -234,3 +234,9 @@ def test_the_embedded_model_fills_backgrounds_and_bad_ones_are_tried_again(scene
     passed = [line.endswith("good") for line in once[4].splitlines() if line.startswith("picture")]
     for index, good in enumerate(passed):
         assert torch.equal(once[1][index], twice[1][index]) or not good
+
+
+def test_nan_is_said_and_not_handed_on(model, vae, empty):
+    """This scheduler divides by the number of steps less one, so the only level of a run is NaN."""
+    with pytest.raises(SplitError, match=r"What was painted behind the object has pixels that are not finite .* steps"):
+        split(picture(), box(), model=model, vae=vae, positive=empty, scheduler="kl_optimal", steps=1)

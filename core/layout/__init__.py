@@ -13,7 +13,7 @@ elements, out                              writing.write_elements
 ComfyUI's LAYERS, in                       layer_stack.read_layers
 ComfyUI's LAYERS, out                      writing.write_layers
 pictures of the things, out                writing.reference_batch
-boxes over each other                      overlaid.visible_boxes
+boxes over each other                      masks.visible_boxes
 exact shares of cells                      masks.box_coverage
 masks on other grids                       masks.resample_by_area
 what lies inside of a mask                 masks.inside_of

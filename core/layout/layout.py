@@ -10,8 +10,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from .masks import is_same_aspect
-from .overlaid import visible_boxes
+from .masks import is_same_aspect, visible_boxes
 from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_text, describe
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]

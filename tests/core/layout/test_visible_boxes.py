@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stagecraft.core.layout.layout import Layout, Region
-from stagecraft.core.layout.masks import box_coverage
-from stagecraft.core.layout.overlaid import visible_boxes
+from stagecraft.core.layout.masks import box_coverage, visible_boxes
 from torch import Tensor
 
 SIDES = st.floats(0, 1, width=32)

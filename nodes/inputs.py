@@ -1,4 +1,10 @@
-"""What nodes share of their schemas: the menu's folder, drop-downs of files, a sampler's settings, missing links."""
+"""What nodes share of their schemas: the menu's folder, drop-downs of files, links that need each other.
+
+ComfyUI asks `validate_inputs` before the run, but hears its answer only through inputs that it names and that the graph
+has: where it names optional links alone and none of them is connected, the answer is lost. And a link that is there may
+bring nothing. So a node whose links need each other says what is wrong in one function of the links that are there;
+`validate_inputs` calls it with `linked`, naming a required input besides, and `execute` calls `refuse` with `brought`.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,6 +16,26 @@ from .api import io
 
 # The default of a link in `validate_inputs`, where a connected one is None, whatever it will bring.
 NOT_CONNECTED = "not connected"
+
+
+def linked(**links: object) -> set[str]:
+    """Names of those links that are connected, as `validate_inputs` gets them."""
+    return {name for name, value in links.items() if value is not NOT_CONNECTED}
+
+
+def brought(**links: object) -> set[str]:
+    """Names of those links that bring something, as `execute` gets them."""
+    return {name for name, value in links.items() if value is not None}
+
+
+def refuse(reason: str | None) -> None:
+    """Stop a run for a reason, if there is one.
+
+    Raises:
+        ValueError: it says the reason.
+    """
+    if reason:
+        raise ValueError(reason)
 
 
 def category_of(module: str) -> str:

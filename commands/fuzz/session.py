@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..comfy_server import ComfyServer, PromptFailed, PromptRejected, Result, ServerProblem
+from ..comfy_api import PromptFailed, PromptRejected, Result
+from ..comfy_server import ComfyServer, ServerProblem
 from ..environment import CLONE, Environment
 from .graphs import RandomGraph, without_target
 from .outcomes import FINISHED, PROBE, RAW, Graph, Outcome, of_failure, of_rejection, of_result, probed

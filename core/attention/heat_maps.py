@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..drawing.plates import LINE, SMALLEST_SIDE, draw_plate, enlarged, mask_outline
+from ..layout.masks import inside_of
 
 LETTERS, MARGIN = 22, 6  # pixels of a picture whose shorter side is 512
 DIMMED = 0.35  # of a picture's light, where a phrase does not look at all
@@ -36,7 +37,7 @@ def draw_heat_map(image: Tensor, attention: Tensor, label: str, asked: Sequence[
     drawn = (1 - opacity) * pixels * (DIMMED + (1 - DIMMED) * heat[..., None]) + opacity * _colours(heat)
     scale = min(size) / SMALLEST_SIDE
     for mask in asked:
-        inside = F.interpolate(mask.detach().float().cpu()[None, None], size, mode="bilinear")[0, 0] >= 0.5
+        inside = inside_of(F.interpolate(mask.detach().float().cpu()[None, None], size, mode="bilinear")[0, 0])
         drawn[mask_outline(inside, round(LINE * scale))] = 1.0
 
     canvas = Image.fromarray((drawn * 255).round().byte().numpy())

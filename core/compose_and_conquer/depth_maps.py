@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
+from ..drawing.pictures import colours_of
 from ..layout.masks import is_same_aspect
 from .local_fuser import PIXELS_PER_CELL, Modulations
 
@@ -55,7 +56,7 @@ class DepthMap:
                 f"The {self.name} has {width} x {height} pixels, which is not the shape of the latent ({grid[1]} x "
                 f"{grid[0]} cells). Give both the same aspect ratio."
             )
-        grey = rearrange(self.image[..., :3].float().mean(-1), "b h w -> b 1 h w")
+        grey = rearrange(colours_of(self.image).mean(-1), "b h w -> b 1 h w")
         if (height, width) != size:
             grey = F.interpolate(grey, size, mode="bilinear", align_corners=False, antialias=True)
         return repeat((grey * self.strength).clamp(0, 1), "b 1 h w -> b 3 h w")

@@ -13,7 +13,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from ..layout.layout import Layout
-from ..layout.masks import fill_hole, grown
+from ..layout.masks import fill_hole, grown, inside_of
 
 WHOLE, CUT_OUT, MASKED = "v1", "v2", "v3"
 VARIANTS = (CUT_OUT, WHOLE, MASKED)  # the published default first
@@ -93,7 +93,7 @@ def pair_from_two(
     Args:
         foreground: (b 1 h w), any range, near is bright.
         background: (b 1 h w), the scene without the foreground.
-        mask: (b 1 h w) in 0..1, cut at a half; none: where the foreground's depth stands out.
+        mask: (b 1 h w) in 0..1, cut at half of its maximum; none: where the foreground's depth stands out.
         variant: how the foreground's depth is cut where there is a mask.
 
     Raises:
@@ -103,7 +103,7 @@ def pair_from_two(
     if there is None:
         raise DepthPairError("Neither depth is connected. Connect foreground_depth, background_depth, or both.")
     nothing = torch.zeros_like(there)
-    binary = None if mask is None else (mask >= 0.5).to(there.dtype)
+    binary = None if mask is None else inside_of(mask).to(there.dtype)
     near = nothing
     if foreground is not None:
         near = stretch(foreground) if binary is None else cut_foreground(foreground, binary, variant)
@@ -117,11 +117,11 @@ def pair_from_one(depth: Tensor, mask: Tensor, variant: str = CUT_OUT, margin: i
 
     Args:
         depth: (b 1 h w), any range, near is bright.
-        mask: (b 1 h w) in 0..1, cut at a half.
+        mask: (b 1 h w) in 0..1, cut at half of its maximum.
         variant: of the foreground's depth.
         margin: pixels around the foreground that the background does not keep either, because depth models blur there.
     """
-    binary = (mask >= 0.5).to(depth.dtype)
+    binary = inside_of(mask).to(depth.dtype)
     behind = fill_hole(depth, grown(binary, margin))
     return DepthPair(cut_foreground(depth, binary, variant), stretch(behind), binary)
 
@@ -157,7 +157,7 @@ def _pair_from_layout(layout: Layout, front: int, ground: float, round_boxes: bo
     if round_boxes:
         boxes = [None if region.mask is not None else region.box for region in layout.sorted_regions()]
         masks = torch.stack([m if b is None else _ellipse(b, m) for b, m in zip(boxes, masks, strict=True)])
-    masks = (masks >= 0.5).float()[None]
+    masks = inside_of(masks).float()[None]
     number = masks.shape[1]
     if not 1 <= front <= number:
         raise DepthPairError(f"front is {front}, but the layout has {number} regions; expected 1 to {number}.")

@@ -1,5 +1,8 @@
-"""Pictures that the pack draws itself: plates over pictures, and plots.
+"""Pictures as they come, and what the pack draws itself: plates over pictures, and plots.
 
+colours, whatever channels    pictures.colours_of
+no NaN                       pictures.check_finite
+which of several pictures    pictures.of_picture
 colours of regions           plates.region_colour
 text on a plate              plates.draw_plate
 outlines of masks            plates.mask_outline

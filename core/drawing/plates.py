@@ -7,6 +7,8 @@ from einops import rearrange
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
+from .pictures import colours_of
+
 SMALLEST_SIDE = 512  # pixels; smaller pictures are enlarged by a whole factor so that lines and letters stay sharp
 LARGEST_ENLARGED = 4096  # pixels; a strip is not enlarged beyond this
 LINE = 3  # pixels of a picture whose shorter side is 512
@@ -38,7 +40,7 @@ def enlarging_factor(height: int, width: int) -> int:
 def enlarged(image: Tensor) -> Tensor:
     """A picture (h w c) in 0..1 made larger by `enlarging_factor`: (h' w' 3) float32 on the CPU."""
     factor = enlarging_factor(*image.shape[:2])
-    pixels = rearrange(image[..., :3].detach().float().cpu().clamp(0, 1), "h w c -> 1 c h w")
+    pixels = rearrange(colours_of(image).detach().cpu().clamp(0, 1), "h w c -> 1 c h w")
     size = [side * factor for side in image.shape[:2]]
     return rearrange(F.interpolate(pixels, size, mode="bilinear")[0], "c h w -> h w c")
 

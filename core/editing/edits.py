@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..layout.masks import INSIDE, is_same_aspect, outer_box, resample_by_area, soften
+from ..layout.masks import FAINTEST, inside_of, is_empty, is_same_aspect, outer_box, resample_by_area, soften
 from ..layout.region import Region
 
 
@@ -82,7 +82,7 @@ def replace(mask: Tensor, phrase: str, *, whole_box: bool, keep: float = 0.0, **
         EditError: a mask that cannot be meant.
     """
     mask = checked_mask(mask, f'Replacing by "{phrase}"')
-    place = {"box": outer_box(mask, INSIDE)} if whole_box else {"mask": mask}
+    place = {"box": outer_box(mask)} if whole_box else {"mask": mask}
     return Edit("replace", region=Region(phrase, **place, **of_region), old=mask, keep=keep)
 
 
@@ -124,10 +124,10 @@ def checked_mask(mask: Tensor, what: str) -> Tensor:
     mask = mask.detach().reshape(mask.shape[-2:]).float().cpu()
     if not torch.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1:
         raise EditError(f"{what} got a mask with values outside 0..1; expected 0 outside the thing and 1 inside.")
-    if mask.max() < 0.5:
+    if is_empty(mask):
         raise EditError(
-            f"{what} got an empty mask. Paint over the thing, for example with a right click on Load Image and Open in "
-            "MaskEditor, or connect the mask of a detector or a layout."
+            f"{what} got an empty mask, nowhere as high as {FAINTEST}. Paint over the thing, for example with a right "
+            "click on Load Image and Open in MaskEditor, or connect the mask of a detector or a layout."
         )
     return mask
 
@@ -210,7 +210,7 @@ def _paste(picture: Tensor, mask: Tensor, edit: Edit) -> tuple[Tensor, Tensor]:
     """The picture with the masked thing put down at its new place too, and the mask of that place."""
     right, down = _pixels(edit.shift, *mask.shape)
     new = shifted(mask, right, down)
-    if new.max() < 0.5:
+    if not shifted(inside_of(mask), right, down).any():
         raise EditError(
             f'Moving "{edit.gone}" by {edit.shift[0]:g} to the right and {edit.shift[1]:g} down takes it out of the '
             "picture. Move it less far, or remove it."

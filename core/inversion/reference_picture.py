@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..layout.layout import Layout
-from ..layout.masks import INSIDE, Box, largest_components, outer_box
+from ..layout.masks import Box, inside_of, largest_components, outer_box
 from ..layout.region import Region
 
 # reconstructed: the background without a picture of its own. A plain one leaves too little noise in the inverted latent
@@ -78,11 +78,11 @@ def paste_things(background: Tensor, layout: Layout, pictures: Sequence[Tensor],
 
 def _paste(canvas: Tensor, region: Region, picture: Tensor, mask: Tensor) -> None:
     height, width = canvas.shape[:2]
-    rows, columns = _window(_box_around(mask), *mask.shape)
+    rows, columns = _window(outer_box(mask), *mask.shape)
     picture, mask = picture[rows, columns, :3].float(), mask[rows, columns].float()
     if region.mask is not None:
         alpha = region.mask_on(height, width)
-        into = _window(_box_around(alpha), height, width)
+        into = _window(outer_box(alpha), height, width)
         alpha = alpha[into]
     else:
         into = _window(region.box, height, width)
@@ -93,11 +93,6 @@ def _paste(canvas: Tensor, region: Region, picture: Tensor, mask: Tensor) -> Non
     alpha = _scaled(mask[..., None], size)[..., 0].clamp(0, 1) if alpha is None else alpha
     window = canvas[into]
     window.copy_(torch.lerp(window, picture, alpha[..., None]))
-
-
-def _box_around(mask: Tensor) -> Box:
-    """The box around what is at least half inside, or inside at all."""
-    return outer_box(mask, INSIDE) or outer_box(mask)
 
 
 def _window(box: Box, height: int, width: int) -> tuple[slice, slice]:
@@ -119,6 +114,6 @@ def _scaled(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _continued(picture: Tensor, mask: Tensor) -> Tensor:
     """Fill what lies outside a thing with its nearest colours: (h w 3)."""
-    outside = mask.numpy() < (0.5 if bool((mask >= 0.5).any()) else float(mask.max()))
+    outside = ~inside_of(mask).numpy()
     rows, columns = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
     return torch.from_numpy(np.ascontiguousarray(picture.numpy()[rows, columns]))

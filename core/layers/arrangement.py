@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layout.masks import outer_box
+from ..layout.masks import is_empty, outer_box
 from ..layout.region import nearest
 from .layered_image import Layer, LayeredImage, LayeredImageError
-from .placing import Place, keep_inside, placed
+from .placing import Place, placed
 
 NUMBERS = ("right", "down", "scale", "turn", "opacity", "order", "shadow")
 WORDS = ("flip", "flip upside down", "hidden", "shown")
@@ -182,9 +182,9 @@ def _moved(rgba: Tensor, change: Arrangement) -> Tensor:
     if not rgba[..., 3].any():
         return rgba
     alpha = rgba[..., 3]
-    sure = keep_inside(alpha, alpha)  # masks that a network paints are hardly ever quite 0
-    thing, reach = _pixels(sure if sure.any() else alpha), _pixels(alpha)
-    # Its middle is that of what is surely there. The cut goes as far as anything faint, and one empty pixel farther,
+    reach = _pixels(alpha > 0)
+    thing = reach if is_empty(alpha) else _pixels(alpha)  # masks that a network paints are hardly ever quite 0
+    # Its middle is that of what is inside. The cut goes as far as anything faint, and one empty pixel farther,
     # towards which an enlarged or turned edge fades.
     beside = 1 + max(thing[0] - reach[0], reach[2] - thing[2])
     above = 1 + max(thing[1] - reach[1], reach[3] - thing[3])
@@ -206,7 +206,7 @@ def _moved(rgba: Tensor, change: Arrangement) -> Tensor:
 
 
 def _pixels(alpha: Tensor) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what is not empty of an opacity (h w)."""
+    """Left, top, right and bottom of what is inside of an opacity (h w)."""
     height, width = alpha.shape
     return tuple(round(side * size) for side, size in zip(outer_box(alpha), (width, height) * 2, strict=True))
 

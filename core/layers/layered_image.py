@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..drawing.pictures import colours_of
 from ..layout.layer_stack import canvas_of, is_layers
 from ..layout.region import LARGEST_SIDE, MOST_REGIONS, describe
 from .placing import Place, placed
@@ -161,11 +162,6 @@ def opaque_picture(image: Tensor, name: str) -> Tensor:
             "connect it as a picture instead."
         )
     return colours_of(image)
-
-
-def colours_of(image: Tensor) -> Tensor:
-    """Pictures of one (grey), three or four channels (b h w c) as colours (b h w 3), float32."""
-    return (image.expand(*image.shape[:-1], 3) if image.shape[-1] == 1 else image[..., :3]).float()
 
 
 def on_background(layers: Sequence[Layer]) -> LayeredImage:

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..drawing.pictures import colours_of
 from ..layout.masks import is_same_aspect
 from .layered_image import (
     BACKDROP,
     Layer,
     LayeredImage,
     LayeredImageError,
-    colours_of,
     opaque_picture,
     without_hidden_nan,
 )

@@ -13,8 +13,11 @@ elements, out                              writing.write_elements
 ComfyUI's LAYERS, in                       layer_stack.read_layers
 ComfyUI's LAYERS, out                      writing.write_layers
 pictures of the things, out                writing.reference_batch
+boxes over each other                      masks.visible_boxes
 exact shares of cells                      masks.box_coverage
 masks on other grids                       masks.resample_by_area
+what lies inside of a mask                 masks.inside_of
+masks too faint to be meant                masks.is_empty
 the box around a mask                      masks.outer_box
 pieces of a mask                           masks.largest_components
 masks grown and shrunk                     masks.grown

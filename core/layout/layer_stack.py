@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .masks import is_empty
 from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, describe
 
 FINEST = 2048  # pixels along the longer side of a mask that is made from a layer, and of a layer that is made
@@ -106,7 +107,7 @@ def _read_layer(item: Mapping[str, Any], frame: int, canvas: tuple[int, int]) ->
     if alpha is not None or opacity < 1 or is_turned:
         alpha = torch.ones(1, 1) if alpha is None else alpha
         region["mask"] = _placed(opacity * alpha, item, (wide, high), middle, turn, canvas)
-        if not region["mask"].any():
+        if is_empty(region["mask"]):
             return None
     name = item.get("name")
     return region | ({"phrase": name.strip()} if isinstance(name, str) and name.strip() else {})

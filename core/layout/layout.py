@@ -1,20 +1,22 @@
 """Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor
 
-from .masks import is_same_aspect
+from .masks import is_same_aspect, visible_boxes
 from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_text, describe
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
 SMALLEST_SIDE = 16  # pixels; ComfyUI's own limit for a picture
+FINEST = 4096  # pixels along the longer side on which masks are laid over each other
 
 
 @dataclass(frozen=True)
@@ -104,28 +106,40 @@ class Layout:
         """
         return torch.stack([region.mask_on(height, width) for region in self.sorted_regions()])
 
-    def visible_masks(self, height: int, width: int) -> Tensor:
+    def visible_masks(
+        self, height: int, width: int, through: Callable[[Sequence[Region]], Iterable[Region]] = iter
+    ) -> Tensor:
         """What is seen of the background and of every region on a grid, as a partition of unity.
 
-        The regions are laid over each other on a grid at least as fine as the canvas, then pooled by area. So two
-        boxes that touch in the middle of a cell share that cell between them and the background gets none of it.
+        The regions are laid over each other on a grid at least as fine as the canvas (masks: no finer than `FINEST`),
+        then pooled by area. So two boxes that touch in the middle of a cell share that cell between them and the
+        background gets none of it.
 
         Args:
             height: rows of the grid.
             width: columns of the grid.
+            through: goes through the regions one by one, such as a progress bar that hears when the run is cancelled.
 
         Returns:
             float32 (n+1 h w), background first, then painter's order; sums to 1 in every cell.
         """
         finer = max(1, math.ceil(self.height / height), math.ceil(self.width / width))
+        regions = self.sorted_regions()
+        if all(region.mask is None for region in regions):
+            return visible_boxes([region.box for region in through(regions)], height, width, finer)
+        finer = max(1, min(finer, FINEST // max(height, width)))
         uncovered = torch.ones(height * finer, width * finer)
-        visible = []
-        for region in reversed(self.sorted_regions()):
+        planes = torch.from_numpy(np.zeros((len(regions) + 1, height, width), np.float32))
+        for place, region in zip(range(len(regions), 0, -1), through(regions[::-1]), strict=True):
             left = uncovered * (1 - region.mask_on(*uncovered.shape))
             # As a difference, not a product: the parts then add up to what there was, to the last bit but one.
-            visible.append(_pool(uncovered - left, finer))
+            seen = _pool(uncovered - left, finer)
+            # Only the rows where it is seen: memory that nobody has written to takes no place.
+            if len(rows := seen.any(1).nonzero()):
+                planes[place, rows[0] : rows[-1] + 1] = seen[rows[0] : rows[-1] + 1]
             uncovered = left
-        return torch.stack([_pool(uncovered, finer), *reversed(visible)])
+        planes[0] = _pool(uncovered, finer)
+        return planes
 
     def to_dict(self) -> dict[str, Any]:
         """Give the layout as JSON values; `layout_from_data` in reading.py gives back an equal layout."""
@@ -166,4 +180,6 @@ def check_side(key: str, side: object) -> int:
 
 
 def _pool(mask: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return mask
     return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()

@@ -1,9 +1,10 @@
-"""Masks on grids: coverage and resampling by area, boxes around them, their pieces, their edges and their holes.
+"""Masks on grids: coverage and resampling by area, what is inside, boxes, pieces, edges and holes.
 
 Shares are measured by area, never by sampling points, so grids of odd sizes and sizes that do not divide each other
 give every cell exactly the share that lies in it.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 Array: TypeAlias = np.ndarray | Tensor
 Box = tuple[float, float, float, float]
 
-INSIDE = 0.5  # a soft mask's threshold
+INSIDE = 0.5  # of a mask's own maximum: what is inside has at least so much
+FAINTEST = 1 / 16  # a mask that is nowhere as opaque as this is empty
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
 
 
@@ -47,6 +49,70 @@ def _interval_coverage(start: float, end: float, cells: int) -> Tensor:
     return (torch.clamp(left + 1, max=end * cells) - torch.clamp(left, min=start * cells)).clamp(min=0)
 
 
+def visible_boxes(boxes: Sequence[Box], height: int, width: int, finer: int) -> Tensor:
+    """What is seen of the background and of boxes on a grid, as a partition of unity.
+
+    They are laid over each other on a grid `finer` times as fine, then pooled by area. Between the pixels that an edge
+    goes through nothing changes, so one number stands for all of these, and only what is seen is written: memory that
+    nobody has written to takes no place.
+
+    Args:
+        boxes: x0, y0, x1, y1 in 0..1, farthest first.
+        height: rows of the grid.
+        width: columns of the grid.
+        finer: parts of each cell along each side.
+
+    Returns:
+        float32 (n+1 h w), background first; sums to 1 in every cell.
+    """
+    rows = _Axis([(y0, y1) for _, y0, _, y1 in boxes], height, finer)
+    columns = _Axis([(x0, x1) for x0, _, x1, _ in boxes], width, finer)
+    planes = np.zeros((len(boxes) + 1, height, width), np.float32)
+    uncovered = np.ones((len(rows.lengths), len(columns.lengths)))
+    for number in reversed(range(len(boxes))):
+        left = uncovered * (1 - np.outer(rows.covered[number], columns.covered[number]))
+        _paint(planes[number + 1], rows, columns, uncovered - left)
+        uncovered = left
+    _paint(planes[0], rows, columns, uncovered)
+    return torch.from_numpy(planes)
+
+
+class _Axis:
+    """One side of a grid, cut where boxes' edges go through it.
+
+    Attributes:
+        lengths: of the parts of the fine grid between cuts, in its pixels: (m).
+        covered: share of each part's pixels that each box covers: (n m).
+        starts: first cell of every group of cells that are alike, and the number of cells: (g + 1).
+        shares: of the parts in a cell of each group: (g m), each row sums to 1.
+    """
+
+    def __init__(self, intervals: Sequence[tuple[float, float]], cells: int, finer: int) -> None:
+        edges = np.array(intervals).reshape(-1, 2) * (cells * finer)
+        cuts = np.unique(np.concatenate([[0, cells * finer], np.floor(edges).ravel(), np.ceil(edges).ravel()]))
+        self.lengths = np.diff(cuts)
+        self.covered = _shared(edges[:, :1], edges[:, 1:], cuts) / self.lengths
+        self.starts = np.unique(np.concatenate([np.floor(cuts / finer), np.ceil(cuts / finer)])).astype(int)
+        first = self.starts[:-1, None] * finer
+        self.shares = _shared(first, first + finer, cuts) / finer
+
+
+def _shared(starts: np.ndarray, ends: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Length that intervals (n 1) share with the parts between cuts (m + 1): (n m)."""
+    return (np.minimum(ends, cuts[1:]) - np.maximum(starts, cuts[:-1])).clip(min=0)
+
+
+def _paint(plane: np.ndarray, rows: _Axis, columns: _Axis, parts: np.ndarray) -> None:
+    """Write the numbers of parts (m m') on a plane of cells (h w) of zeros, where they are not 0."""
+    groups = (rows.shares @ parts @ columns.shares.T).astype(np.float32)
+    widths = np.diff(columns.starts)
+    for group, values in enumerate(groups):
+        turns = np.flatnonzero(np.diff(np.concatenate([[False], values != 0, [False]])))
+        for first, last in turns.reshape(-1, 2):
+            line = np.repeat(values[first:last], widths[first:last])
+            plane[rows.starts[group] : rows.starts[group + 1], columns.starts[first] : columns.starts[last]] = line
+
+
 def resample_by_area(masks: Tensor, height: int, width: int) -> Tensor:
     """Resample masks to another grid so that every cell holds the mean of what lies in it.
 
@@ -67,6 +133,8 @@ def resample_by_area(masks: Tensor, height: int, width: int) -> Tensor:
     if old_height % height == 0 and old_width % width == 0:
         rows, columns = old_height // height, old_width // width
         return reduce(masks.double(), "... (h r) (w c) -> ... h w", "mean", r=rows, c=columns).float()
+    if height % old_height == 0 and width % old_width == 0:
+        return masks.float().repeat_interleave(height // old_height, -2).repeat_interleave(width // old_width, -1)
     # Whole numbers until the last division: their sums are exact, so ones stay ones.
     rows, columns = _shared_lengths(old_height, height), _shared_lengths(old_width, width)
     pooled = rows.to(masks.device) @ masks.double() @ columns.to(masks.device).mT
@@ -88,17 +156,44 @@ def is_same_aspect(height: int, width: int, canvas_height: int, canvas_width: in
     )
 
 
-def outer_box(mask: Array, at_least: float | None = None) -> Box | None:
-    """The smallest box around what lies in a mask (h w): x0, y0, x1, y1 in 0..1.
+def is_empty(mask: Array) -> bool:
+    """Whether a mask (... h w) is nowhere opaque enough to be meant: dust of rounding and compression is no thing."""
+    return bool(mask.max() < FAINTEST)
+
+
+def inside_of(masks: Array, share: float = INSIDE) -> Array:
+    """Which pixels lie inside of masks (... h w), each by its own maximum: bool, of the same kind and shape.
+
+    Whatever takes a box, an outline or a yes or no from a mask asks here. So a faint mask lies where a strong one of
+    the same shape does, and dust around it moves nothing. As weights masks stay soft.
 
     Args:
-        mask: in 0..1.
-        at_least: the value from which on a pixel counts, such as `INSIDE`; None: whatever the mask covers at all.
+        masks: in 0..1, or bool.
+        share: of its maximum that a pixel needs at least.
 
     Returns:
-        None where no pixel counts.
+        True where it is inside; nothing of an empty mask is.
     """
-    counts = to_numpy(mask > 0 if at_least is None else mask >= at_least)
+    if isinstance(masks, Tensor):
+        values = masks.detach().float()
+        highest = values.amax((-2, -1), keepdim=True)
+    else:
+        values = np.asarray(masks, np.float32)
+        highest = values.max((-2, -1), keepdims=True)
+    return (values >= share * highest) & (highest >= FAINTEST)
+
+
+def outer_box(mask: Array, share: float = INSIDE) -> Box | None:
+    """The smallest box around what lies inside of a mask (h w): x0, y0, x1, y1 in 0..1.
+
+    Args:
+        mask: in 0..1, or bool.
+        share: of `inside_of`; `FAINTEST` for a cut that keeps a soft edge.
+
+    Returns:
+        None where the mask is empty.
+    """
+    counts = to_numpy(inside_of(mask, share))
     rows, columns = np.flatnonzero(counts.any(1)).tolist(), np.flatnonzero(counts.any(0)).tolist()
     if not rows:
         return None
@@ -117,7 +212,7 @@ def largest_components(mask: Array, number: int = 1) -> list[np.ndarray]:
         Up to `number` bool (h w) masks. Pixels that touch at a corner are connected. Of equally large components the
         one that comes first in reading order is first.
     """
-    labels, found = ndimage.label(to_numpy(mask) >= INSIDE, EIGHT_NEIGHBOURS)
+    labels, found = ndimage.label(to_numpy(inside_of(mask)), EIGHT_NEIGHBOURS)
     if not found:
         return []
     sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]

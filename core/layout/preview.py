@@ -9,8 +9,10 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..drawing.pictures import colours_of
 from ..drawing.plates import SMALLEST_SIDE, Colour, Rectangle, draw_plate, enlarging_factor, mask_outline, region_colour
 from .layout import Layout
+from .masks import inside_of
 
 PAPER = 0.12  # grey of the empty canvas, dark so that the colours stand out
 TINT = 0.45  # opacity of a region's visible part
@@ -33,7 +35,7 @@ def draw_layout(layout: Layout, images: Tensor | None = None) -> Tensor:
     if images is None:
         images = torch.full((1, *preview_size(layout), 3), PAPER)
     factor = enlarging_factor(*images.shape[1:3])
-    pixels = rearrange(images[..., :3].detach().float().cpu().clamp(0, 1), "b h w c -> b c h w")
+    pixels = rearrange(colours_of(images).detach().cpu().clamp(0, 1), "b h w c -> b c h w")
     large = F.interpolate(pixels, scale_factor=factor, mode="bilinear") if factor > 1 else pixels
     large = rearrange(large, "b c h w -> b h w c")
     height, width = large.shape[1:3]
@@ -64,7 +66,7 @@ def fit_picture(image: Tensor, height: int, width: int) -> Tensor:
     Returns:
         (b height width 3) float32 on the CPU.
     """
-    pixels = rearrange(image[..., :3].detach().float().cpu(), "b h w c -> b c h w")
+    pixels = rearrange(colours_of(image).detach().cpu(), "b h w c -> b c h w")
     old_height, old_width = pixels.shape[-2:]
     factor = min(height / old_height, width / old_width)
     size = tuple(min(max(round(old * factor), 1), new) for old, new in ((old_height, height), (old_width, width)))
@@ -88,7 +90,7 @@ def _with_lines(picture: Tensor, layout: Layout, own: Tensor) -> Tensor:
     draw = ImageDraw.Draw(canvas)
     scale = max(min(canvas.size) / SMALLEST_SIDE, SMALLEST_SCALE)
     corners = []
-    for i, (region, mask) in enumerate(zip(layout.sorted_regions(), own >= 0.5, strict=True)):
+    for i, (region, mask) in enumerate(zip(layout.sorted_regions(), inside_of(own), strict=True)):
         if region.mask is None:
             x0, y0, x1, y1 = (value * side for value, side in zip(region.box, canvas.size * 2, strict=True))
             corners.append((x0, y0))

@@ -15,6 +15,7 @@ from .region import MOST_REGIONS, LayoutError, Region, check_keys, describe
 from .shapes import LARGEST_DRAWING, draw_shape, is_shape
 from .text import read_layout_text
 
+MOST_DRAWN_PIXELS = 2**26  # of all masks that are written as shapes together; with more of them each is coarser
 MOST_MASK_PIXELS = 2**28  # of all masks that stand in a layout's text together; 1 GiB of memory
 KEYS = ("width", "height", "prompt", "background", "regions")
 EDITOR_KEY = "editor"  # in JSON only: what an editor keeps for itself
@@ -154,9 +155,9 @@ def _with_boxes(regions: list[Any], boxes: list[dict[str, Any]]) -> list[Any]:
 
 def _read_regions(regions: list[Any], height: int, width: int) -> Iterator[Region]:
     """Build the regions one by one, so that masks without end in a short text are refused before they are built."""
-    pixels = 0
+    pixels, shapes = 0, sum(isinstance(data, dict) and is_shape(data.get("mask")) for data in regions)
     for data in regions:
-        region = Region.from_dict(_with_shape(data, height, width))
+        region = Region.from_dict(_with_shape(data, height, width, shapes))
         if region.mask is not None and not isinstance(data.get("mask"), Tensor):
             pixels += region.mask.numel()
         if pixels > MOST_MASK_PIXELS:
@@ -167,10 +168,11 @@ def _read_regions(regions: list[Any], height: int, width: int) -> Iterator[Regio
         yield region
 
 
-def _with_shape(region: object, height: int, width: int) -> object:
-    """Draw a mask that is written as a shape, at the canvas' size or a whole part of it."""
+def _with_shape(region: object, height: int, width: int, shapes: int) -> object:
+    """Draw a mask that is written as one of so many shapes, at the canvas' size or a whole part of it."""
     if not isinstance(region, dict) or not is_shape(region.get("mask")):
         return region
-    coarser = math.ceil(max(height, width) / LARGEST_DRAWING)
+    fits = max(max(height, width) / LARGEST_DRAWING, math.sqrt(height * width * shapes / MOST_DRAWN_PIXELS))
+    coarser = math.ceil(fits)
     size = (math.ceil(height / coarser), math.ceil(width / coarser))
     return {**region, "mask": draw_shape(region["mask"], *size, f'The region "{region.get("phrase", "")}"')}

@@ -16,7 +16,7 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
-from .masks import Box, box_coverage, outer_box, resample_by_area
+from .masks import FAINTEST, Box, box_coverage, is_empty, outer_box, resample_by_area
 from .run_length import decode_runs, encode_runs, is_run_length
 
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
@@ -95,7 +95,7 @@ class Region:
         return box_coverage(self.box, height, width)
 
     def outer_box(self) -> Box:
-        """Its box, or where it has a mask the box around what that covers: x0, y0, x1, y1 in 0..1."""
+        """Its box, or where it has a mask the box around what is inside of that: x0, y0, x1, y1 in 0..1."""
         return self.box if self.mask is None else outer_box(self.mask)
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,8 +221,9 @@ def _checked_mask(mask: object, name: str) -> Tensor:
     low, high = mask.aminmax()
     if low < 0 or high > 1:
         raise LayoutError(f"{name} has a mask with values from {low:g} to {high:g}; expected 0 outside to 1 inside.")
-    if high == 0:
-        raise LayoutError(f"{name} has an empty mask. Paint where the region is, or give it a box instead.")
+    if is_empty(mask):
+        faint = f", nowhere above {high:.3g}; expected at least {FAINTEST} where the region is" if high else ""
+        raise LayoutError(f"{name} has an empty mask{faint}. Paint where the region is, or give it a box instead.")
     return mask
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layout import Layout
-from .masks import Box
+from .masks import Box, is_empty
 from .region import LayoutError, Region, nearest
 
 WAYS = ("left to right", "top to bottom")
@@ -156,4 +156,4 @@ def _moved_mask(mask: Tensor, move: _Move) -> Tensor | None:
     moved = F.grid_sample(mask[None, None], grid, mode="bilinear", align_corners=False)[0, 0].clamp(0, 1)
     if torch.equal(mask, mask.round()):
         moved = (moved >= 0.5).float()  # a hard mask stays hard
-    return moved if moved.any() else None
+    return None if is_empty(moved) else moved

@@ -14,6 +14,7 @@ from torch import Tensor
 from .boxes import GRID
 from .layer_stack import FINEST
 from .layout import Layout
+from .masks import FAINTEST, Box, outer_box
 from .region import Region, colour_to_hex, colour_to_rgb
 
 GREY = (0.5, 0.5, 0.5)  # of a layer that has neither a picture nor a colour
@@ -27,7 +28,7 @@ def write_bounding_boxes(layout: Layout) -> list[list[dict[str, Any]]]:
     Returns:
         One list of dictionaries x, y, width, height (whole pixels, at least one); the metadata hold the phrase as text
         and name, the longer prompt as desc, the colour as palette and the painter's order as z_index. For a region with
-        a mask it is the box around what the mask covers.
+        a mask it is the box around what is inside of that, at least half of its maximum.
     """
     boxes = []
     for order, region in enumerate(layout.sorted_regions()):
@@ -64,7 +65,9 @@ def write_layers(layout: Layout, pictures: Mapping[str, Tensor]) -> dict[str, An
     """
     layers = []
     for order, region in enumerate(layout.sorted_regions()):
-        x0, y0, x1, y1 = pixel_box(layout, region)
+        # A mask's soft edge belongs to the layer, though not to the region's box.
+        reach = None if region.mask is None else outer_box(region.mask, FAINTEST)
+        x0, y0, x1, y1 = pixel_box(layout, region, reach)
         coarser = math.ceil(max(y1 - y0, x1 - x0) / FINEST)
         size = (math.ceil((y1 - y0) / coarser), math.ceil((x1 - x0) / coarser))
         picture = pictures.get(region.reference)
@@ -122,8 +125,8 @@ def cover(picture: Tensor, height: int, width: int) -> Tensor:
     return rearrange(scaled[0, :, top : top + height, left : left + width], "c h w -> h w c")
 
 
-def pixel_box(layout: Layout, region: Region) -> tuple[int, int, int, int]:
-    """A region's box in whole pixels of the canvas, at least one along each side: x0, y0, x1, y1."""
-    x0, y0, x1, y1 = region.outer_box()
+def pixel_box(layout: Layout, region: Region, box: Box | None = None) -> tuple[int, int, int, int]:
+    """A region's box, or another one, in whole pixels of the canvas, at least one along each side: x0, y0, x1, y1."""
+    x0, y0, x1, y1 = box or region.outer_box()
     left, top = min(round(x0 * layout.width), layout.width - 1), min(round(y0 * layout.height), layout.height - 1)
     return left, top, max(round(x1 * layout.width), left + 1), max(round(y1 * layout.height), top + 1)

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..layout.layout import Layout
-from ..layout.masks import INSIDE, Array, Box, is_same_aspect, largest_components, outer_box, to_numpy
+from ..layout.masks import Array, Box, inside_of, is_same_aspect, largest_components, outer_box, to_numpy
 from ..layout.region import LayoutError
 from ..segmentation.class_names import match_class
 from ..segmentation.segmenter import Segmenter, readable
@@ -86,23 +86,23 @@ def score_picture(
 
     Raises:
         SegmenterError: a phrase has no class.
-        LayoutError: the picture has not the shape of the canvas, or a region's mask is nowhere half opaque in it.
+        LayoutError: the picture has not the shape of the canvas, or a region's mask is empty in it.
     """
     probabilities = to_numpy(probabilities)
     labels = probabilities.argmax(0)
     height, width = labels.shape
     require_shape_of_canvas(height, width, layout)
     regions, indices = layout.sorted_regions(), match_layout(layout, classes)
-    full = to_numpy(layout.masks(*labels.shape)) >= INSIDE
+    full = to_numpy(inside_of(layout.masks(*labels.shape)))
     visible = to_numpy(layout.visible_masks(*labels.shape))[1:]
     if expected_areas is None:
         fill = [1.0 if region.mask is not None else BOX_FILL for region in regions]
         expected_areas = [float(seen.mean()) * share for seen, share in zip(visible, fill, strict=True)]
-    asked = [region.box if region.mask is None else outer_box(full[i], INSIDE) for i, region in enumerate(regions)]
+    asked = [region.box if region.mask is None else outer_box(full[i]) for i, region in enumerate(regions)]
     for region, box in zip(regions, asked, strict=True):
         if box is None:
             raise LayoutError(
-                f'The mask of the region "{region.phrase}" is nowhere half opaque at {width} x {height} pixels, so '
+                f'The mask of the region "{region.phrase}" is empty at {width} x {height} pixels, so '
                 "there is no place to score. Make the mask stronger or larger, or score a larger picture."
             )
     components = _share_out_components(labels, indices, asked)
@@ -111,7 +111,7 @@ def score_picture(
     for i, (region, index) in enumerate(zip(regions, indices, strict=True)):
         same = [j for j, other in enumerate(indices) if other == index]
         pixels, component = labels == index, components[i]
-        found = None if component is None else outer_box(component, INSIDE)
+        found = None if component is None else outer_box(component)
         has_masks = all(regions[j].mask is not None for j in same)
         scores.append(
             RegionScore(
@@ -137,7 +137,7 @@ def _share_out_components(labels: np.ndarray, indices: tuple[int, ...], asked: l
         components = largest_components(labels == index, len(same))
         if not components:
             continue
-        likeness = [[box_iou(outer_box(component, INSIDE), asked[i]) for component in components] for i in same]
+        likeness = [[box_iou(outer_box(component), asked[i]) for component in components] for i in same]
         for row, column in zip(*linear_sum_assignment(likeness, maximize=True), strict=True):
             chosen[same[row]] = components[column]
     return chosen

@@ -1,14 +1,14 @@
 """Layout and picture scores: pure functions on label maps, masks, boxes and feature vectors.
 
 Shapes are in einops notation. Boxes are (x0, y0, x1, y1) in 0..1. Masks may be soft: everywhere in this file a pixel
-belongs to a mask when its value is at least `INSIDE`. A score that does not apply is None, never NaN.
+belongs to a mask when it is inside of it (`masks.inside_of`). A score that does not apply is None, never NaN.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..layout.masks import INSIDE, Array, Box, largest_components, to_numpy
+from ..layout.masks import Array, Box, inside_of, largest_components, to_numpy
 
 HIT_IOU = 0.5  # box IoU from which a detection counts in AP@0.5
 PRESENT_SHARE = 0.5  # share of the expected area that one component must reach
@@ -32,8 +32,8 @@ def box_iou(first: Box | None, second: Box | None) -> float:
 
 
 def mask_iou(found: Array, asked: Array) -> float | None:
-    """Intersection over union of two masks (h w), each thresholded at `INSIDE`; None if both are empty."""
-    found, asked = to_numpy(found) >= INSIDE, to_numpy(asked) >= INSIDE
+    """Intersection over union of two masks (h w), each as what is inside of it; None if both are empty."""
+    found, asked = to_numpy(inside_of(found)), to_numpy(inside_of(asked))
     union = np.count_nonzero(found | asked)
     return np.count_nonzero(found & asked) / union if union else None
 
@@ -48,7 +48,7 @@ def bleed(found: Array, region: Array) -> float | None:
     Returns:
         0 (all inside) .. 1 (all outside); None if the concept is nowhere.
     """
-    found, region = to_numpy(found) >= INSIDE, to_numpy(region) >= INSIDE
+    found, region = to_numpy(inside_of(found)), to_numpy(inside_of(region))
     pixels = np.count_nonzero(found)
     return np.count_nonzero(found & ~region) / pixels if pixels else None
 
@@ -68,7 +68,7 @@ def is_present(labels: Array, class_index: int, expected_area: float) -> bool:
 
 def is_large_enough(component: Array, expected_area: float) -> bool:
     """Whether a component (h w) covers at least `PRESENT_SHARE` of the expected share of the picture."""
-    return float((to_numpy(component) >= INSIDE).mean()) >= PRESENT_SHARE * expected_area
+    return float(to_numpy(inside_of(component)).mean()) >= PRESENT_SHARE * expected_area
 
 
 def average_precision(confidences: Sequence[float], hits: Sequence[bool], truths: int) -> float | None:
@@ -106,7 +106,7 @@ def average_precision(confidences: Sequence[float], hits: Sequence[bool], truths
 
 def peak_in_mask(attention: Array, mask: Array) -> bool | None:
     """Whether the largest value of an attention map (h w) lies inside a mask of the same grid; None for no mask."""
-    attention, inside = to_numpy(attention), to_numpy(mask) >= INSIDE
+    attention, inside = to_numpy(attention), to_numpy(inside_of(mask))
     if attention.shape != inside.shape:
         raise ValueError(f"the attention map is {attention.shape} and the mask {inside.shape}; both must be one grid")
     return bool(inside.ravel()[attention.argmax()]) if inside.any() else None

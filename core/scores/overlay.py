@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..drawing.plates import LINE, SMALLEST_SIDE, Colour, draw_plate, enlarged, enlarging_factor, region_colour
 from ..layout.layout import Layout
-from ..layout.masks import Array, Box, to_numpy
+from ..layout.masks import Array, Box, inside_of, to_numpy
 from ..segmentation.files import SegmenterError
 from ..segmentation.segmenter import Segmenter, back_to_size, readable
 from .layout_score import RegionScore, match_layout, score_picture
@@ -49,7 +49,7 @@ def draw_scores(image: Tensor, scores: Sequence[RegionScore], masks: Sequence[Ar
     factor, canvas = enlarging_factor(*image.shape[:2]), enlarged(image).numpy().copy()
     for i, mask in enumerate(masks):
         if mask is not None:
-            inside = np.repeat(np.repeat(to_numpy(mask) >= 0.5, factor, 0), factor, 1)
+            inside = np.repeat(np.repeat(to_numpy(inside_of(mask)), factor, 0), factor, 1)
             canvas[inside] = (1 - TINT) * canvas[inside] + TINT * np.array(region_colour(i)) / 255
 
     picture = Image.fromarray(np.round(canvas * 255).astype(np.uint8))

@@ -1,13 +1,14 @@
 """Reads a layout out of a picture: what a segmenter finds, as named regions with masks, largest farthest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..drawing.pictures import of_picture
 from ..layout.layout import Layout
-from ..layout.masks import INSIDE, largest_components, outer_box, to_numpy
+from ..layout.masks import largest_components, outer_box, to_numpy
 from ..layout.prompts import with_article
 from ..layout.region import MOST_REGIONS, LayoutError, Region
 from .class_names import is_background, plain_name
@@ -52,7 +53,7 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
     """Read a layout out of a picture.
 
     Args:
-        image: (h w 3) in 0..1.
+        image: (h w c) in 0..1.
         segmenter: one of several kinds, or several joined.
         reading: how.
 
@@ -74,13 +75,45 @@ def read_layout(image: Tensor, segmenter: Segmenter, reading: Reading) -> Layout
     regions = tuple(
         Region(
             phrase=each.phrase,
-            box=outer_box(each.mask, INSIDE),
+            box=outer_box(each.mask),
             mask=back_to_size(each.mask, height, width).float(),
             order=order,
         )
         for order, each in enumerate(found)
     )
     return Layout(width=width, height=height, prompt=reading.prompt, background=reading.background, regions=regions)
+
+
+def read_layouts(
+    images: Iterable[Tensor], pictures: int, segmenter: Segmenter, reading: Reading
+) -> tuple[list[Layout | None], list[str]]:
+    """Read layouts out of pictures, one after the other; one that shows nothing takes none of the others with it.
+
+    Args:
+        images: (h w c) each.
+        pictures: how many there are.
+        segmenter: see `read_layout`.
+        reading: how.
+
+    Returns:
+        A layout for each picture, None where nothing is found or nothing can be read, and a sentence for each of those.
+
+    Raises:
+        SegmenterError: see `read_layout`.
+        LayoutError: no picture has a layout; it is about the first one.
+    """
+    layouts: list[Layout | None] = []
+    lost: list[LayoutError] = []
+    for number, image in enumerate(images, 1):
+        try:
+            with of_picture(number, pictures):
+                layouts.append(read_layout(image, segmenter, reading))
+        except LayoutError as error:
+            layouts.append(None)
+            lost.append(error)
+    if len(lost) == len(layouts) and lost:
+        raise lost[0]
+    return layouts, [str(error) for error in lost]
 
 
 def find_regions(image: Tensor, segmenter: Segmenter, reading: Reading) -> list[Found]:

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..clip.unread import unread_end
+from ..drawing.pictures import check_finite, colours_of
 from ..layout.region import LayoutError
 from .class_names import BACKGROUND, match_class, words_of
 from .files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
@@ -260,9 +261,8 @@ def readable(image: Tensor) -> Tensor:
     Raises:
         LayoutError: NaN in it.
     """
-    if not bool(torch.isfinite(image).all()):
-        raise LayoutError("The picture has pixels that are not finite numbers (NaN). Connect one that shows something.")
-    pixels, longer = image[..., :3].float(), max(image.shape[:2])
+    check_finite(image, "The picture", "Connect one that shows something", LayoutError, batched=False)
+    pixels, longer = colours_of(image), max(image.shape[:2])
     if longer <= LARGEST_READ:
         return pixels
     sides = [max(1, round(side * LARGEST_READ / longer)) for side in image.shape[:2]]

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..layout.layout import Layout
-from ..layout.masks import INSIDE, resample_by_area
+from ..layout.masks import is_empty, resample_by_area
 from ..layout.region import LayoutError
 from ..scores.metrics import mask_iou
 from ..segmentation.files import SegmenterError
@@ -98,7 +98,7 @@ def make_terms(
     visible = dict(zip(asked, without.visible_masks(height, width)[1:], strict=True))
     for index in asked:
         _require_known(regions[index].phrase, segmenters)
-        if visible[index].amax() < INSIDE:
+        if is_empty(visible[index]):
             raise LayoutError(
                 f'Nothing of the region "{regions[index].phrase}" can be seen: others hide it, or it is smaller than a '
                 "pixel. Move it, raise its order, or give it strength 0."

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor
 
+from ..drawing.pictures import check_finite, colours_of
 from ..drawing.plates import region_colour
 from ..layout.layout import Layout
-from ..layout.masks import grown
+from ..layout.masks import grown, inside_of
 from ..layout.region import colour_to_rgb
 from ..weights.differentiable import normal_copy
 from .optimisation import DraftError
@@ -43,8 +44,8 @@ class Start:
             raise DraftError(
                 'The start "picture" needs an image, and none is connected. Connect one, or choose another.'
             )
-        if self.kind != NOISE and self.images is not None and not self.images[..., :3].isfinite().all():
-            raise DraftError("The image to start from has values that are not finite (NaN or infinite). Make it again.")
+        if self.kind != NOISE and self.images is not None:
+            check_finite(self.images, "The image to start from", "Make it again", DraftError)
 
     def pictures(self, number: int) -> list[Tensor | None]:
         """For each of so many layouts its picture (1 3 h w) in 0..1, or None where there is none.
@@ -56,7 +57,7 @@ class Start:
             return [None] * number
         if len(self.images) not in (1, number):
             raise DraftError(f"There are {len(self.images)} images for {number} layouts. Give as many, or one for all.")
-        pixels = rearrange(normal_copy(self.images)[..., :3].float(), "b h w c -> b c h w").clamp(0, 1)
+        pixels = rearrange(colours_of(normal_copy(self.images)), "b h w c -> b c h w").clamp(0, 1)
         return [pixels[index % len(pixels)][None] for index in range(number)]
 
 
@@ -123,7 +124,7 @@ def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Ten
 
     The regions are grown by a cell, so that outlines are free.
     """
-    covered = (layout.masks(height, width).amax(0) > 0).float()
+    covered = inside_of(layout.masks(height, width)).any(0).float()
     return 1 - F.max_pool2d(grown(covered, factor)[None, None], factor)
 
 

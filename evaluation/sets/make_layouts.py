@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...core.layout.layout import Layout
-from ...core.layout.masks import INSIDE, Box, largest_components, outer_box
+from ...core.layout.masks import Box, largest_components, outer_box
 from ...core.layout.prompts import with_article
 from ...core.layout.region import Region
 from ...core.scores.metrics import box_iou
@@ -145,7 +145,7 @@ def _is_fulfillable(placements: list[Placement]) -> bool:
         components = largest_components(seen)
         if seen.sum() < (1 - MOST_HIDDEN) * full or not components:
             return False
-        if box_iou(outer_box(components[0], INSIDE), _box(placement)) < SMALLEST_VISIBLE_IOU:
+        if box_iou(outer_box(components[0]), _box(placement)) < SMALLEST_VISIBLE_IOU:
             return False
     return True
 

@@ -7,6 +7,7 @@ from ...core.attention.comfy.maps import attention_maps
 from ...core.attention.heat_maps import draw_heat_map, scaled_map
 from ...core.attention.sites import PLACES, QUARTER
 from ...core.comfy.types import Clip, Model, Vae
+from ...core.drawing.pictures import check_finite, colours_of
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.layout.preview import preview_size
@@ -115,7 +116,7 @@ class StageAttentionMaps(io.ComfyNode):
         drawn, masks = [], []
         for each, pictures in groups:
             text, names = _asked(prompt, phrases, each)
-            latent = vae.encode(pictures[..., :3])
+            latent = vae.encode(check_finite(colours_of(pictures), "image", "Connect one that shows something"))
             found = attention_maps(model, clip, latent, text, names, noise=noise, sites=sites, seed=seed)
             asked = _places(each)
             for picture, maps in zip(pictures, found, strict=True):

@@ -17,10 +17,11 @@ from ...core.compose_and_conquer.depth_pair import (
     pair_from_one,
     pair_from_two,
 )
+from ...core.drawing.pictures import check_finite, colours_of
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.masks import is_same_aspect
 from ..api import Layout, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
 
 TWO, ONE, PLANES = "two depth images", "one depth image and a mask", "layout"
 SOURCES = (TWO, ONE, PLANES)
@@ -142,10 +143,9 @@ class StageDepthPair(io.ComfyNode):
         layout: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a source without its inputs before anything runs; a connected source is checked when it runs."""
-        given = {"depth": depth, "mask": mask, "layout": layout}
-        given |= {"foreground_depth": foreground_depth, "background_depth": background_depth}
-        missing = _missing(source, {name for name, value in given.items() if value is not NOT_CONNECTED})
-        return missing or True
+        given = linked(depth=depth, mask=mask, layout=layout)
+        given |= linked(foreground_depth=foreground_depth, background_depth=background_depth)
+        return _missing(source, given) or True
 
     @classmethod
     def execute(
@@ -163,10 +163,9 @@ class StageDepthPair(io.ComfyNode):
         layout: LayoutValue | Sequence[LayoutValue] | None = None,
     ) -> io.NodeOutput:
         """Make the pair."""
-        given = {"depth": depth, "mask": mask, "layout": layout}
-        given |= {"foreground_depth": foreground_depth, "background_depth": background_depth}
-        if missing := _missing(source, {name for name, value in given.items() if value is not None}):
-            raise DepthPairError(missing)
+        given = brought(depth=depth, mask=mask, layout=layout)
+        given |= brought(foreground_depth=foreground_depth, background_depth=background_depth)
+        refuse(_missing(source, given))
         if source == PLANES:
             layouts = [layout] if isinstance(layout, LayoutValue) else list(layout)
             pair = pair_from_layouts(layouts, front, ground, round_boxes=round_boxes)
@@ -200,7 +199,10 @@ def _missing(source: str | None, given: set[str]) -> str | None:
 
 def _grey(image: Tensor | None) -> Tensor | None:
     """One channel: (b h w c) -> (b 1 h w); an alpha channel does not count."""
-    return None if image is None else reduce(image[..., :3].float(), "b h w c -> b 1 h w", "mean")
+    if image is None:
+        return None
+    check_finite(image, "A depth", "Some depth nodes give such for a flat picture; connect another one", DepthPairError)
+    return reduce(colours_of(image), "b h w c -> b 1 h w", "mean")
 
 
 def _channel(mask: Tensor | None) -> Tensor | None:

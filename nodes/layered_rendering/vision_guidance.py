@@ -100,8 +100,7 @@ class StageVisionGuidance(io.ComfyNode):
         if vector is None or delta is None:
             return True
         try:
-            if delta == "vector" and not read_vector(vector):
-                return 'delta is "vector", but vector is empty. Write one number for each latent channel.'
+            _chosen_vector(delta, vector)
         except ValueError as error:
             return str(error)
         return True
@@ -118,6 +117,18 @@ class StageVisionGuidance(io.ComfyNode):
         references: Tensor | None = None,
     ) -> io.NodeOutput:
         """Put the settings together."""
-        numbers = read_vector(vector) if delta == "vector" else ()
+        numbers = _chosen_vector(delta, vector)
         pictures = references if delta == "reference" else None
         return io.NodeOutput(VisionGuidance(delta, top_k, inside, outside, inject, numbers, pictures))
+
+
+def _chosen_vector(delta: str, vector: str) -> tuple[float, ...]:
+    """The numbers of a delta that is a vector, or none.
+
+    Raises:
+        ValueError: none where there should be some, or something else than numbers.
+    """
+    numbers = read_vector(vector) if delta == "vector" else ()
+    if delta == "vector" and not numbers:
+        raise ValueError('delta is "vector", but vector is empty. Write one number for each latent channel.')
+    return numbers

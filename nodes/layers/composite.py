@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.drawing.pictures import check_finite
 from ...core.layers.arrangement import Shadow, arrange, read_arrangements
 from ...core.layers.layered_image import LayeredImage, LayeredImageError, from_layers, to_layers
 from ...core.layers.stacking import Picture, stack_pictures
 from ..api import Layers, io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
 
 SLOTS = (1, 2, 3, 4)
 SHOWS, HIDES = "1 shows the picture", "1 hides it, as from Load Image"
@@ -43,7 +44,8 @@ def layered_values(image: LayeredImage) -> tuple[Any, ...]:
     # Of a picture without layers, one that is transparent all over: an empty batch stops other nodes.
     pictures = [each.colour for each in image.layers] or [torch.zeros_like(image.background)]
     masks = [each.alpha for each in image.layers] or [torch.zeros_like(image.background[..., 0])]
-    return image.composite(), image.alpha(), to_layers(image), torch.cat(pictures), torch.cat(masks)
+    composite = check_finite(image.composite(), "The layered picture", "Connect pictures and masks that show something")
+    return composite, image.alpha(), to_layers(image), torch.cat(pictures), torch.cat(masks)
 
 
 class StageComposite(io.ComfyNode):
@@ -147,13 +149,11 @@ class StageComposite(io.ComfyNode):
         mask_4: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse lines that cannot be meant, and a mask without its picture, before anything runs."""
-        pictures, masks = (picture_1, picture_2, picture_3, picture_4), (mask_1, mask_2, mask_3, mask_4)
-        given = [each is not NOT_CONNECTED for each in (layers, background, *pictures)]
-        if not any(given):
-            return "Nothing is connected. Connect layers, a background or a picture."
-        for number, picture, mask in zip(SLOTS, pictures, masks, strict=True):
-            if mask is not NOT_CONNECTED and picture is NOT_CONNECTED:
-                return f"mask_{number} has no picture. Connect picture_{number} too, or disconnect the mask."
+        given = linked(layers=layers, background=background)
+        given |= linked(picture_1=picture_1, picture_2=picture_2, picture_3=picture_3, picture_4=picture_4)
+        given |= linked(mask_1=mask_1, mask_2=mask_2, mask_3=mask_3, mask_4=mask_4)
+        if wrong := _wrong_links(given):
+            return wrong
         try:
             read_arrangements(arrange or "")
         except LayeredImageError as error:
@@ -174,6 +174,7 @@ class StageComposite(io.ComfyNode):
         **slots: Tensor | None,
     ) -> io.NodeOutput:
         """Stack, arrange and composite."""
+        refuse(_wrong_links(brought(layers=layers, background=background, **slots)))
         pictures = []
         for number in SLOTS:
             image, mask = slots.get(f"picture_{number}"), slots.get(f"mask_{number}")
@@ -183,6 +184,16 @@ class StageComposite(io.ComfyNode):
         stack = stack_pictures(None if layers is None else from_layers(layers), background, pictures)
         arranged = _arranged(stack, arrange, Shadow(shadow, shadow_right, shadow_down, shadow_blur))
         return io.NodeOutput(*layered_values(arranged))
+
+
+def _wrong_links(given: set[str]) -> str | None:
+    """What is wrong with the links that are there."""
+    if not any(not name.startswith("mask_") for name in given):
+        return "Nothing is connected. Connect layers, a background or a picture."
+    for number in SLOTS:
+        if f"mask_{number}" in given and f"picture_{number}" not in given:
+            return f"mask_{number} has no picture. Connect picture_{number} too, or disconnect the mask."
+    return None
 
 
 def _arranged(stack: LayeredImage, text: str, shadow: Shadow) -> LayeredImage:

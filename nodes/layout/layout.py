@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.comfy.pictures import reference_times
+from ...core.comfy.progress import one_by_one
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
 from ...core.layout.preview import draw_layout
@@ -23,6 +24,7 @@ Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brin
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
 FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
+MOST_VALUES = 2**26  # of all masks that a layout gives out, 256 MB; with more of them each is coarser
 
 
 def layout_outputs() -> list[Any]:
@@ -45,8 +47,9 @@ def layout_values(built: LayoutValue) -> tuple[Any, ...]:
 
 def visible_regions(built: LayoutValue) -> Tensor:
     """What is seen of each region, (n h w) of the canvas; of a very large canvas at a whole part of its size."""
-    coarser = math.ceil(max(built.height, built.width) / FINEST_MASK)
-    return built.visible_masks(math.ceil(built.height / coarser), math.ceil(built.width / coarser))[1:]
+    values = built.height * built.width * len(built.regions)
+    coarser = math.ceil(max(max(built.height, built.width) / FINEST_MASK, math.sqrt(values / MOST_VALUES)))
+    return built.visible_masks(math.ceil(built.height / coarser), math.ceil(built.width / coarser), one_by_one)[1:]
 
 
 class LayoutText:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.comfy.device import on_device
 from ...core.comfy.progress import one_by_one, show_text
+from ...core.drawing.pictures import of_picture
 from ...core.layout.layout import layouts_of
 from ...core.scores.layout_score import report, report_text
 from ...core.scores.overlay import score_and_draw
@@ -79,8 +80,13 @@ class StageLayoutScore(FileLoader, io.ComfyNode):
         segmenters = loaded or (load_segmenter(segmenter),)
         judge = join_segmenters(segmenters)
         pairs = one_by_one(list(zip(image, layouts_of(layout, len(image)), strict=True)))
+        scores, overlays = [], []
         with on_device([each.network for each in segmenters]):
-            scores, overlays = zip(*(score_and_draw(picture, each, judge) for picture, each in pairs), strict=True)
+            for number, (picture, each) in enumerate(pairs, 1):
+                with of_picture(number, len(image)):
+                    score, overlay = score_and_draw(picture, each, judge)
+                scores.append(score)
+                overlays.append(overlay)
         overlay, numbers, text = torch.stack(overlays), report(scores), report_text(scores)
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(overlay, cls=cls).as_dict(), "text": (text,)}

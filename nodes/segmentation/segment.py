@@ -1,14 +1,18 @@
 """Segmentation models in the graph, and layouts that they read out of pictures."""
 
+import logging
+
 import torch
 from torch import Tensor
 
 from ...core.comfy.device import on_device
 from ...core.comfy.progress import one_by_one, show_text
+from ...core.drawing.plates import enlarged
+from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.preview import draw_layout
 from ...core.segmentation.comfy import SEGMENTER_FOLDERS, load_segmenter
 from ...core.segmentation.joint import join_segmenters
-from ...core.segmentation.layout_from_picture import Reading, read_layout, read_phrases
+from ...core.segmentation.layout_from_picture import Reading, read_layouts, read_phrases
 from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
 from ..inputs import FileLoader, category_of
@@ -137,7 +141,9 @@ class StageSegment(io.ComfyNode):
                     "other.",
                 ),
                 Layout.Output(
-                    display_name="layout", tooltip="For every Stagecraft node; of several pictures a batch of layouts."
+                    display_name="layout",
+                    tooltip="For every Stagecraft node; of several pictures a batch of layouts, "
+                    "without those in which nothing is found.",
                 ),
                 io.String.Output(display_name="phrases", tooltip="The names of the masks, one per line."),
                 io.Image.Output(display_name="preview", tooltip="The layout drawn on each picture."),
@@ -167,11 +173,21 @@ class StageSegment(io.ComfyNode):
             background=background,
         )
         with on_device([each.network for each in segmenter]):
-            layouts = [read_layout(picture, judge, reading) for picture in one_by_one(image)]
-        drawn = torch.cat([draw_layout(each, picture[None]) for each, picture in zip(layouts, image, strict=True)])
+            found, lost = read_layouts(one_by_one(image), len(image), judge, reading)
+        layouts = [each for each in found if each is not None]
+        drawn = torch.cat([_drawn(*pair) for pair in zip(found, image, strict=True)])
         masks = torch.cat([visible_regions(each) for each in layouts])
         phrases = "\n".join(region.phrase for each in layouts for region in each.sorted_regions())
-        show_text(cls.hidden.unique_id, phrases)
-        shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), "text": (phrases,)}
-        value = layouts[0] if len(layouts) == 1 else tuple(layouts)
+        for each in lost:
+            logging.warning("Stagecraft: Segment leaves out a picture. %s", each)
+        text = "\n".join([phrases, *(f"left out: {each}" for each in lost)])
+        show_text(cls.hidden.unique_id, text)
+        shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), "text": (text,)}
+        # Of several pictures always a batch: one layout alone would be taken for all of them.
+        value = layouts[0] if len(image) == 1 else tuple(layouts)
         return io.NodeOutput(masks, value, phrases, drawn, ui=shown)
+
+
+def _drawn(layout: LayoutValue | None, picture: Tensor) -> Tensor:
+    """A picture (h w c) with its layout drawn on it, or as it is: (1 h' w' 3)."""
+    return enlarged(picture.nan_to_num())[None] if layout is None else draw_layout(layout, picture[None])

@@ -15,7 +15,7 @@ from ..api import Exemplars as ExemplarsSocket
 from ..api import Layout as LayoutSocket
 from ..api import RegionTokens as RegionSocket
 from ..api import io
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
 
 MOST = 1000.0  # of a strength: by then the text is not looked at any more
 
@@ -84,17 +84,14 @@ class StageRegionTokens(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
+        mask: object,
         conditioning: object = NOT_CONNECTED,
         style_model: object = NOT_CONNECTED,
         clip_vision_output: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a region without tokens, or with tokens of two kinds, before anything runs."""
-        has_style = [each is not NOT_CONNECTED for each in (style_model, clip_vision_output)]
-        if all(has_style) != any(has_style):
-            return "A style needs both style_model and clip_vision_output. Connect the other one too."
-        if all(has_style) == (conditioning is not NOT_CONNECTED):
-            return "A region needs either a conditioning or a style_model with its picture. Connect one of the two."
-        return True
+        given = linked(conditioning=conditioning, style_model=style_model, clip_vision_output=clip_vision_output)
+        return _wrong_tokens(given) or True
 
     @classmethod
     def execute(
@@ -109,12 +106,24 @@ class StageRegionTokens(io.ComfyNode):
         before: Sequence[RegionTokens] = (),
     ) -> io.NodeOutput:
         """Append to the chain."""
+        given = brought(conditioning=conditioning, style_model=style_model, clip_vision_output=clip_vision_output)
+        refuse(_wrong_tokens(given))
         if conditioning is None:
             tokens = style_tokens(style_model, clip_vision_output)
         else:
             tokens = conditioning_tokens(conditioning)
         mask = mask.reshape(-1, *mask.shape[-2:])
         return io.NodeOutput((*before, RegionTokens(tokens, mask, outside, strength, on_negative)))
+
+
+def _wrong_tokens(given: set[str]) -> str | None:
+    """What is wrong with the links of a region that are there."""
+    style = given & {"style_model", "clip_vision_output"}
+    if len(style) == 1:
+        return "A style needs both style_model and clip_vision_output. Connect the other one too."
+    if bool(style) == ("conditioning" in given):
+        return "A region needs either a conditioning or a style_model with its picture. Connect one of the two."
+    return None
 
 
 class StageSoftGuidance(io.ComfyNode):
@@ -198,6 +207,7 @@ class StageSoftGuidance(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
+        model: object,
         clip: object = NOT_CONNECTED,
         layout: object = NOT_CONNECTED,
         exemplars: object = NOT_CONNECTED,
@@ -205,16 +215,8 @@ class StageSoftGuidance(io.ComfyNode):
         regions: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse what lacks its other half before anything runs."""
-        clip, layout, exemplars, mask, regions = (
-            each is not NOT_CONNECTED for each in (clip, layout, exemplars, mask, regions)
-        )
-        if not (layout or exemplars or regions):
-            return "Soft Guidance has no regions. Connect a layout with clip, exemplars with mask, or regions."
-        if layout and not clip:
-            return "The layout's phrases have to be encoded. Connect the checkpoint's clip too."
-        if exemplars != mask:
-            return "Exemplars need a mask that says where the foreground is, and a mask needs exemplars. Connect both."
-        return True
+        given = linked(clip=clip, layout=layout, exemplars=exemplars, mask=mask, regions=regions)
+        return _wrong_regions(given) or True
 
     @classmethod
     def execute(
@@ -228,12 +230,24 @@ class StageSoftGuidance(io.ComfyNode):
         layout: Layout | Sequence[Layout] | None = None,
         exemplars: Exemplars | None = None,
         mask: Tensor | None = None,
-        regions: Sequence[RegionTokens] = (),
+        regions: Sequence[RegionTokens] | None = None,
     ) -> io.NodeOutput:
         """Collect the regions and apply them."""
-        found = list(regions)
+        refuse(_wrong_regions(brought(clip=clip, layout=layout, exemplars=exemplars, mask=mask, regions=regions)))
+        found = list(regions or ())
         if exemplars is not None:
             found += exemplars.regions(mask.reshape(-1, *mask.shape[-2:]))
         if layout is not None:
             found += phrase_regions(clip, layout, strength)
         return io.NodeOutput(*apply_soft_guidance(model, positive, negative, found, rule))
+
+
+def _wrong_regions(given: set[str]) -> str | None:
+    """What is wrong with the links to regions that are there."""
+    if not given & {"layout", "exemplars", "regions"}:
+        return "Soft Guidance has no regions. Connect a layout with clip, exemplars with mask, or regions."
+    if "layout" in given and "clip" not in given:
+        return "The layout's phrases have to be encoded. Connect the checkpoint's clip too."
+    if ("exemplars" in given) != ("mask" in given):
+        return "Exemplars need a mask that says where the foreground is, and a mask needs exemplars. Connect both."
+    return None

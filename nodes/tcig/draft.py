@@ -25,7 +25,7 @@ from ...core.tcig.prompts import read_prompts
 from ...core.tcig.starts import COLOURS, PICTURE, STARTS, Start
 from ...core.tcig.vqgan import VQGAN as VQGANValue
 from ..api import VQGAN, Clip, Layout, Segmenters, io
-from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse, sampling_inputs
 
 
 class StageTCIGDraft(io.ComfyNode):
@@ -215,9 +215,7 @@ class StageTCIGDraft(io.ComfyNode):
             return f"learning_rate is {learning_rate}; expected a finite number above 0 such as {LEARNING_RATE}."
         if start is not None and start not in STARTS:
             return f'There is no start "{start}"; expected one of: {"; ".join(STARTS)}. Choose one.'
-        if start == PICTURE and image is NOT_CONNECTED:
-            return 'The start "picture" needs an image, and none is connected. Connect one, or choose another start.'
-        return True
+        return _wrong_links(linked(image=image), start) or True
 
     @classmethod
     def execute(
@@ -239,6 +237,7 @@ class StageTCIGDraft(io.ComfyNode):
         **settings: object,
     ) -> io.NodeOutput:
         """Draft."""
+        refuse(_wrong_links(brought(image=image), start))
         layouts = layouts_of(layout, 1 if isinstance(layout, LayoutValue) else len(layout))
         settings = DraftSettings(
             balanced=balance,
@@ -252,6 +251,13 @@ class StageTCIGDraft(io.ComfyNode):
         found = draft_pictures(layouts, vqgan, clip, segmenter, weights, prompts, begin, settings, size=size, seed=seed)
         show_text(cls.hidden.unique_id, found.text)
         return io.NodeOutput(found.images, found.mean_overlap(), found.text, found.plots)
+
+
+def _wrong_links(given: set[str], start: str | None) -> str | None:
+    """What is wrong with the picture to start from; the start is None where it is not known yet."""
+    if start == PICTURE and "image" not in given:
+        return 'The start "picture" needs an image, and none is connected. Connect one, or choose another start.'
+    return None
 
 
 def read_weights(text: str) -> list[float]:

@@ -11,7 +11,7 @@ from ...core.text2layer.comfy.layer_by_layer import LAYER_PROMPT, MARGIN, paint_
 from ...core.text2layer.comfy.vae import LayeredVae
 from ...core.text2layer.prompts import layout_of_prompt, split_prompt
 from ..api import LayeredVAE, Layers, Layout, io
-from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse, sampling_inputs
 from ..layers.composite import layered_outputs, layered_values
 
 EXAMPLE = "a dog, a balloon and an apple on a green meadow"
@@ -146,11 +146,7 @@ class StageLayerByLayer(io.ComfyNode):
                 split_prompt(prompt)
         except ValueError as error:
             return str(error)
-        if replace and layers is NOT_CONNECTED:
-            return f"replace is {replace}, but no layers are connected. Connect them, or set replace to 0."
-        if replace == 0 and denoise is not None and denoise < 1:
-            return f"denoise is {denoise:g}, but replace is 0, so there is nothing to keep. Set denoise to 1."
-        return True
+        return _wrong_links(linked(layers=layers), replace, denoise) or True
 
     @classmethod
     def execute(
@@ -176,6 +172,7 @@ class StageLayerByLayer(io.ComfyNode):
         layer_prompt: str = LAYER_PROMPT,
     ) -> io.NodeOutput:
         """Paint them."""
+        refuse(_wrong_links(brought(layers=layers), replace, denoise))
         if layout is None:
             asked = layout_of_prompt(prompt, background, width, height)
         else:
@@ -193,3 +190,12 @@ class StageLayerByLayer(io.ComfyNode):
             replaced=replace,
         )
         return io.NodeOutput(*layered_values(image), image.background)
+
+
+def _wrong_links(given: set[str], replace: int | None, denoise: float | None) -> str | None:
+    """What is wrong with a repainting of layers; a number is None where it is not known yet."""
+    if replace and "layers" not in given:
+        return f"replace is {replace}, but no layers are connected. Connect them, or set replace to 0."
+    if replace == 0 and denoise is not None and denoise < 1:
+        return f"denoise is {denoise:g}, but replace is 0, so there is nothing to keep. Set denoise to 1."
+    return None

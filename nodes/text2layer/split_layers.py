@@ -7,7 +7,8 @@ from torch import Tensor
 from ...core.comfy.progress import one_by_one, show_text
 from ...core.comfy.sampling import Sampling
 from ...core.comfy.types import Conditioning, Model, Vae
-from ...core.layers.layered_image import Layer, LayeredImage, colours_of, opaque_picture, to_layers
+from ...core.drawing.pictures import colours_of
+from ...core.layers.layered_image import Layer, LayeredImage, opaque_picture, to_layers
 from ...core.text2layer.comfy.splitting import fill_background, save_split
 from ...core.text2layer.split_quality import is_good, measure_mask, report
 from ...core.text2layer.splitting import (
@@ -19,7 +20,7 @@ from ...core.text2layer.splitting import (
     hole_to_fill,
 )
 from ..api import Layers, io, ui
-from ..inputs import NOT_CONNECTED, category_of, sampling_inputs
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse, sampling_inputs
 
 ALL, GOOD = "every picture", "good ones only"
 CHECKPOINT = ("model", "vae", "positive")
@@ -151,15 +152,14 @@ class StageSplitLayers(io.ComfyNode):
     @classmethod
     def validate_inputs(
         cls,
+        image: object,
         model: object = NOT_CONNECTED,
         vae: object = NOT_CONNECTED,
         positive: object = NOT_CONNECTED,
         background: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse a split without anything that fills the background before anything runs."""
-        given = zip(CHECKPOINT, (model, vae, positive), strict=True)
-        missing = [name for name, value in given if value is NOT_CONNECTED]
-        return True if background is not NOT_CONNECTED or not missing else _missing(missing)
+        return _missing(linked(model=model, vae=vae, positive=positive, background=background)) or True
 
     @classmethod
     def execute(
@@ -184,12 +184,10 @@ class StageSplitLayers(io.ComfyNode):
         background: Tensor | None = None,
     ) -> io.NodeOutput:
         """Split, measure and save."""
+        refuse(_missing(brought(model=model, vae=vae, positive=positive, background=background)))
         image = colours_of(image)
         masks, lines = checked_masks(mask, image), _captions(captions, len(image))
         given = None if background is None else _checked_background(background, image)
-        missing = [name for name, value in zip(CHECKPOINT, (model, vae, positive), strict=True) if value is None]
-        if given is None and missing:
-            raise SplitError(_missing(missing))
 
         def fill(attempt: int, which: Sequence[int]) -> Tensor:
             if given is not None:
@@ -216,7 +214,11 @@ class StageSplitLayers(io.ComfyNode):
         return io.NodeOutput(front, behind, masks, layers, text, good, ui=shown)
 
 
-def _missing(names: list[str]) -> str:
+def _missing(given: set[str]) -> str | None:
+    """A sentence about what would have to fill the background and is not there."""
+    names = [name for name in CHECKPOINT if name not in given]
+    if "background" in given or not names:
+        return None
     verb = "is" if len(names) == 1 else "are"
     return (
         f"Something has to fill the background, but {' and '.join(names)} {verb} not connected. Connect model, vae and "

@@ -77,6 +77,8 @@ def test_vectors_are_read_and_refused_early():
     assert StageVisionGuidance.validate_inputs(None, None) is True
     assert "vector is empty" in StageVisionGuidance.validate_inputs("vector", "")
     assert 'vector is "a b"' in StageVisionGuidance.validate_inputs("vector", "a b")
+    with pytest.raises(ValueError, match="vector is empty"):  # one that came by a link
+        StageVisionGuidance.execute("vector", 3, 0.5, 2.0, "first step", "")
     assert "finite" in StageVisionGuidance.validate_inputs("vector", "1 nan")
     (guidance,) = StageVisionGuidance.execute("vector", 20, 1.0, 1.0, "every step", "1 2 3 4").args
     assert guidance.vector == (1.0, 2.0, 3.0, 4.0)

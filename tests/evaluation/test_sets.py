@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from stagecraft.core.layout.layout import Layout
-from stagecraft.core.layout.masks import INSIDE, outer_box
+from stagecraft.core.layout.masks import outer_box
 from stagecraft.core.layout.region import Region
 from stagecraft.core.scores.layout_score import BOX_FILL, report, report_text, score_picture, summarize
 from stagecraft.core.segmentation.files import SegmenterError
@@ -66,7 +66,7 @@ def test_layouts_agree_with_their_sprites(name):
         assert [region.phrase.split()[-1] for region in item.layout.sorted_regions()] == list(concepts)
         labels = item.perfect_labels()
         for region, placement, area in zip(item.layout.regions, item.placements, item.areas, strict=True):
-            assert region.box == pytest.approx(outer_box(placement.mask(), INSIDE), abs=2.5 / 256)
+            assert region.box == pytest.approx(outer_box(placement.mask()), abs=2.5 / 256)
             seen = (labels == 1 + CONCEPT_NAMES.index(placement.concept)).mean()
             assert seen == pytest.approx(area, abs=2e-4 + 0.01 * area)
             assert len(region.colour) == 7 and region.colour[0] == "#"

@@ -5,6 +5,10 @@ export const LONGEST_SIDE = 1024;
 // Pixels that are unpacked of one mask, and of all masks of a layout together; a short text could else fill the memory.
 export const MOST_PIXELS = 2 ** 26;
 const MOST_PIXELS_TOGETHER = 2 ** 28;
+// Of a soft mask's own maximum: what is inside has at least so much. One that is nowhere above the other is empty. The
+// server's `inside_of` in core/layout/masks.py has the same two.
+const INSIDE = 0.5;
+const FAINTEST = 1 / 16;
 
 /** A mask's pixels: {width, height, data}, data row by row, 0 or 1. */
 export const emptyPixels = (width, height) => ({ width, height, data: new Uint8Array(width * height) });
@@ -150,9 +154,10 @@ export async function loadSoftMask(mask) {
   try {
     const pixels = emptyPixels(mask.width, mask.height);
     const values = new DataView(await inflate(mask.float32_zlib_base64, 4 * pixels.data.length));
-    pixels.data.forEach((_, at) => {
-      pixels.data[at] = values.getFloat32(4 * at, true) >= 0.5 ? 1 : 0;
-    });
+    let highest = 0;
+    for (let at = 0; at < pixels.data.length; at++) highest = Math.max(highest, values.getFloat32(4 * at, true));
+    const least = highest < FAINTEST ? Infinity : INSIDE * highest;
+    for (let at = 0; at < pixels.data.length; at++) pixels.data[at] = values.getFloat32(4 * at, true) >= least ? 1 : 0;
     decoded.set(mask, pixels);
     return true;
   } catch {

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...comfy.model_folders import config_folders, is_file, with_first
 from ...comfy.named_files import NamedFiles
+from ...drawing.pictures import colours_of
 from ...weights.folders import CONFIG, WEIGHTS, ModelFolder
 from ..small_clip import VOCABULARY, CLIPFileError, clip_folder
 
@@ -72,7 +73,7 @@ class FolderClipVision(comfy.clip_vision.ClipVisionModel):
             if crop:
                 top, left = ((length - side) // 2 for length in image.shape[1:3])
                 image = image[:, top : top + side, left : left + side]
-            pixels = rearrange(image[..., :3], "b h w c -> b c h w").float()
+            pixels = rearrange(colours_of(image), "b h w c -> b c h w")
             pixels = F.interpolate(pixels, (self.image_size,) * 2, mode="bilinear", antialias=True)
             image = rearrange(pixels, "b c h w -> b h w c")
         return super().encode_image(image, crop=crop)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...comfy.types import ClipVision
+from ...drawing.pictures import check_finite, colours_of
 from ...soft_guidance.comfy.tokens import RegionTokens
 from ..global_fuser import GlobalFuser
 
@@ -74,6 +75,7 @@ def make_exemplars(
 
 def _embed(clip_vision: ClipVision, pictures: Tensor, fuser: GlobalFuser) -> Tensor:
     """Projected embeddings (b d), not normalised."""
+    pictures = check_finite(colours_of(pictures), "A reference picture", "Connect one that shows something")
     embeddings = clip_vision.encode_image(pictures, crop=True)["image_embeds"]
     expected = fuser.config.embedding
     if embeddings.shape[-1] != expected:

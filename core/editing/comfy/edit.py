@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...comfy.captions import embed_captions
 from ...comfy.types import Clip, Conditioning, Model, Vae
+from ...drawing.pictures import check_finite, colours_of
 from ...layered_rendering.comfy.render import NARROWING, render_in_layers
 from ...layered_rendering.comfy.settings import Rendering
 from ...layered_rendering.vision_guidance import VisionGuidance
@@ -87,7 +88,8 @@ def edit_picture(
         EditError: edits that do not fit the picture.
         ValueError: prompts that are edited or layered already.
     """
-    plan = _cropped(plan_edits(picture[..., :3], edits, editing.edge), vae.vae_encode_crop_pixels)
+    picture = check_finite(colours_of(picture), "The picture to edit", "Connect one that shows something", EditError)
+    plan = _cropped(plan_edits(picture, edits, editing.edge), vae.vae_encode_crop_pixels)
     latent = vae.encode(plan.picture)
     if not plan.free.any():
         return model, positive, negative, latent, plan.free[None]

@@ -14,6 +14,7 @@ from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Clip, Denoiser, Model, Options, Vae
+from ...drawing.pictures import colours_of
 from ...layout.region import Region
 from ...segmentation.files import SegmenterError
 from ...segmentation.segmenter import Segmenter
@@ -82,7 +83,7 @@ def cut_out(
     Returns:
         Its mask, (h w), or None where it is not there; and how sure that is, 0..1.
     """
-    picture = picture[..., :3]
+    picture = colours_of(picture)
     if segmenter is None:
         seen = _attention_to(checkpoint, region.phrase, picture)
         grid = torch.nn.functional.interpolate(seen[None, None], picture.shape[:2], mode="bilinear")[0, 0]

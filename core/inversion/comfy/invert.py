@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Callback, Denoiser, Model, Options
+from ...drawing.pictures import PAINTED_NAN, check_finite
 from ..inversion import invert
 
 EULER, DDIM = "euler", "ddim"
@@ -90,4 +91,4 @@ def invert_latent(
     sampler = comfy.samplers.KSAMPLER(follow)
     noise = torch.zeros_like(latent) if noise is None else noise
     guider.sample(noise, latent, sampler, sigmas, callback=callback, disable_pbar=disable_pbar, seed=0)
-    return found[0]
+    return check_finite(found[0], "The inverted latent", PAINTED_NAN, batched=False)

@@ -11,8 +11,9 @@ from torch import Tensor
 from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Callback
+from ...drawing.pictures import PAINTED_NAN, check_finite, colours_of
 from ...layout.layout import Layout
-from ...layout.masks import INSIDE
+from ...layout.masks import is_empty
 from ...layout.prompts import fill_prompt
 from ...layout.region import Region
 from ...segmentation.segmenter import Segmenter
@@ -25,6 +26,7 @@ BACKGROUNDS = (DRAWN, GREY, WHITE)
 # reconstructed: a drawn thing that the segmenter hardly sees is drawn again with other noise, so often at most, and
 # what it sees best is taken.
 DRAWINGS = 3
+SURE = 0.5  # likelihood of a thing in a drawing from which on no other is made
 
 Watch = Callable[[], Callback]  # gives the callback of the next run
 
@@ -122,7 +124,7 @@ def make_reference(
         else:
             first = later_seed(seed, DRAWINGS * number)
             picture, mask = _draw_thing(checkpoint, layout, region, drawing, first, watch)
-        pictures.append(picture[..., :3])
+        pictures.append(colours_of(picture))
         cut.append(mask)
     last = later_seed(seed, DRAWINGS * len(regions))
     canvas = _background(checkpoint, layout, drawing, given.background, last, watch)
@@ -138,7 +140,8 @@ def _given_thing(
         return (picture if picture[..., 3].min() < 1 else picture[..., :3]), None
     if given.images is None:
         return None
-    return given.images[number].float().cpu(), None if given.masks is None else given.masks[number]
+    images = check_finite(given.images, "images", "Connect pictures that show something")
+    return images[number].float().cpu(), None if given.masks is None else given.masks[number]
 
 
 def _check_given(regions: Sequence[Region], given: GivenPictures) -> None:
@@ -155,7 +158,7 @@ def _check_given(regions: Sequence[Region], given: GivenPictures) -> None:
                 "farthest first."
             )
     for number, mask in enumerate(masks if masks is not None else ()):
-        if not mask.any() and not regions[number].reference:
+        if is_empty(mask) and not regions[number].reference:
             raise ValueError(f'Mask {number + 1}, of "{regions[number].phrase}", is empty. Paint the thing.')
 
 
@@ -164,7 +167,7 @@ def _given_mask(
 ) -> Tensor:
     if mask is None and picture.shape[-1] == 4:
         mask = picture[..., 3]
-        if not mask.any():
+        if is_empty(mask):
             what = "reference picture" if region.reference else "image"
             raise ValueError(f'The {what} of "{region.phrase}" is transparent everywhere. Give one that shows it.')
     if mask is not None:
@@ -195,7 +198,7 @@ def _draw_thing(
         mask, sureness = cut_out(checkpoint, drawing.segmenter, region, picture)
         if mask is not None and (best is None or sureness > best[0]):
             best = sureness, picture, mask
-        if best is not None and best[0] >= INSIDE and best[2].mean() >= SMALLEST_SHARE:
+        if best is not None and best[0] >= SURE and best[2].mean() >= SMALLEST_SHARE:
             break
     if best is None:
         raise ValueError(
@@ -210,7 +213,8 @@ def _background(
 ) -> Tensor:
     height, width = layout.height, layout.width
     if given is not None:
-        return _sized(given[0, ..., :3].float().cpu(), height, width)
+        ground = check_finite(colours_of(given), "background_image", "Connect one that shows something")
+        return _sized(ground[0].cpu(), height, width)
     if _is_background_drawn(layout, drawing, given):
         return _draw(checkpoint, layout, layout.background, drawing, seed, watch())
     return torch.ones(height, width, 3) if drawing.background == WHITE else textured_grey(height, width, seed)
@@ -238,7 +242,7 @@ def _draw(
     sigmas = falling_levels(model, drawing.scheduler, drawing.steps)
     guider = plain_guider(model, Prompts(positive, negative, drawing.cfg))
     samples = guider.sample(noise, latent, euler, sigmas, callback=callback, disable_pbar=True, seed=seed)
-    pixels = vae.decode(samples).float().cpu()
+    pixels = check_finite(vae.decode(samples), "What the model drew", PAINTED_NAN, batched=False).float().cpu()
     return _sized(pixels.reshape(-1, *pixels.shape[-3:])[0], layout.height, layout.width)  # of a video the first frame
 
 

@@ -5,6 +5,7 @@ from einops import reduce
 from torch import Tensor
 
 from ...comfy.types import Model, Vae
+from ...drawing.pictures import check_finite, colours_of
 from ...layout.region import colour_to_rgb
 
 FLAT_PICTURE = 256  # pixels; large enough that its centre does not see the encoder's padding
@@ -74,6 +75,7 @@ def _encode(model: Model, vae: Vae, picture: Tensor) -> Tensor:
             f"The VAE has {vae.latent_channels} latent channels, but the model has {latent_format.latent_channels}. "
             "Connect the VAE that belongs to the model to vae."
         )
+    picture = check_finite(colours_of(picture), "A reference of vision guidance", "Connect one that shows something")
     latent = latent_format.process_in(vae.encode(picture))
     plane = latent[0, :, 0] if latent.ndim == 5 else latent[0]
     return plane.detach().float().cpu()

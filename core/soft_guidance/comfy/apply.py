@@ -13,6 +13,7 @@ from comfy.ldm.modules.attention import SpatialVideoTransformer
 from ...attention.comfy.recording import has_cross_attention
 from ...comfy.runs import around_runs
 from ...comfy.types import Conditioning, Model
+from ...layout.masks import inside_of
 from ..soft_guidance import PUBLISHED, RULES
 from .run import WRAPPER, show_regions
 from .tokens import RegionTokens, with_regions
@@ -49,7 +50,7 @@ def apply_soft_guidance(
     for region in regions:
         _check_region(region, [*positive, *negative] if region.negative else positive)
     # Decided here, for the published rule takes every grey for inside.
-    regions = [replace(region, mask=(region.mask >= 0.5).float()) for region in regions]
+    regions = [replace(region, mask=inside_of(region.mask).float()) for region in regions]
     both = [region for region in regions if region.negative]
     return (
         around_runs(model, WRAPPER, show_regions),

@@ -13,6 +13,7 @@ from ...comfy.progress import progress
 from ...comfy.runs import PICTURES, VIDEOS
 from ...comfy.sampling import Sampling
 from ...comfy.types import Callback, Conditioning, Model, Options, Vae
+from ...drawing.pictures import PAINTED_NAN, check_finite, colours_of
 from ...layout.layout import Layout
 from ...layout.masks import resample_by_area
 from ...scores.layout_score import require_shape_of_canvas
@@ -74,10 +75,10 @@ def refine(
         LayoutError: a region of which nothing can be seen, or a draft that has not the shape of its layout's canvas.
         ValueError: a VAE whose latents are not those of pictures, or NaN in a draft or in what was painted.
     """
-    _require_finite(images, "The draft", "Connect a picture that shows something")
+    check_finite(images, "The draft", "Connect a picture that shows something")
     for layout in layouts:
         require_shape_of_canvas(*images.shape[1:3], layout)
-    drafts = images[..., :3].float().cpu().clamp(0, 1)
+    drafts = colours_of(images).cpu().clamp(0, 1)
     before = _measure(layouts, segmenters, drafts)
     sized = _sized(drafts, vae, upscale)
     for layout in layouts:  # what is too small to be found at the finished size is refused before anything is painted
@@ -137,9 +138,7 @@ def _paint(
         model, positive, negative, latent, noise=noise, mask=mask, start_step=first, callback=show
     )
     picture = vae.decode(samples)
-    _require_finite(
-        picture, "What the model painted", "Run the model or its VAE in float32, or lower cfg or the LoRAs' strengths"
-    )
+    check_finite(picture, "What the model painted", PAINTED_NAN, batched=False)
     return picture.reshape(-1, *picture.shape[-3:])[0].float().cpu().clamp(0, 1)
 
 
@@ -163,11 +162,6 @@ def hold_until_due(model: Model) -> Model:
 
     clone.set_model_denoise_mask_function(due)
     return clone
-
-
-def _require_finite(pictures: Tensor, what: str, remedy: str) -> None:
-    if not bool(torch.isfinite(pictures).all()):
-        raise ValueError(f"{what} has pixels that are not finite numbers (NaN). {remedy}.")
 
 
 def _measure(

@@ -21,7 +21,7 @@ from ...comfy.sampling import Sampling
 from ...comfy.types import Clip, Conditioning, Model
 from ...layers.layered_image import Layer, LayeredImage
 from ...layout.layout import Layout
-from ...layout.masks import grown, is_same_aspect
+from ...layout.masks import grown, inside_of, is_same_aspect
 from ...layout.prompts import fill_prompt
 from ...layout.region import LayoutError, Region
 from ..prompts import WHOLE
@@ -185,7 +185,7 @@ def free_cells(region: Region, margin: int, size: tuple[int, int], cell: int) ->
         size: height and width of the canvas, pixels.
         cell: pixels along one side of a latent cell.
     """
-    mask = grown((region.mask_on(*size) > 0).float(), margin)[None]
+    mask = grown(inside_of(region.mask_on(*size)).float(), margin)[None]
     height, width = size
     mask = F.pad(mask, (0, -width % cell, 0, -height % cell))
     return F.max_pool2d(mask, cell)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...comfy.pictures import leads_elsewhere
 from ...comfy.sampling import Sampling
 from ...comfy.types import Conditioning, Model, Vae
+from ...drawing.pictures import PAINTED_NAN, check_finite
 from ...layers.stored import to_bytes
 from ...weights.whole_files import whole_files
 from ..splitting import SplitError, hole_to_fill, join_background, without_object
@@ -68,6 +69,7 @@ def fill_background(
     show = latent_preview.prepare_callback(model, sampling.steps)
     samples = sampling.sample(model, *prompts, latent, mask=free, callback=show)
     filled = torch.cat([_decoded(vae, each) for each in samples.split(1)])
+    check_finite(filled, "What was painted behind the object", PAINTED_NAN, SplitError)
     return join_background(images, filled[:, :height, :width].to(images.device), holes)
 
 

@@ -9,7 +9,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...layers.layered_image import colours_of, opaque_picture
+from ...drawing.pictures import PAINTED_NAN, check_finite, colours_of
+from ...layers.layered_image import opaque_picture
 from ..autoencoder import LayeredAutoencoder, LayeredOutput
 
 # Bytes per pixel of a value's size that Stable Diffusion's autoencoder takes at its widths, as ComfyUI counts them.
@@ -129,6 +130,7 @@ class LayeredVae:
             return torch.cat([found.foreground, found.background, found.mask], 1).float()
 
         stack = self._run(network, latent / self.scale + self.shift, 2 * PICTURE + MASK, self.cell, DECODING)
+        check_finite(stack, "What the layered VAE decoded", PAINTED_NAN)
         foreground, background, mask = stack.split((PICTURE, PICTURE, MASK), 1)
         # ComfyUI's stacks of layers keep the transparency; from a mask that has been one they give it back to the bit.
         return LayeredOutput(foreground, background, 1 - (1 - mask))

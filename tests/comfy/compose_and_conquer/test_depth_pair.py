@@ -85,7 +85,7 @@ def test_missing_inputs_show_in_the_editor_and_in_the_run(check, source, connect
     found = check(source=source, **{name: kinds.get(name, ["image", 0]) for name in connected})
     assert found and all(message in each for each in found)
     values = {"mask": square(), "layout": parse_layout("a dog: 0 0 1 1", width=64, height=64)}
-    with pytest.raises(DepthPairError, match=message):
+    with pytest.raises(ValueError, match=message):
         run(source, **{name: values.get(name, depth()) for name in connected})
 
 

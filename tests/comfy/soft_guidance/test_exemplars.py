@@ -1,6 +1,7 @@
 """Looks as tokens, CLIP folders as CLIP_VISION, and what the nodes of soft guidance hand on."""
 
 import json
+from functools import partial
 
 import comfy.controlnet
 import comfy.hooks
@@ -200,13 +201,13 @@ def test_strength_0_gives_back_what_came_in(model, clip):
 
 def test_missing_halves_are_refused_before_anything_runs():
     def check(**connected):
-        return StageSoftGuidance.validate_inputs(**{name: None for name in connected})
+        return StageSoftGuidance.validate_inputs(None, **{name: None for name in connected})
 
     assert "no regions" in check() and "no regions" in check(clip=1)
     assert "clip too" in check(layout=1)
     assert "Connect both" in check(exemplars=1) and "Connect both" in check(mask=1, clip=1, layout=1)
     assert check(layout=1, clip=1) is check(exemplars=1, mask=1) is check(regions=1) is True
-    tokens = StageRegionTokens.validate_inputs
+    tokens = partial(StageRegionTokens.validate_inputs, None)
     assert "either" in tokens() and "either" in tokens(None, None, None)
     assert "needs both" in tokens(style_model=None) and "needs both" in tokens(None, NOT_CONNECTED, None)
     assert tokens(None) is tokens(style_model=None, clip_vision_output=None) is True

@@ -220,11 +220,11 @@ def test_folders_outside_the_output_folder_are_refused(scenes, output):
 
 
 def test_what_is_refused(model, vae, empty, output):
-    assert StageSplitLayers.validate_inputs(background=None) is True
-    assert StageSplitLayers.validate_inputs(model=None, vae=None, positive=None) is True
-    assert "model and vae and positive are not connected" in StageSplitLayers.validate_inputs()
-    assert "but vae is not connected" in StageSplitLayers.validate_inputs(model=None, positive=None)
-    with pytest.raises(SplitError, match="but positive is not connected"):
+    assert StageSplitLayers.validate_inputs(None, background=None) is True
+    assert StageSplitLayers.validate_inputs(None, model=None, vae=None, positive=None) is True
+    assert "model and vae and positive are not connected" in StageSplitLayers.validate_inputs(None)
+    assert "but vae is not connected" in StageSplitLayers.validate_inputs(None, model=None, positive=None)
+    with pytest.raises(ValueError, match="but positive is not connected"):
         split(picture(), box(), model=model, vae=vae)
     with pytest.raises(SplitError, match="2 lines for 1 pictures"):
         split(picture(), box(), background=picture(), captions="a\nb")
@@ -247,3 +247,9 @@ def test_the_embedded_model_fills_backgrounds_and_bad_ones_are_tried_again(scene
     passed = [line.endswith("good") for line in once[4].splitlines() if line.startswith("picture")]
     for index, good in enumerate(passed):
         assert torch.equal(once[1][index], twice[1][index]) or not good
+
+
+def test_nan_is_said_and_not_handed_on(model, vae, empty):
+    """This scheduler divides by the number of steps less one, so the only level of a run is NaN."""
+    with pytest.raises(SplitError, match=r"What was painted behind the object has pixels that are not finite .* steps"):
+        split(picture(), box(), model=model, vae=vae, positive=empty, scheduler="kl_optimal", steps=1)

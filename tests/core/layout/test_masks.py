@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from stagecraft.core.layout.masks import (
-    INSIDE,
     box_coverage,
     fill_hole,
     grown,
+    inside_of,
     is_same_aspect,
     largest_components,
     outer_box,
@@ -142,7 +142,7 @@ def test_equal_components_keep_reading_order():
 @given(masks)
 @settings(max_examples=100, deadline=None)
 def test_the_box_around_a_mask_is_tight(mask):
-    box = outer_box(mask, INSIDE)
+    box = outer_box(mask)
     if not mask.any():
         assert box is None
         return
@@ -153,9 +153,13 @@ def test_the_box_around_a_mask_is_tight(mask):
     assert (x1 - 1, y1 - 1) == (points[:, 1].max(), points[:, 0].max())
 
 
-def test_a_soft_pixel_is_inside_from_one_half():
-    assert outer_box(np.array([[0.49, 0.5]]), INSIDE) == (0.5, 0.0, 1.0, 1.0)
-    assert outer_box(np.array([[0.49, 0.49]]), INSIDE) is None
+def test_a_soft_pixel_is_inside_from_half_of_the_highest_on():
+    assert outer_box(np.array([[0.49, 0.98]])) == (0.0, 0.0, 1.0, 1.0)
+    assert outer_box(np.array([[0.48, 0.98]])) == (0.5, 0.0, 1.0, 1.0)
+    assert outer_box(torch.tensor([[0.0, 1 / 16]])) == (0.5, 0.0, 1.0, 1.0)
+    assert outer_box(torch.tensor([[0.0, 0.06]])) is None
+    both = inside_of(torch.tensor([[[0.2, 0.1, 0.0]], [[1.0, 0.4, 0.0]]]))
+    assert both.tolist() == [[[True, True, False]], [[True, False, False]]]
 
 
 def block(top, left, height, width):
@@ -196,7 +200,7 @@ def test_soft_masks_and_the_border_of_the_picture():
 
 
 def test_boxes_around_masks():
-    assert outer_box(block(10, 14, 20, 7), INSIDE) == (14 / WIDTH, 10 / HEIGHT, 21 / WIDTH, 30 / HEIGHT)
+    assert outer_box(block(10, 14, 20, 7)) == (14 / WIDTH, 10 / HEIGHT, 21 / WIDTH, 30 / HEIGHT)
 
 
 def square(x0, y0, x1, y1):

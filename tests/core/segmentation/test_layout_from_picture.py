@@ -8,7 +8,13 @@ from stagecraft.core.segmentation import layout_from_picture
 from stagecraft.core.segmentation import segmenter as segmentation
 from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.joint import join_segmenters
-from stagecraft.core.segmentation.layout_from_picture import Reading, find_regions, read_layout, read_phrases
+from stagecraft.core.segmentation.layout_from_picture import (
+    Reading,
+    find_regions,
+    read_layout,
+    read_layouts,
+    read_phrases,
+)
 from stagecraft.core.segmentation.segmenter import Segmenter
 from torch import nn
 
@@ -85,6 +91,30 @@ def test_pictures_and_phrases_that_cannot_be_read():
         read_layout(picture() * float("nan"), ALL, Reading())
     with pytest.raises(SegmenterError, match='no class for the phrase "a zebra"'):
         read_layout(picture(), ALL, Reading(phrases=("a zebra",)))
+
+
+def test_a_picture_that_shows_nothing_takes_no_other_with_it():
+    grey = torch.full((*SIZE, 3), 0.5)
+    bad = picture() * float("nan")
+    layouts, lost = read_layouts([picture(), grey, bad, picture()], 4, ALL, Reading())
+    assert layouts[0] == layouts[3] == read_layout(picture(), ALL, Reading()) and layouts[1:3] == [None, None]
+    assert [each.split(":")[0] for each in lost] == ["Picture 2 of 4", "Picture 3 of 4"]
+    assert "Nothing of what the segmenter knows" in lost[0] and "not finite" in lost[1]
+    with pytest.raises(LayoutError, match="Picture 1 of 2: Nothing"):
+        read_layouts([grey, grey], 2, ALL, Reading())
+    with pytest.raises(LayoutError, match=r"^Nothing"):
+        read_layouts([grey], 1, ALL, Reading())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_pictures_of_any_channels_are_read(channels):
+    image = torch.zeros(*SIZE, channels)
+    image[..., :3] = picture()[..., :3] if channels == 4 else 1.0
+    if channels == 4:
+        assert read_layout(image, ALL, Reading()) == read_layout(picture(), ALL, Reading())
+        return
+    with pytest.raises(LayoutError, match="Nothing of what the segmenter knows"):  # a picture, though it shows nothing
+        read_layout(image, ALL, Reading())
 
 
 def test_large_pictures_are_read_smaller_and_their_masks_are_large_again(monkeypatch):

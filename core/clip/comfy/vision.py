@@ -93,4 +93,4 @@ CLIP_FOLDERS = NamedFiles(
     folders=_folders,
     embedded=EMBEDDED,
 )
-load_clip_vision = CLIP_FOLDERS.reader(FolderClipVision, 1)
+load_clip_vision = CLIP_FOLDERS.reader(FolderClipVision)

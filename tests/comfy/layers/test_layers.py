@@ -174,7 +174,7 @@ def test_files_that_are_not_there_are_refused_before_the_run(folders, name):
     (folders / "input" / "picture.png").write_bytes(b"")
     (folders / "secret.ora").write_bytes(b"")
     assert f'no file "{name}" with layers' in StageLoadLayers.validate_inputs(name)
-    assert StageLoadLayers.fingerprint_inputs(name) == 0
+    assert StageLoadLayers.fingerprint_inputs(name) == ()
     with pytest.raises(LayerFileError):
         StageLoadLayers.execute(name)
 

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 import comfy.clip_vision
-import torch.nn.functional as F
 from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...comfy.model_folders import CONFIG, config_folders, with_first
 from ...comfy.named_files import NamedFiles
+from ...drawing.resizing import resized
 from ..small_clip import VOCABULARY
 
 KIND = "hf_clip"  # of model folder; the front door adds the embedded one to it
@@ -75,7 +75,7 @@ class FolderClipVision(comfy.clip_vision.ClipVisionModel):
                 top, left = ((length - side) // 2 for length in image.shape[1:3])
                 image = image[:, top : top + side, left : left + side]
             pixels = rearrange(image[..., :3], "b h w c -> b c h w").float()
-            pixels = F.interpolate(pixels, (self.image_size,) * 2, mode="bilinear", antialias=True)
+            pixels = resized(pixels, (self.image_size,) * 2)
             image = rearrange(pixels, "b c h w -> b h w c")
         return super().encode_image(image, crop=crop)
 

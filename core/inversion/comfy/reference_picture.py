@@ -11,6 +11,7 @@ from torch import Tensor
 from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Callback
+from ...drawing.resizing import resized
 from ...layout.layout import Layout
 from ...layout.masks import INSIDE
 from ...layout.prompts import fill_prompt
@@ -245,9 +246,8 @@ def _draw(
 def _sized(picture: Tensor, height: int, width: int) -> Tensor:
     if picture.shape[:2] == (height, width):
         return picture.clamp(0, 1)
-    planes = picture.permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0).clamp(0, 1)
+    planes = resized(picture.permute(2, 0, 1)[None], (height, width))
+    return planes[0].permute(1, 2, 0).clamp(0, 1)
 
 
 def reference_seeds(seed: int, layouts: Sequence[Layout]) -> list[int]:

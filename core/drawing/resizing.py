@@ -18,7 +18,8 @@ def resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize pictures (b c h w) linearly to (b c *size); where they shrink, every pixel counts (antialiased)."""
     # Where one side becomes a single pixel, torch 2.11 repeats the first row of the other instead of resizing it.
     if pictures.device.type != LACKING and 1 not in size:
-        return F.interpolate(pictures, tuple(size), mode="bilinear", antialias=True)
+        wide = pictures.float() if pictures.element_size() < 4 else pictures  # halves it does not have on a CPU
+        return F.interpolate(wide, tuple(size), mode="bilinear", antialias=True).to(pictures)
     return resized_by_matrices(pictures, size)
 
 

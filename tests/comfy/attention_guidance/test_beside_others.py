@@ -15,6 +15,7 @@ from stagecraft.core.attention_guidance.published import ENERGIES
 from stagecraft.core.editing.comfy.edit import edit_picture
 from stagecraft.core.editing.edits import insert
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.nodes.inversion.invert import StageInvert
@@ -126,9 +127,7 @@ def test_samplers_that_an_inversion_refuses_are_recognised_in_any_order(model, c
 def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT, background="on a meadow")
     for mode in ("paper", "trajectories"):
-        layered, *layered_prompts = render_in_layers(
-            model, clip, vae, layout, *prompts, t0=0.5, strength=0.0, mode=mode
-        )
+        layered, *layered_prompts = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         plain = sample(layered, layered_prompts)
         found = sample(guide(layered, clip, layout, strength=10.0, end=END), layered_prompts)
         assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)
@@ -144,7 +143,7 @@ def test_what_our_methods_write_on_a_prompt_is_theirs_alone(model, clip, vae, pr
     picture = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(1))
 
     def rendered(model, mode):
-        layered, *both = render_in_layers(model, clip, vae, layout, *prompts, t0=0.5, strength=0.0, mode=mode)
+        layered, *both = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         return layered, both, torch.zeros(1, 4, 16, 16)
 
     def edited(model):

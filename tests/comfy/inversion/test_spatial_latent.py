@@ -23,6 +23,7 @@ from stagecraft.core.inversion.comfy.spatial_latent import ODE, SDE, spatial_lat
 from stagecraft.core.inversion.comfy.start import Inversion, falling_levels
 from stagecraft.core.inversion.inversion import rising_sigmas
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.scores.layout_score import score_pictures
 from stagecraft.core.segmentation.segmenter import Segmenter
@@ -94,7 +95,7 @@ def test_the_noise_of_a_start_is_in_none_of_its_drawings(model, clip, vae, seed)
 
 
 def layered(model, clip, positive, negative):
-    return render_in_layers(model, clip, None, a_layout(), positive, negative, t0=0.5, strength=0.0)
+    return render_in_layers(model, clip, None, a_layout(), positive, negative, Rendering(0.5, 0.0))
 
 
 def guided(model, clip, positive, negative):

@@ -12,7 +12,7 @@ import torch
 from stagecraft.core.attention_guidance.comfy.run import WRAPPER
 from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.attention_guidance.published import ENERGIES
-from stagecraft.core.editing.comfy.edit import edit_picture
+from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import insert
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
@@ -148,7 +148,7 @@ def test_what_our_methods_write_on_a_prompt_is_theirs_alone(model, clip, vae, pr
 
     def edited(model):
         edits = [insert(layout.regions[0])]
-        changed, *both, latent, _ = edit_picture(model, clip, vae, picture, edits, *prompts, t0=0.5, strength=0.0)
+        changed, *both, latent, _ = edit_picture(model, clip, vae, picture, edits, *prompts, Editing(0.5, 0.0))
         return changed, both, latent
 
     for method in (lambda m: rendered(m, "paper"), lambda m: rendered(m, "trajectories"), edited):

@@ -9,7 +9,7 @@ from comfy_extras.nodes_custom_sampler import BasicGuider, CFGGuider, SamplerCus
 from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.comfy.sticker_world import register_model_class
-from stagecraft.core.editing.comfy.edit import edit_picture
+from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import EditError, insert
 from stagecraft.core.inversion.comfy.cut_out_things import Checkpoint
 from stagecraft.core.inversion.comfy.reference_picture import (
@@ -126,7 +126,7 @@ def test_an_edit_takes_the_noise_but_not_the_latent(model, clip, vae):
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
     prompts = encode(clip, "a dog"), encode(clip, "")
     edited, positive, negative, own, mask = edit_picture(
-        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, t0=0.5, strength=0.0
+        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, Editing(0.5, 0.0)
     )
     settings = {"disable_pbar": True, "seed": 0}
     numbers = noise.generate_noise({"samples": own})

@@ -13,13 +13,23 @@ from .environment import CLONE
 
 # What ruff is asked, and what mends what it finds.
 RUFF = {"check .": "check --fix .", "format --check .": "format ."}
+DEVICES = ("cuda", "mps")
+DEVICE = "STAGECRAFT_TEST_DEVICE"  # the environment variable by which tests/comfy/conftest.py hears of the choice
+MARKER = "device"  # of tests that touch a device
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     """Answer --help; everything else is for pytest."""
-    parser.usage = "stage.py test [-h] [--comfyui PATH|git] [arguments for pytest]"
+    parser.usage = "stage.py test [-h] [--comfyui PATH|git] [--device cuda|mps] [arguments for pytest]"
     parser.allow_abbrev = False
+    _add_device(parser)
     parser.parse_known_args(arguments)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=DEVICES, help="run the tests that touch a device on a GPU instead of the CPU, and no others"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,8 +39,17 @@ def main(arguments: Sequence[str]) -> int:
         arguments: for pytest, paths seen from the clone. Without any, ruff checks the code and its format first.
 
     Returns:
-        0 where everything passed.
+        0 where everything passed, 1 where the device is not there.
     """
+    reader = argparse.ArgumentParser(prog="stage.py test", add_help=False, allow_abbrev=False)
+    _add_device(reader)
+    options, arguments = reader.parse_known_args(arguments)
+    if options.device is not None:
+        if (lacking := why_not(options.device)) is not None:
+            print(f"stage.py: {lacking}", file=sys.stderr)
+            return 1
+        os.environ[DEVICE] = options.device
+        arguments = ["-m", MARKER, *arguments]
     # It comes with the environment, but the parser above is also used before there is one.
     import pytest
 
@@ -41,6 +60,18 @@ def main(arguments: Sequence[str]) -> int:
     # pytest runs in any case and comes last, so that its summary is the last line. It runs in this process, because
     # `python -m pytest` would put the clone onto the path, where the folder `nodes` hides ComfyUI's module.
     return int(pytest.main(list(arguments))) or checked
+
+
+def why_not(device: str) -> str | None:
+    """What keeps tests from running on a device, in one sentence; None where it is there."""
+    import torch  # as pytest
+
+    if torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available():
+        return None
+    return (
+        f"--device {device} needs a GPU that PyTorch can use, but PyTorch {torch.__version__} finds none of that kind "
+        "here; leave --device out to test on the CPU, or let --comfyui name a ComfyUI that runs on such a GPU."
+    )
 
 
 def check_code() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
+from ..core.comfy.model_folders import Fingerprint
 from ..core.comfy.named_files import NamedFiles
 from ..core.comfy.sampling import SAMPLERS, SCHEDULERS, SEEDS
 from .api import io
@@ -110,6 +111,6 @@ class FileLoader:
         return cls.FILES.refusal(inputs.get(cls.FILE_INPUT, name)) or True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, **inputs: object) -> int:
+    def fingerprint_inputs(cls, name: str | None = None, **inputs: object) -> Fingerprint:
         """Load it again when it was replaced."""
         return cls.FILES.version(inputs.get(cls.FILE_INPUT, name))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..drawing.resizing import resized
 from ..weights.folders import CONFIG, WEIGHTS, ModelFolder, ModelFolderError
 from .vocabulary import END_ROW, Vocabulary
 
@@ -72,7 +73,7 @@ class SmallCLIP(nn.Module):
         """
         size = self.model.config.vision_config.image_size
         pixels = rearrange(images, "b h w c -> b c h w").float()
-        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        pixels = resized(pixels, (size, size))
         vision = self.model.vision_model(pixel_values=pixels * 2 - 1)
         return F.normalize(self.model.visual_projection(vision.pooler_output), dim=-1)
 

@@ -6,6 +6,7 @@ A method around every run           runs.around_runs
 A sampler's settings                sampling.Sampling
 Drop-downs of files and folders     named_files.NamedFiles
 Models that are folders             model_folders.config_folders
+Whether files were replaced         model_folders.fingerprint
 Captions of a batch                 captions.embed_captions
 Pictures in the input folder        pictures.load_references
 Progress, and text on a node        progress.progress

@@ -7,6 +7,9 @@ import folder_paths
 
 CONFIG = "config.json"
 
+# Name, time of the last change in ns and size in bytes of each file.
+Fingerprint = tuple[tuple[str, int, int], ...]
+
 
 def config_folders(kind: str, deepest: int, is_one: Callable[[Path], bool] = lambda folder: True) -> dict[str, Path]:
     """Name -> folder of every model; the first model folder that has a name wins.
@@ -47,9 +50,15 @@ def with_first(found: Mapping[str, Path], first: str) -> dict[str, Path]:
 
 
 def newest_change(path: Path) -> int:
-    """Time of the last change of a file, or of any file in a folder: a number to load a model again by; 0 for none."""
+    """Time of the last change of a file, or of any file in a folder, in ns; 0 for none."""
+    return max((changed for _, changed, _ in fingerprint(path)), default=0)
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """What to load a model again by: other than the newest change it tells of a file that an older one replaced."""
     try:
-        files = [path] if path.is_file() else [each for each in path.iterdir() if is_file(each)]
-        return max((each.stat().st_mtime_ns for each in files), default=0)
+        files = [path] if path.is_file() else sorted(each for each in path.iterdir() if is_file(each))
+        found = [(each.name, each.stat()) for each in files]
     except (OSError, ValueError):  # gone in the meantime, no permission
-        return 0
+        return ()
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)

@@ -1,14 +1,14 @@
-"""Drop-downs of model files and folders: what there is by name, what is said where one is gone, what stays open."""
+"""Drop-downs of model files and folders: what there is by name, what is said where one is gone, who shares one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import folder_paths
 
-from .model_folders import newest_change
+from .model_folders import Fingerprint, fingerprint
 
 Thing = TypeVar("Thing")
 
@@ -74,29 +74,30 @@ class NamedFiles:
         """What is wrong with a name, before anything runs; None where nothing is, or where it is not known yet."""
         return None if name is None or self.find(name) is not None else self._sentence(name)
 
-    def version(self, name: str | None) -> int:
-        """Time of the last change, which tells whether what is loaded was replaced; 0 where it is gone or not known."""
+    def version(self, name: str | None) -> Fingerprint:
+        """Of the files, which tells whether what is loaded was replaced; empty where it is gone or not known."""
         path = None if name is None else self.find(name)
-        return 0 if path is None else newest_change(path)
+        return () if path is None else fingerprint(path)
 
-    def reader(self, read: Callable[[Path], Thing], kept: int) -> Callable[[str], Thing]:
+    def reader(self, read: Callable[[Path], Thing]) -> Callable[[str], Thing]:
         """A function that opens what has a name.
 
         Args:
             read: opens a path.
-            kept: so many stay in memory until their files change.
 
         Returns:
-            Raises like `require`, and like `read`.
+            Gives all who ask for the same files the same thing while one of them holds it, and holds nothing itself:
+            how long a node's output lives is ComfyUI's to say. Raises like `require`, and like `read`.
         """
-
-        @lru_cache(kept)
-        def known(path: Path, newest: int) -> Thing:
-            return read(path)
+        alive: WeakValueDictionary[tuple[Path, Fingerprint], Thing] = WeakValueDictionary()
 
         def load(name: str) -> Thing:
             path = self.require(name)
-            return known(path, newest_change(path))
+            key = path, fingerprint(path)
+            thing = alive.get(key)
+            if thing is None:
+                thing = alive[key] = read(path)
+            return thing
 
         return load
 

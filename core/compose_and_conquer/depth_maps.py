@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
 from ..drawing.pictures import colours_of
+from ..drawing.resizing import resized
 from ..layout.masks import is_same_aspect
 from .local_fuser import PIXELS_PER_CELL, Modulations
 
@@ -58,7 +58,7 @@ class DepthMap:
             )
         grey = rearrange(colours_of(self.image).mean(-1), "b h w -> b 1 h w")
         if (height, width) != size:
-            grey = F.interpolate(grey, size, mode="bilinear", align_corners=False, antialias=True)
+            grey = resized(grey, size)
         return repeat((grey * self.strength).clamp(0, 1), "b 1 h w -> b 3 h w")
 
 

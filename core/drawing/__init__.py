@@ -7,6 +7,8 @@ colours of regions           plates.region_colour
 text on a plate              plates.draw_plate
 outlines of masks            plates.mask_outline
 enlarged by whole factors    plates.enlarged
+pictures on other grids      resizing.resized
+means of a grid's cells      resizing.mean_pooled
 axes of a plot               plots.Plot
 energies of a guidance       plots.plot_energies
 losses of a draft            plots.plot_losses

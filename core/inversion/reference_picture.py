@@ -14,6 +14,7 @@ from einops import rearrange
 from scipy import ndimage
 from torch import Tensor
 
+from ..drawing.resizing import resized
 from ..layout.layout import Layout
 from ..layout.masks import Box, inside_of, largest_components, outer_box
 from ..layout.region import Region
@@ -109,7 +110,7 @@ def _pixels(start: float, end: float, size: int) -> slice:
 def _scaled(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """(h w c) -> (*size c)."""
     planes = rearrange(picture, "h w c -> 1 c h w")
-    return rearrange(F.interpolate(planes, size, mode="bilinear", antialias=True), "1 c h w -> h w c")
+    return rearrange(resized(planes, size), "1 c h w -> h w c")
 
 
 def _continued(picture: Tensor, mask: Tensor) -> Tensor:

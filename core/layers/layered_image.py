@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..drawing.pictures import colours_of
+from ..drawing.resizing import resized
 from ..layout.layer_stack import canvas_of, is_layers
 from ..layout.region import LARGEST_SIDE, MOST_REGIONS, describe
 from .placing import Place, placed
@@ -269,5 +270,5 @@ def _opacity(item: Mapping[str, Any], name: str) -> Tensor:
             f'The layer "{name}" has {len(alpha)} pictures and {len(mask)} masks; expected one mask, or one for each.'
         )
     if mask.shape[1:] != alpha.shape[1:]:
-        mask = torch.nn.functional.interpolate(mask[:, None], alpha.shape[1:], mode="bilinear", antialias=True)[:, 0]
+        mask = resized(mask[:, None], alpha.shape[1:])[:, 0]
     return (alpha * (1 - mask.to(alpha))).clamp(0, 1)

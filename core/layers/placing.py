@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..drawing.resizing import resized
 from ..layout.layer_stack import layer_number
 
 # Text2Layer (arXiv 2307.09781), section 3: the foreground is what the picture shows where the mask is above this.
@@ -102,7 +103,7 @@ def _resampled(rgba: Tensor, place: Place, high: float, wide: float, height: int
     source = rearrange(torch.cat([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1), "h w c -> 1 c h w")
     fewer = tuple(min(own, max(1, round(side))) for own, side in zip(rgba.shape[:2], (high, wide), strict=True))
     if fewer != tuple(rgba.shape[:2]):
-        source = F.interpolate(source, fewer, mode="bilinear", antialias=True)
+        source = resized(source, fewer)
     # From a pixel's middle on the canvas to its place in the picture: turned back, then scaled back.
     rows = torch.arange(height, dtype=torch.float64, device=rgba.device)[:, None] + 0.5 - (place.y + high / 2)
     columns = torch.arange(width, dtype=torch.float64, device=rgba.device)[None] + 0.5 - (place.x + wide / 2)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..drawing.pictures import colours_of
+from ..drawing.resizing import resized
 from ..layout.masks import is_same_aspect
 from .layered_image import (
     BACKDROP,
@@ -111,7 +111,7 @@ def _rgba(picture: Picture) -> Tensor:
                 f"{rgba.shape[1]}. Give both the same shape."
             )
         else:
-            mask = F.interpolate(mask, rgba.shape[1:3], mode="bilinear", antialias=True)
+            mask = resized(mask, rgba.shape[1:3])
     mask = _repeated(mask, number, f"The mask of {picture.input}")
     rgba = _repeated(rgba, number, picture.input)
     alpha = (rgba[..., 3:] * mask[:, 0, ..., None]).clamp(0, 1)

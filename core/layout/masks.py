@@ -14,6 +14,8 @@ from einops import einsum, rearrange, reduce
 from scipy import ndimage
 from torch import Tensor
 
+from ..drawing.resizing import mean_pooled
+
 Array: TypeAlias = np.ndarray | Tensor
 Box = tuple[float, float, float, float]
 
@@ -277,7 +279,7 @@ def fill_hole(depth: Tensor, hole: Tensor) -> Tensor:
     known = 1 - hole
     if not hole.any() or min(height, width) == 1:
         return depth * known
-    pooled = F.adaptive_avg_pool2d(torch.cat([depth * known, known], 1), ((height + 1) // 2, (width + 1) // 2))
+    pooled = mean_pooled(torch.cat([depth * known, known], 1), ((height + 1) // 2, (width + 1) // 2))
     coarse_known = (pooled[:, 1:] > 0).to(depth.dtype)
     coarse = pooled[:, :1] / pooled[:, 1:].clamp(min=1e-6) * coarse_known
     filled = fill_hole(coarse, 1 - coarse_known)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..drawing.pictures import colours_of
 from ..drawing.plates import SMALLEST_SIDE, Colour, Rectangle, draw_plate, enlarging_factor, mask_outline, region_colour
+from ..drawing.resizing import resized
 from .layout import Layout
 from .masks import inside_of
 
@@ -70,7 +71,7 @@ def fit_picture(image: Tensor, height: int, width: int) -> Tensor:
     old_height, old_width = pixels.shape[-2:]
     factor = min(height / old_height, width / old_width)
     size = tuple(min(max(round(old * factor), 1), new) for old, new in ((old_height, height), (old_width, width)))
-    scaled = pixels if size == pixels.shape[-2:] else F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    scaled = pixels if size == pixels.shape[-2:] else resized(pixels, size)
     ground = torch.full((len(pixels), height, width, 3), PAPER)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     ground[:, top : top + size[0], left : left + size[1]] = rearrange(scaled, "b c h w -> b h w c")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ..drawing.resizing import resized
 from .boxes import GRID
 from .layer_stack import FINEST
 from .layout import Layout
@@ -120,7 +120,7 @@ def cover(picture: Tensor, height: int, width: int) -> Tensor:
     )
     picture = picture[top : old_height - top, left : old_width - left]
     size = (max(height, round(picture.shape[0] * factor)), max(width, round(picture.shape[1] * factor)))
-    scaled = F.interpolate(rearrange(picture, "h w c -> 1 c h w"), size=size, mode="bilinear", antialias=True)
+    scaled = resized(rearrange(picture, "h w c -> 1 c h w"), size)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return rearrange(scaled[0, :, top : top + height, left : left + width], "c h w -> h w c")
 

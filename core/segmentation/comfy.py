@@ -10,7 +10,6 @@ from .segmenter import Segmenter
 SEGMENTERS = "segmenters"  # the kind of model folder; the front door adds the embedded ones to it
 EMBEDDED = "sticker_world"  # the segmenter that comes with the pack
 DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "nvidia/segformer-b0"
-KEPT = 2  # segmenters held in memory
 
 SEGMENTER_FOLDERS = NamedFiles(
     SEGMENTERS,
@@ -19,4 +18,4 @@ SEGMENTER_FOLDERS = NamedFiles(
     folders=partial(config_folders, SEGMENTERS, DEEPEST),
     embedded=EMBEDDED,
 )
-load_segmenter = SEGMENTER_FOLDERS.reader(Segmenter.load, KEPT)
+load_segmenter = SEGMENTER_FOLDERS.reader(Segmenter.load)

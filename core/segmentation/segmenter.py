@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..clip.unread import unread_end
 from ..drawing.pictures import check_finite, colours_of
+from ..drawing.resizing import resized
 from ..layout.region import LayoutError
 from .class_names import BACKGROUND, match_class, words_of
 from .files import MEAN, QUERIES, SEMANTIC, SIDE, STD, SegmenterError, open_folder
@@ -174,7 +175,7 @@ class Segmenter:
         """Pictures (b 3 h w) as the network takes them: on its device, at its size, normalised."""
         pixels = images.to(next(self.network.parameters()).device).float()
         if pixels.shape[-2:] != self.size:
-            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+            pixels = resized(pixels, self.size)
         mean, std = (rearrange(pixels.new_tensor(v), "c -> c 1 1") for v in (self.mean, self.std))
         return (pixels - mean) / std
 
@@ -266,7 +267,7 @@ def readable(image: Tensor) -> Tensor:
     if longer <= LARGEST_READ:
         return pixels
     sides = [max(1, round(side * LARGEST_READ / longer)) for side in image.shape[:2]]
-    shrunk = F.interpolate(rearrange(pixels, "h w c -> 1 c h w"), sides, mode="bilinear", antialias=True)
+    shrunk = resized(rearrange(pixels, "h w c -> 1 c h w"), sides)
     return rearrange(shrunk[0], "c h w -> h w c")
 
 

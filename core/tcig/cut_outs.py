@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from torch import Tensor
 
+from ..drawing.resizing import largest_pooled, mean_pooled
+
 # Of the canonical loop.
 NUMBER = 32
 CHANCE = 0.7  # of each augmentation, for each cut-out; erasing is the same for all of a batch
@@ -63,7 +65,8 @@ class CutOuts:
 
 def pool(pictures: Tensor, size: int) -> Tensor:
     """The mean of the largest and the mean value of each cell: (b c h w) -> (b c size size)."""
-    return (F.adaptive_avg_pool2d(pictures, size) + F.adaptive_max_pool2d(pictures, size)) / 2
+    square = (size, size)
+    return (mean_pooled(pictures, square) + largest_pooled(pictures, square)) / 2
 
 
 def draw_warps(number: int, generator: torch.Generator) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..drawing.pictures import check_finite, colours_of
 from ..drawing.plates import region_colour
+from ..drawing.resizing import resized
 from ..layout.layout import Layout
 from ..layout.masks import grown, inside_of
 from ..layout.region import colour_to_rgb
@@ -116,7 +117,7 @@ def flat_colours(layout: Layout, height: int, width: int, ground: Tensor | None 
 def _stretched(picture: Tensor, height: int, width: int) -> Tensor:
     if picture.shape[-2:] == (height, width):
         return picture
-    return F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+    return resized(picture, (height, width))
 
 
 def outside_regions(layout: Layout, height: int, width: int, factor: int) -> Tensor:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from ...core.compose_and_conquer.depth_pair import (
     pair_from_two,
 )
 from ...core.drawing.pictures import check_finite, colours_of
+from ...core.drawing.resizing import resized
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.masks import is_same_aspect
 from ..api import Layout, io
@@ -235,7 +235,7 @@ def _resize(maps: Tensor, height: int, width: int) -> Tensor:
     """To this size, averaging where it becomes smaller; the very same where it has it."""
     if maps.shape[-2:] == (height, width):
         return maps
-    return F.interpolate(maps, (height, width), mode="bilinear", antialias=True)
+    return resized(maps, (height, width))
 
 
 def _picture(depth: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The fusers of Compose and Conquer in the graph: files of them, and the published checkpoint."""
 
+from ...core.comfy.model_folders import Fingerprint
 from ...core.compose_and_conquer.comfy.files import CHECKPOINTS, CNC_FILES, convert_checkpoint, converted_file, load_cnc
 from ..api import CnC, io
 from ..inputs import FileLoader, category_of, file_choice
@@ -64,10 +65,10 @@ class StageCnCConvert(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[int, bool]:
+    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[Fingerprint, bool]:
         """Convert again when the checkpoint was replaced or the result is gone."""
         if checkpoint is None:
-            return 0, False
+            return (), False
         return CHECKPOINTS.version(checkpoint), converted_file(checkpoint).is_file()
 
     @classmethod

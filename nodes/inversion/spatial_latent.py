@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ...core.comfy.model_folders import Fingerprint
 from ...core.comfy.types import Clip, Model, Vae
 from ...core.inversion.comfy.cut_out_things import Checkpoint
 from ...core.inversion.comfy.invert import METHODS
@@ -178,6 +179,11 @@ class StageSpatialLatent(io.ComfyNode):
     def validate_inputs(cls, cut_out: str | None) -> bool | str:
         """Refuse an unknown segmenter before anything is drawn; a connected one is checked when it runs."""
         return cut_out == ATTENTION or SEGMENTER_FOLDERS.refusal(cut_out) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, cut_out: str | None = None, **inputs: object) -> Fingerprint:
+        """Run again when the segmenter was replaced; attention maps have no files."""
+        return SEGMENTER_FOLDERS.version(cut_out)
 
     @classmethod
     def execute(

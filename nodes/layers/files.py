@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...core.comfy.model_folders import Fingerprint, fingerprint
 from ...core.layers.comfy import layer_file_names, load_layers, require_layer_file, save_layers
 from ...core.layers.files import require_format
 from ...core.layers.layered_image import LayeredImageError, from_layers
@@ -117,12 +118,12 @@ class StageLoadLayers(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str | None) -> int:
+    def fingerprint_inputs(cls, file: str | None) -> Fingerprint:
         """Run again when the file has changed."""
         try:
-            return require_layer_file(file).stat().st_mtime_ns if file else 0
+            return fingerprint(require_layer_file(file)) if file else ()
         except LayeredImageError:
-            return 0
+            return ()
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

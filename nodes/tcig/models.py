@@ -1,6 +1,7 @@
 """The models of TCIG's first stage in the graph."""
 
 from ...core.clip.comfy.vision import CLIP_FOLDERS
+from ...core.comfy.model_folders import Fingerprint
 from ...core.tcig.comfy.models import (
     CHECKPOINTS,
     VQGAN_FILES,
@@ -73,9 +74,9 @@ class StageVQGANConvert(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[bool, int]:
+    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[bool, Fingerprint]:
         """Convert again when the checkpoint was replaced or the result is gone."""
-        return (False, 0) if checkpoint is None else conversion_version(checkpoint)
+        return (False, ()) if checkpoint is None else conversion_version(checkpoint)
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:

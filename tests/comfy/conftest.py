@@ -17,7 +17,8 @@ sys.path.insert(0, COMFYUI)  # before the repository, whose folder `nodes` has t
 import utils.extra_config  # like ComfyUI's main.py, before its `nodes` hides this package
 from comfy.cli_args import args
 
-args.cpu = True  # bit for bit the same on every machine; has to be said before the next import
+DEVICE = os.environ.get("STAGECRAFT_TEST_DEVICE", "cpu")  # the choice of `stage.py test --device`
+args.cpu = DEVICE == "cpu"  # bit for bit the same on every machine; has to be said before the next import
 
 import comfy.controlnet
 import comfy.model_base
@@ -115,12 +116,14 @@ def no_gradients():
 def make_model():
     """Build the small model for one kind of prediction: "EPS", "V_PREDICTION" or "FLOW"."""
 
-    def make(kind: str = "EPS") -> comfy.model_patcher.ModelPatcher:
-        config = SmallSD({**UNET, "out_channels": 4, "transformer_depth_output": [1, 1, 0, 0]})
+    def make(
+        kind: str = "EPS", dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> comfy.model_patcher.ModelPatcher:
+        config = SmallSD({**UNET, "out_channels": 4, "transformer_depth_output": [1, 1, 0, 0], "dtype": dtype})
         model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType[kind], device="cpu")
         fill(model.diffusion_model, 1)
         cpu = torch.device("cpu")
-        return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+        return comfy.model_patcher.ModelPatcher(model, load_device=torch.device(device), offload_device=cpu)
 
     return make
 

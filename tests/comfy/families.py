@@ -18,6 +18,8 @@ import comfy.supported_models_base
 import comfy.taesd.taesd
 import comfy.text_encoders.sd3_clip
 import torch
+from comfy.ldm.flux.model import FluxParams
+from stagecraft.tests.comfy.signatures import accepted
 
 CELL = 8  # pixels per latent cell, in all of these families
 WIDTH = 16  # of every text encoder
@@ -86,6 +88,7 @@ NETWORKS = {
         "patch_size": 2,
         "qkv_bias": True,
         "guidance_embed": True,
+        **accepted(FluxParams, txt_ids_dims=[]),
     },
     "QwenImage": {
         "image_model": "qwen_image",

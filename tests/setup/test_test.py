@@ -1,6 +1,9 @@
 """`python stage.py test` before pytest: what ruff is asked, and what is said where it finds something."""
 
+import os
+
 import pytest
+import torch
 from stagecraft.commands import test as command
 
 
@@ -19,6 +22,28 @@ def test_ruff_looks_at_code_and_format_and_says_what_mends_them(monkeypatch, cap
     assert asked == [["check", "."], ["format", "--check", "."]]
     said = capsys.readouterr().err.splitlines()
     assert [line.partition("-m ruff ")[2] for line in said] == mended
+
+
+@pytest.mark.parametrize("device", command.DEVICES)
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch, capsys, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(pytest, "main", lambda arguments: pytest.fail("pytest ran"))
+    assert command.main(["--device", device, "tests/comfy"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"stage.py: --device {device} needs a GPU") and "leave --device out" in said
+
+
+@pytest.mark.parametrize("device", command.DEVICES)
+def test_a_device_that_is_there_gets_the_tests_that_touch_one(monkeypatch, device):
+    asked = []
+    monkeypatch.setenv(command.DEVICE, "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: device == "mps")
+    monkeypatch.setattr(pytest, "main", lambda arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    assert command.main(["tests/comfy", f"--device={device}", "-q"]) == 0
+    assert asked == [["-m", command.MARKER, "tests/comfy", "-q"]] and os.environ[command.DEVICE] == device
 
 
 def test_ruff_is_left_out_where_pytest_is_told_what_to_run(monkeypatch):

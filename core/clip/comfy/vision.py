@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 import comfy.clip_vision
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from ...comfy.model_folders import config_folders, is_file, with_first
 from ...comfy.named_files import NamedFiles
 from ...drawing.pictures import colours_of
+from ...drawing.resizing import resized
 from ...weights.folders import CONFIG, WEIGHTS, ModelFolder
 from ..small_clip import VOCABULARY, CLIPFileError, clip_folder
 
@@ -74,7 +74,7 @@ class FolderClipVision(comfy.clip_vision.ClipVisionModel):
                 top, left = ((length - side) // 2 for length in image.shape[1:3])
                 image = image[:, top : top + side, left : left + side]
             pixels = rearrange(colours_of(image), "b h w c -> b c h w")
-            pixels = F.interpolate(pixels, (self.image_size,) * 2, mode="bilinear", antialias=True)
+            pixels = resized(pixels, (self.image_size,) * 2)
             image = rearrange(pixels, "b c h w -> b h w c")
         return super().encode_image(image, crop=crop)
 
@@ -114,4 +114,4 @@ CLIP_FOLDERS = NamedFiles(
     folders=_folders,
     embedded=EMBEDDED,
 )
-load_clip_vision = CLIP_FOLDERS.reader(FolderClipVision, 1)
+load_clip_vision = CLIP_FOLDERS.reader(FolderClipVision)

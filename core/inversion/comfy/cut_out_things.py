@@ -12,6 +12,7 @@ from ...attention.comfy.phrases import read_phrase_attention
 from ...attention.comfy.recording import has_cross_attention
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
+from ...comfy.device import on_device
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Clip, Denoiser, Model, Options, Vae
 from ...drawing.pictures import colours_of
@@ -89,7 +90,8 @@ def cut_out(
         grid = torch.nn.functional.interpolate(seen[None, None], picture.shape[:2], mode="bilinear")[0, 0]
         return thing_in(grid), 1.0
     segmenter = segmenter.for_phrases([region.phrase])
-    probabilities = segmenter.probabilities(picture[None])[0]
+    with on_device([segmenter.network]):
+        probabilities = segmenter.probabilities(picture[None])[0]
     likelihood = probabilities[segmenter.class_of(region.phrase)]
     # Where the thing is nowhere the likeliest class, its map has an outline of its own only by chance.
     if not (probabilities.argmax(0) == segmenter.class_of(region.phrase)).any():

@@ -12,6 +12,7 @@ from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Callback
 from ...drawing.pictures import PAINTED_NAN, check_finite, colours_of
+from ...drawing.resizing import resized
 from ...layout.layout import Layout
 from ...layout.masks import is_empty
 from ...layout.prompts import fill_prompt
@@ -249,9 +250,8 @@ def _draw(
 def _sized(picture: Tensor, height: int, width: int) -> Tensor:
     if picture.shape[:2] == (height, width):
         return picture.clamp(0, 1)
-    planes = picture.permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0).clamp(0, 1)
+    planes = resized(picture.permute(2, 0, 1)[None], (height, width))
+    return planes[0].permute(1, 2, 0).clamp(0, 1)
 
 
 def reference_seeds(seed: int, layouts: Sequence[Layout]) -> list[int]:

@@ -9,7 +9,6 @@ import comfy.model_management
 import comfy.utils
 import latent_preview
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from ...clip.clip_guide import CLIPGuide
 from ...comfy.device import on_device
 from ...comfy.sampling import SEEDS
 from ...drawing.plots import plot_losses
+from ...drawing.resizing import resized
 from ...layout.layout import Layout
 from ...layout.region import LayoutError
 from ...segmentation.segmenter import Segmenter
@@ -137,7 +137,7 @@ def _fitted(picture: Tensor, layout: Layout, size: int) -> Tensor:
     sides = tuple(max(1, round(size * side / longer)) for side in (layout.height, layout.width))
     if picture.shape[-2:] == sides:
         return picture
-    return F.interpolate(picture, sides, mode="bilinear", antialias=True).clamp(0, 1)
+    return resized(picture, sides).clamp(0, 1)
 
 
 def _text(layout: Layout, result: DraftResult, overlaps: dict[int, float]) -> str:

@@ -7,7 +7,7 @@ import folder_paths
 
 from ...clip.clip_guide import load_clip
 from ...clip.comfy.vision import CLIP_FOLDERS
-from ...comfy.model_folders import config_folders, files_below, is_file, newest_change, with_first
+from ...comfy.model_folders import Fingerprint, config_folders, files_below, is_file, newest_change, with_first
 from ...comfy.named_files import NamedFiles
 from ...weights.pickled import PICKLED, flat_name, written_from
 from ..vqgan import CONFIG, KIND, WEIGHTS, VQGANFileError
@@ -16,7 +16,6 @@ from ..vqgan_files import SAFE, convert_taming, load_vqgan
 VQGANS = "vqgan"  # the kind of model folder; the front door adds the embedded one to it
 EMBEDDED = "sticker_world"
 DEEPEST = 2  # a folder below a model folder, as "sticker_world" or "amused/vqvae"
-KEPT = 2  # of each kind held in memory
 
 
 def _vqgans() -> dict[str, Path]:
@@ -54,8 +53,8 @@ CHECKPOINTS = NamedFiles(  # that Convert VQGAN Checkpoint may read
     'There is no checkpoint "{name}"; found: {found}. Put it into models/{kind} and choose it again.',
     suffixes=PICKLED,
 )
-load_vqgan_by_name = VQGAN_FILES.reader(load_vqgan, KEPT)
-load_clip_by_name = CLIP_FOLDERS.reader(load_clip, KEPT)  # with both towers
+load_vqgan_by_name = VQGAN_FILES.reader(load_vqgan)
+load_clip_by_name = CLIP_FOLDERS.reader(load_clip)  # with both towers
 
 
 def converted_folder(name: str) -> Path:
@@ -63,7 +62,7 @@ def converted_folder(name: str) -> Path:
     return Path(folder_paths.models_dir) / VQGANS / flat_name(name)
 
 
-def conversion_version(name: str) -> tuple[bool, int]:
+def conversion_version(name: str) -> tuple[bool, Fingerprint]:
     """Changes when a pickled file of the drop-down is replaced, or its conversion is gone."""
     return converted_folder(name).is_dir(), CHECKPOINTS.version(name)
 

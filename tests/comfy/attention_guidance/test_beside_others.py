@@ -127,9 +127,7 @@ def test_samplers_that_an_inversion_refuses_are_recognised_in_any_order(model, c
 def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT, background="on a meadow")
     for mode in ("paper", "trajectories"):
-        layered, *layered_prompts = render_in_layers(
-            model, clip, vae, layout, *prompts, Rendering(t0=0.5, strength=0.0, mode=mode)
-        )
+        layered, *layered_prompts = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         plain = sample(layered, layered_prompts)
         found = sample(guide(layered, clip, layout, strength=10.0, end=END), layered_prompts)
         assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)
@@ -165,16 +163,12 @@ def test_what_our_methods_write_on_a_prompt_is_theirs_alone(model, clip, vae, pr
     picture = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(1))
 
     def rendered(model, mode):
-        layered, *both = render_in_layers(
-            model, clip, vae, layout, *prompts, Rendering(t0=0.5, strength=0.0, mode=mode)
-        )
+        layered, *both = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         return layered, both, torch.zeros(1, 4, 16, 16)
 
     def edited(model):
         edits = [insert(layout.regions[0])]
-        changed, *both, latent, _ = edit_picture(
-            model, clip, vae, picture, edits, *prompts, Editing(t0=0.5, strength=0.0)
-        )
+        changed, *both, latent, _ = edit_picture(model, clip, vae, picture, edits, *prompts, Editing(0.5, 0.0))
         return changed, both, latent
 
     for method in (lambda m: rendered(m, "paper"), lambda m: rendered(m, "trajectories"), edited):

@@ -183,7 +183,7 @@ def test_an_output_that_is_not_connected_is_named(model, prompts, cnc, depths, c
     prepared = compose(model, *prompts, cnc, foreground=depths[0])
     with pytest.raises(ValueError, match=r"the model does not\. Connect the model output of Depth Compose"):
         sample((model, *prepared[1:]))
-    assert not caplog.records
+    assert "depths" not in caplog.text  # newer versions of ComfyUI have something to say about other models
     assert torch.equal(sample((prepared[0], *prompts)), sample((model, *prompts)))
     assert "the prompts do not; sampling without depths" in caplog.text
 

@@ -9,6 +9,7 @@ from stagecraft.core.attention_guidance.comfy.guide import guide_attention
 from stagecraft.core.attention_guidance.settings import Guidance
 from stagecraft.core.compose_and_conquer.comfy.files import load_cnc
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.compose_and_conquer.small_cnc import (
     CONTEXT,
@@ -107,8 +108,7 @@ def test_it_stacks_with_layers_and_attention_guidance(model, clip, prompts, cnc,
     given = {"foreground": depths[0], "background": depths[1], "exemplars": looks(), "mask": half_mask()}
     prepared = compose(model, *prompts, cnc, **given)
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64, prompt="a dog", background="grass")
-    settings = {"t0": 0.5, "strength": 0.0, "layer_prompt": "{phrase}"}
-    layered = render_in_layers(prepared[0], clip, None, layout, *prepared[1:], **settings)
+    layered = render_in_layers(prepared[0], clip, None, layout, *prepared[1:], Rendering(0.5, 0.0))
     calls = seen(layered)
     assert sum(len(call[0]) for call in calls) > 2 * STEPS and all(call[3] is not None for call in calls)
     assert sample(layered).isfinite().all()

@@ -95,7 +95,7 @@ def test_the_noise_of_a_start_is_in_none_of_its_drawings(model, clip, vae, seed)
 
 
 def layered(model, clip, positive, negative):
-    return render_in_layers(model, clip, None, a_layout(), positive, negative, Rendering(t0=0.5, strength=0.0))
+    return render_in_layers(model, clip, None, a_layout(), positive, negative, Rendering(0.5, 0.0))
 
 
 def guided(model, clip, positive, negative):
@@ -126,7 +126,7 @@ def test_an_edit_takes_the_noise_but_not_the_latent(model, clip, vae):
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
     prompts = encode(clip, "a dog"), encode(clip, "")
     edited, positive, negative, own, mask = edit_picture(
-        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, Editing(t0=0.5, strength=0.0)
+        ours, clip, vae, picture, [insert(a_layout().regions[0])], *prompts, Editing(0.5, 0.0)
     )
     settings = {"disable_pbar": True, "seed": 0}
     numbers = noise.generate_noise({"samples": own})

@@ -13,6 +13,7 @@ from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.tests.comfy.families import CELL, FAMILIES, WIDTH, Family, build_family, fill
+from stagecraft.tests.comfy.signatures import accepted
 
 import nodes as comfy_nodes
 
@@ -63,6 +64,13 @@ def layered(family, text, mode, size=SIZES[0], *, model=None, prompts=None, stre
     objects = model or family.model, family.clip, family.vae
     prepared = render_in_layers(*objects, layout, *prompts, Rendering(t0, strength, mode=mode, **more))
     return prepared[0], prepared[1:]
+
+
+def in_windows(model):
+    """Evaluated a few frames at a time."""
+    execute = WanContextWindowsManualNode.execute
+    settings = 5, 0, "standard_static", 1, False, "flat"
+    return execute(model, *settings, **accepted(execute, freenoise=False)).args[0]
 
 
 def two(size, dog="a dog"):
@@ -237,7 +245,7 @@ def test_a_cropped_layer(family):
 @pytest.mark.parametrize("family", ["WAN21_T2V"], indirect=True)
 def test_a_video_in_context_windows(family, mode, size):
     """ComfyUI then evaluates a video a few frames at a time, but does not cut an entry's mask to them."""
-    (windowed,) = WanContextWindowsManualNode.execute(family.model, 5, 0, "standard_static", 1, False, "flat").args
+    windowed = in_windows(family.model)
     assert family.frames[0] > windowed.model_options["context_handler"].context_length == 2
     plain = sample(family, windowed, size=size)
     ours, prompts = layered(family, f"{PROMPT}: 0 0 1 1", mode, size, model=windowed)
@@ -250,7 +258,7 @@ def test_a_video_in_context_windows(family, mode, size):
 
 @pytest.mark.parametrize("family", ["WAN21_T2V"], indirect=True)
 def test_context_windows_that_would_cut_rows_are_refused(family, mode):
-    (windowed,) = WanContextWindowsManualNode.execute(family.model, 5, 0, "standard_static", 1, False, "flat").args
+    windowed = in_windows(family.model)
     as_many_rows = (family.frames[0], 6)
     ours, prompts = layered(family, f"{PROMPT}: 0 0 1 1", mode, as_many_rows, model=windowed)
     with pytest.raises(ValueError, match="as many frames as rows"):

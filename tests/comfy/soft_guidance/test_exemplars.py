@@ -77,7 +77,7 @@ def test_the_embedded_clip_sees_as_in_its_training(clip_vision, pictures):
     assert torch.equal(clip_vision.encode_image(wide)["image_embeds"], found["image_embeds"])
     squeezed = clip_vision.encode_image(wide, crop=False)["image_embeds"]
     assert not torch.allclose(squeezed, found["image_embeds"], atol=1e-2)
-    assert load_clip_vision(CLIP_FOLDER.name) is clip_vision, "kept until its files change"
+    assert load_clip_vision(CLIP_FOLDER.name) is clip_vision, "shared until its files change"
 
 
 def test_any_folder_is_what_transformers_makes_of_it(tmp_path, pictures):

@@ -5,11 +5,11 @@ import comfy.utils
 import pytest
 import torch
 from PIL import Image
-from stagecraft.core.comfy.device import on_device
+from stagecraft.core.comfy.device import patcher_of
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.segmentation.files import SegmenterError
-from stagecraft.core.tcig.comfy.draft import PREVIEW_EVERY
+from stagecraft.core.tcig.comfy.draft import DRAFT_BYTES, PREVIEW_EVERY
 from stagecraft.core.tcig.optimisation import DraftError
 from stagecraft.core.tcig.starts import COLOURS, NOISE, PICTURE
 from stagecraft.evaluation.sets.sets import TUNING_SET
@@ -119,21 +119,6 @@ def test_models_are_back_where_they_were(models, layout):
     assert [[(id(each), each._version) for each in network.parameters()] for network in networks] == before
 
 
-def test_networks_that_were_moved_can_be_differentiated_through(monkeypatch):
-    moves = []
-
-    class Network(torch.nn.Linear):
-        def to(self, place):
-            moves.append((place, torch.is_inference_mode_enabled()))
-
-    network, other = Network(1, 1), torch.device("meta")
-    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: other)
-    monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: True)
-    with torch.inference_mode(), on_device([network, network]) as device:
-        assert torch.is_inference_mode_enabled() and device == other
-    assert moves == [(other, False), (torch.device("cpu"), False)]
-
-
 def test_bad_inputs_are_refused_in_the_editor():
     def check(**changes):
         names = ("prompt", "iterations", "start", "clip_weight", "segmenter_weights", "learning_rate")
@@ -191,15 +176,17 @@ def test_what_shows_only_in_the_run_is_a_sentence(models, layout):
 
 
 def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):
-    asked = []
-    management = comfy.model_management
-    monkeypatch.setattr(management, "is_device_cpu", lambda device: False)
-    monkeypatch.setattr(management, "free_memory", lambda size, device: asked.append(size))
-    with on_device([torch.nn.Linear(2, 2)], working=2**40):
-        pass
-    with on_device([torch.nn.Linear(2, 2)]):
-        pass
-    assert asked[0] >= 2**40 > asked[1] > management.minimum_inference_memory()
+    asked, load = [], comfy.model_management.load_models_gpu
+
+    def watched(patchers, memory_required=0):
+        asked.append((patchers, memory_required))
+        load(patchers, memory_required=memory_required)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", watched)
+    run(models, layout)
+    networks = [models["vqgan"].network, models["clip"].network, models["segmenter"][0].network]
+    width = models["vqgan"].network.config.block_out_channels[0]
+    assert asked == [([patcher_of(each) for each in networks], DRAFT_BYTES * width * SETTINGS["size"] ** 2)]
 
 
 def test_the_end_of_a_long_prompt_is_named_and_not_lost_silently(models, layout, caplog):

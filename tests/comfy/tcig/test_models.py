@@ -28,14 +28,14 @@ def test_loaders_find_folders_and_files_and_load_again_what_was_replaced(folder,
         first, version = StageVQGANLoader.execute("pipeline/vqvae").args[0], StageVQGANLoader.fingerprint_inputs
         before = version("pipeline/vqvae")
         (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
-        assert version("pipeline/vqvae") > before
+        assert version("pipeline/vqvae") != before
         assert StageVQGANLoader.execute("pipeline/vqvae").args[0] is not first
         with pytest.raises(VQGANFileError, match="cannot be read as safetensors"):
             StageVQGANLoader.execute("loose.safetensors")
     finally:
         shutil.rmtree(folder / "pipeline")
         (folder / "loose.safetensors").unlink()
-    assert StageVQGANLoader.fingerprint_inputs("gone") == 0 == StageCLIPLoader.fingerprint_inputs("gone")
+    assert StageVQGANLoader.fingerprint_inputs("gone") == () == StageCLIPLoader.fingerprint_inputs("gone")
 
 
 def test_without_any_vqgan_the_drop_downs_and_the_refusal_say_so(tmp_path, monkeypatch):

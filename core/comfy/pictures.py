@@ -43,15 +43,20 @@ def leads_elsewhere(name: str) -> bool:
 
 def path_in_input(name: str) -> Path | None:
     """The picture of this name, or None where the input folder has none."""
+    return path_below(Path(folder_paths.get_input_directory()), name)
+
+
+def path_below(folder: Path, name: str) -> Path | None:
+    """The file of this name in a folder or below it, or None where there is none."""
     # A name in a shared workflow must not lead anywhere else. The name is judged before the disk is asked: on Windows
     # a mere look at another computer's share sends it the user's credentials.
     if leads_elsewhere(name):
         return None
-    folder = Path(folder_paths.get_input_directory()).resolve()
     try:
+        folder = folder.resolve()
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder) and path.is_file() else None
-    except (OSError, RuntimeError):  # a name too long, a link to itself
+    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, a link to itself
         return None
 
 

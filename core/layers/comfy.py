@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import folder_paths
 from comfy.cli_args import args
 from PIL.PngImagePlugin import PngInfo
 
-from ..comfy.pictures import path_in_input
+from ..comfy.pictures import path_below, path_in_input
 from ..weights.whole_files import whole_files
 from .files import SUFFIXES, fill_layer_file, read_layer_file, require_format
 from .layered_image import LayeredImage
@@ -20,6 +21,7 @@ from .stored import LayerFileError, stored
 FOLDER = "layered_pictures"  # the kind of model folder; the front door adds the pack's own to it
 LONGEST_PART = 40  # letters of a layer's name in its file's name
 DEFAULT_PREFIX = "Stagecraft"
+DATE, DATE_PART = re.compile("%date:([^%]+)%"), re.compile("yyyy|yy|MM?|dd?|hh?|mm?|ss?")
 COMPRESSION = 4  # of PNGs, as in Save Image
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
@@ -71,7 +73,7 @@ def save_layers(
     height, width = image.background.shape[1:3]
     output = folder_paths.get_output_directory()
     # Whole and never empty: ComfyUI counts on from the files of the very name that is asked for.
-    prefix = prefix.replace("%batch_num%", "0").strip()
+    prefix = with_date(prefix.replace("%batch_num%", "0").strip(), datetime.now())  # noqa: DTZ005 - the user's clock
     if not prefix or prefix.endswith(("/", "\\")):
         prefix += DEFAULT_PREFIX
     try:
@@ -99,6 +101,24 @@ def save_layers(
     return SavedLayers(subfolder, tuple(pngs_by_name), files)
 
 
+def with_date(prefix: str, now: datetime) -> str:
+    """A name with %date:yyyy-MM-dd% and such filled in, as the front end does it for Save Image and no other node.
+
+    Args:
+        prefix: yyyy or yy, and one or two each of M, d, h, m, s are known; two of them are filled up with 0.
+        now: the time.
+    """
+    values = {"M": now.month, "d": now.day, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def part(found: re.Match[str]) -> str:
+        letters = found[0]
+        if letters[0] == "y":
+            return f"{now.year:04}"[-2 if letters == "yy" else 0 :]
+        return f"{values[letters[0]]:0{len(letters)}}"
+
+    return DATE.sub(lambda found: DATE_PART.sub(part, found[1]), prefix)
+
+
 def _file_part(name: str) -> str:
     """A layer's name as every file system takes it."""
     return re.sub(r"\W+", "_", name).strip("_")[:LONGEST_PART] or "layer"
@@ -117,7 +137,11 @@ def _workflow(hidden: HiddenInputs | None) -> PngInfo | None:
 
 def layer_file_names() -> list[str]:
     """Files of layers in the input folder and in the folders for them, for a drop-down."""
-    inputs = (path.name for path in Path(folder_paths.get_input_directory()).iterdir() if _is_layer_file(path))
+    try:
+        entries = list(Path(folder_paths.get_input_directory()).iterdir())
+    except OSError:  # no such folder, or nobody may look into it
+        entries = []
+    inputs = (path.name for path in entries if _is_layer_file(path))
     found = [name for name in inputs if path_in_input(name) is not None]  # a link may lead elsewhere
     found += [name for name in folder_paths.get_filename_list(FOLDER) if _is_layer_file(Path(name))]
     return sorted(dict.fromkeys(found))
@@ -130,10 +154,15 @@ def _is_layer_file(path: Path) -> bool:
 def require_layer_file(name: str) -> Path:
     """Where a file of layers lies; the input folder's comes first.
 
+    Args:
+        name: as in the drop-down; as in Load Image, "name [output]" is one in the output folder, and so [temp].
+
     Raises:
         LayerFileError: there is none of this name.
     """
-    path = path_in_input(name) if _is_layer_file(Path(name)) else None
+    plain, place = folder_paths.annotated_filepath(name)
+    plain = plain.rstrip() if place is not None else name
+    path = path_below(Path(place or folder_paths.get_input_directory()), plain) if _is_layer_file(Path(plain)) else None
     if path is None and name in layer_file_names():
         found = folder_paths.get_full_path(FOLDER, name)
         path = None if found is None else Path(found)

@@ -24,6 +24,8 @@ def whole_files() -> Iterator[Callable[[Path], Path]]:
     waiting: dict[Path, Path] = {}
 
     def beside(path: Path) -> Path:
+        if "\0" in str(path):  # else a ValueError that says nothing of files
+            raise OSError("its name holds a NUL")
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting[path] = path.with_name(f".{path.name}.part")
         return waiting[path]

@@ -100,7 +100,8 @@ class StageLoadLayers(io.ComfyNode):
                     "file",
                     layer_file_names(),
                     "input or models/layered_pictures",
-                    tooltip="A .psd or .ora file in ComfyUI's input folder or in models/layered_pictures. More and "
+                    tooltip="A .psd or .ora file in ComfyUI's input folder or in models/layered_pictures; "
+                    'through a link also "name [output]" for one in the output folder, as in Load Image. More and '
                     "larger layers take more memory. Layers need plain pixels and the normal blend mode.",
                 )
             ],

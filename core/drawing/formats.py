@@ -4,4 +4,8 @@ Pillow recognises a file by its first bytes, whatever its name, and would start 
 for EPS, which runs what the file says.
 """
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+from PIL import Image
+
+Image.init()
+# Those that this Pillow was built with; it raises a KeyError over any other.
+FORMATS = tuple(name for name in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF") if name in Image.OPEN)

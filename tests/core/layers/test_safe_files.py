@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 from stagecraft.core.drawing.formats import FORMATS
 from stagecraft.core.layers.files import read_layer_file
 from stagecraft.core.layers.stored import LayerFileError
@@ -108,5 +108,7 @@ def test_every_picture_is_opened_as_one_of_the_formats_that_start_nothing():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
                 without += [] if any(each.arg == "formats" for each in node.keywords) else [f"{path}:{node.lineno}"]
     assert not without
+    with pytest.raises(UnidentifiedImageError):  # and not a KeyError of a format that this Pillow lacks
+        Image.open(io.BytesIO(EPS), formats=FORMATS)
     known = {"EPS", "WMF", "PDF", "FPX", "MIC"}
     assert not known & set(FORMATS) and (features.check("webp") or "WEBP" in FORMATS)

@@ -56,7 +56,9 @@ def refuse_unfit(node: type[io.ComfyNode]) -> None:
     has_own = validate is not getattr(io.ComfyNode.validate_inputs, "__func__", None)
     asked = dict(inspect.signature(validate).parameters) if has_own else {}
     asked.pop("cls", None)
-    own, links_only = frozenset(asked), all(each.default is NOT_CONNECTED for each in asked.values())
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in asked.values())
+    own = frozenset(each.id for each in node.define_schema().inputs) if takes_all else frozenset(asked)
+    links_only = all(each.default is NOT_CONNECTED for each in asked.values())
 
     def refuse(cls: type[io.ComfyNode], given: Mapping[str, object]) -> None:
         problem = unfit(cls, given, own)

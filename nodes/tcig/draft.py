@@ -238,6 +238,7 @@ class StageTCIGDraft(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draft."""
         refuse(_wrong_links(brought(image=image), start))
+        weights, prompts = read_weights(segmenter_weights), read_prompts(prompt) if prompt.strip() else ()
         layouts = layouts_of(layout, 1 if isinstance(layout, LayoutValue) else len(layout))
         settings = DraftSettings(
             balanced=balance,
@@ -246,7 +247,6 @@ class StageTCIGDraft(io.ComfyNode):
             start_weight=start_weight,
             **settings,
         )
-        weights, prompts = read_weights(segmenter_weights), read_prompts(prompt) if prompt.strip() else ()
         begin = Start(start, image)
         found = draft_pictures(layouts, vqgan, clip, segmenter, weights, prompts, begin, settings, size=size, seed=seed)
         show_text(cls.hidden.unique_id, found.text)

@@ -159,7 +159,7 @@ def test_what_shows_only_in_the_run_is_a_sentence(models, layout):
         run(models, layout, iterations=0)
     with pytest.raises(DraftError, match="2 segmenter_weights for 1 segmenters"):
         run(models, layout, segmenter_weights="1, 2")
-    with pytest.raises(DraftError, match="needs an image"):
+    with pytest.raises(ValueError, match="needs an image"):
         run(models, layout, start=PICTURE)
     with pytest.raises(DraftError, match="not finite"):
         run(models, layout, start=PICTURE, image=torch.full((1, 8, 8, 3), torch.nan))

@@ -58,7 +58,7 @@ def test_a_checkpoint_is_converted_by_its_node(folder):
             StageVQGANConvert.execute("web.ckpt")
         with pytest.raises(VQGANFileError, match="has no code-book"):
             StageVQGANConvert.execute("other.ckpt")
-        with pytest.raises(VQGANFileError, match='no checkpoint "gone.ckpt"'):
+        with pytest.raises(ValueError, match="'gone.ckpt'; expected one of these choices: other.ckpt, published.ckpt"):
             StageVQGANConvert.execute("gone.ckpt")
         before = StageVQGANConvert.fingerprint_inputs("published.ckpt")
         found = StageVQGANConvert.execute("published.ckpt")

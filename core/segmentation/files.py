@@ -53,6 +53,7 @@ def open_folder(path: Path) -> Opened:
         SegmenterError: the folder, one of its files, its class names or its weights are missing or unusable.
     """
     folder = ModelFolder(path, "segmenter", SegmenterError)
+    folder.require_model()
     kind = KINDS.get(str(folder.config.get("model_type")), SEMANTIC)
     names = () if kind == PHRASES else _read_names(folder)
     size, mean, std = _read_preprocessing(folder)

@@ -128,6 +128,10 @@ class ModelFolder:
         self.require(CONFIG)
         return self.json(CONFIG)
 
+    def require_model(self) -> None:
+        """Check that settings and weights are there, before anything else is said of a folder without them."""
+        self.require(CONFIG, *(() if _asked((self.path / INDEX).is_file) else (WEIGHTS,)))
+
     def weights(self) -> dict[str, Tensor]:
         """Copies of all tensors of model.safetensors, or of the files that its index names; no file stays open."""
         names = [WEIGHTS]

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 
 import pytest
@@ -52,7 +53,9 @@ def server(monkeypatch):
 @pytest.mark.parametrize("text", WORDS)
 def test_text_on_a_node_is_read_and_never_run(server, text):
     show_text("7", text)
-    _, message, _ = server.loop.run_until_complete(server.messages.get())
+    # In a thread of its own: where a browser is driven beside this test, the main one has a loop that runs.
+    with ThreadPoolExecutor(1) as pool:
+        _, message, _ = pool.submit(server.loop.run_until_complete, server.messages.get()).result()
     sent = message[5:].decode()  # behind the node's id and its length
     # The front ends of both years show it: one puts it into the page as HTML, the other as plain text.
     read = Reader(sent)

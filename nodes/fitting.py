@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 
 from .api import io
-from .inputs import NOT_CONNECTED
 
 _SHOWN = 60  # characters of a value
 
@@ -49,8 +48,6 @@ def refuse_unfit(node: type[io.ComfyNode]) -> None:
     """Make a node look at its values before it validates and before it runs.
 
     `execute` raises a ValueError, `validate_inputs` returns the same sentence; there a link is None and not looked at.
-    ComfyUI hears of no refusal where all arguments of `validate_inputs` are links and none is connected, so such a one
-    is asked again when the node runs.
     """
     validate = getattr(node.validate_inputs, "__func__", None)
     has_own = validate is not getattr(io.ComfyNode.validate_inputs, "__func__", None)
@@ -58,15 +55,9 @@ def refuse_unfit(node: type[io.ComfyNode]) -> None:
     asked.pop("cls", None)
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in asked.values())
     own = frozenset(each.id for each in node.define_schema().inputs) if takes_all else frozenset(asked)
-    links_only = all(each.default is NOT_CONNECTED for each in asked.values())
 
     def refuse(cls: type[io.ComfyNode], given: Mapping[str, object]) -> None:
-        problem = unfit(cls, given, own)
-        if not problem and asked and links_only:
-            connected = (name for name in asked if given.get(name) is not None)
-            answer = validate(cls, **dict.fromkeys(connected))
-            problem = None if answer is True else answer
-        if problem:
+        if problem := unfit(cls, given, own):
             raise ValueError(problem)
 
     def sentence(cls: type[io.ComfyNode], given: Mapping[str, object]) -> str | None:

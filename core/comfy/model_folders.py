@@ -5,7 +5,7 @@ from pathlib import Path
 
 import folder_paths
 
-CONFIG = "config.json"
+from ..weights.folders import CONFIG
 
 # Name, time of the last change in ns and size in bytes of each file.
 Fingerprint = tuple[tuple[str, int, int], ...]

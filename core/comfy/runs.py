@@ -2,19 +2,22 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import comfy.patcher_extension
+from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ..layout.masks import is_same_aspect
 from ..layout.region import LayoutError
+from .progress import show_text
 from .types import Callback, Entry, Executor, Guider, Model, ModelSampling, Options, Sampler, Wrappers
 
 PICTURES, VIDEOS = 4, 5  # dimensions of a latent
 # A schedule may begin a little below the model's highest noise level (ddim_uniform with 10 steps: 0.1 of the run).
 LATEST_START = 0.11
+WARNED = "stagecraft_warned"  # in the model options of one run: ids of nodes that have said something
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,7 @@ class Run:
         disable_pbar: show no progress bar on the console.
         rest: what this version of ComfyUI gives besides, in its order.
         named: what it gives by name.
+        node_id: of the node that put the method around the run, or None outside a graph.
     """
 
     executor: Executor
@@ -46,6 +50,7 @@ class Run:
     disable_pbar: bool
     rest: tuple[object, ...]
     named: dict[str, object]
+    node_id: str | None = None
 
     @property
     def guider(self) -> Guider:
@@ -82,6 +87,19 @@ class Run:
         """How many latents are packed into one, such as a video and its sound."""
         return len(self.named.get("latent_shapes") or [0])
 
+    def reaches(self, first: float, last: float) -> bool:
+        """Whether the model is evaluated at a noise level from `first` down to `last`, both included."""
+        levels = self.sigmas[:-1]
+        return bool(((levels <= first) & (levels >= last)).any())
+
+    def warn(self, sentence: str) -> None:
+        """Say something in the log and on the node that put the method around this run, once for each node and run."""
+        warned = self.options.setdefault(WARNED, set())
+        if self.node_id is None or self.node_id not in warned:
+            warned.add(self.node_id)
+            logging.warning("Stagecraft: %s", sentence)
+            show_text(self.node_id, sentence)
+
     def wrap(self, kind: Wrappers, key: str, wrapper: Callable[..., object]) -> None:
         """Put a function around something that happens within this run."""
         comfy.patcher_extension.add_wrapper_with_key(kind, key, wrapper, self.options, is_model_options=True)
@@ -99,6 +117,7 @@ class _Wrapper:
     """ComfyUI's OUTER_SAMPLE wrapper of a method; two of one method are equal, as one function is to itself."""
 
     method: Callable[[Run], Tensor]
+    node_id: str | None = field(default=None, compare=False)
 
     def __call__(
         self,
@@ -114,7 +133,7 @@ class _Wrapper:
         **named: object,
     ) -> Tensor:
         first = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar)
-        return self.method(Run(executor, *first, rest, named))
+        return self.method(Run(executor, *first, rest, named, self.node_id))
 
 
 def around_runs(
@@ -128,13 +147,16 @@ def around_runs(
         method: gets the run and gives its samples.
         beside: what becomes of one with this key that the model has already: it is kept instead, both are there, or
             it makes room.
+
+    A node that calls this asks for its hidden `unique_id`: ComfyUI then takes no other node's result for its own, so
+    that a warning in a later run stands on the right one.
     """
-    kind = Wrappers.OUTER_SAMPLE
+    kind, context = Wrappers.OUTER_SAMPLE, get_executing_context()
     model = model.clone()
     if beside == "replace":
         model.remove_wrappers_with_key(kind, key)
     if beside != "keep" or not model.get_wrappers(kind, key):
-        model.add_wrapper_with_key(kind, key, _Wrapper(method))
+        model.add_wrapper_with_key(kind, key, _Wrapper(method, None if context is None else context.node_id))
     return model
 
 
@@ -157,13 +179,32 @@ def check_parts(
         raise error(f"{needs}; found one of shape {tuple(run.noise.shape)} in {run.parts} parts. {instead}.")
 
 
-def warn_of_plain_prompts(node: str, without: str) -> None:
+def warn_of_plain_prompts(run: Run, node: str, without: str) -> None:
     """Say that a run goes on without a node's work, because only its model reached the sampler."""
-    logging.warning(
-        "Stagecraft: the model comes from %s, but the prompts do not; sampling without %s. Connect its positive and "
-        "negative outputs to the sampler too.",
-        node,
-        without,
+    run.warn(
+        f"The model comes from {node}, but the prompts do not; sampling without {without}. Connect its positive and "
+        "negative outputs to the sampler too."
+    )
+
+
+def warn_of_idle(run: Run, node: str, setting: str, first: float, last: float) -> None:
+    """Say that a run has no step in a node's share of the schedule, as a second pass at a low denoise.
+
+    A run that goes on where another stopped says nothing: the node's share was in that one.
+
+    Args:
+        run: before it begins.
+        node: its name.
+        setting: of the node, whose value decides, such as "t0".
+        first: highest noise level at which the node works.
+        last: lowest.
+    """
+    if run.goes_on or run.reaches(first, last):
+        return
+    run.warn(
+        f"{node} changes nothing in this run: its share of the schedule ({setting}) has none of the run's noise levels "
+        f"({float(run.sigmas[0]):.4g} to {float(run.sigmas[-1]):.4g}), as in a second pass at a low denoise. Raise the "
+        f"run's denoise or change {setting}; or connect this sampler to what goes into {node}, if that is meant."
     )
 
 

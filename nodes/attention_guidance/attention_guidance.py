@@ -32,6 +32,7 @@ class StageAttentionGuidance(io.ComfyNode):
             category=category_of(__name__),
             description="Moves each thing of a layout to its place by the gradient of the model's own attention (Chen "
             "et al., BoxDiff, Attention Refocusing, SALI). For SD 1.x, SD 2.x and SDXL, with every sampler.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="A U-Net with cross-attention: SD 1.x, SD 2.x, SDXL. Not quantised."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; finds the things in the prompt."),

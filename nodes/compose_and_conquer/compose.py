@@ -24,6 +24,7 @@ class StageDepthCompose(io.ComfyNode):
             category=category_of(__name__),
             description="Composes a foreground in front of a background (Compose and Conquer): each has a depth map, "
             "and a look from a reference picture that stays in its own place.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="Checkpoint that the CnC file was trained for: the embedded one, or any SD 1.5."

@@ -24,6 +24,7 @@ class StageEditPicture(io.ComfyNode):
             category=category_of(__name__),
             description="Prepares a run that paints edits into a given picture and leaves the rest of it as it is "
             "(LRDiff, arXiv 2311.18435; editing as reconstructed). Works with every sampler at denoise 1.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="Model to sample with. Use this node's model output in the sampler."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; reads the things' names."),

@@ -45,6 +45,7 @@ class StageInvert(io.ComfyNode):
             category=category_of(__name__),
             description="Follows a picture back to the noise that a deterministic sampler paints it from (DDIM "
             "inversion), and measures how well it comes back. Works with every model that ComfyUI samples.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="Model to sample with; its LoRAs count, other guidance does not."),
                 io.Conditioning.Input(

@@ -37,6 +37,7 @@ class StageSpatialLatent(io.ComfyNode):
             category=category_of(__name__),
             description="Makes start noise in which things already lie where the layout says (SALI, arXiv 2401.16157): "
             "pastes a reference picture together and inverts it. Goes with plain sampling and every other method.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="Model to sample with; it also draws what the reference needs."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint."),

@@ -30,6 +30,7 @@ class StageLayeredRendering(io.ComfyNode):
             category=category_of(__name__),
             description="Paints each region of a layout with its own prompt in the first part of the run, then the "
             "whole picture with yours (LRDiff, arXiv 2311.18435). Works with every sampler.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="Model to sample with. Use this node's model output in the sampler."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; reads the regions' own prompts."),

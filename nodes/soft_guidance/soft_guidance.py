@@ -138,6 +138,7 @@ class StageSoftGuidance(io.ComfyNode):
             category=category_of(__name__),
             description="Lets every region of the picture look at tokens of its own: a layout's phrases, any prompts, "
             "or looks of reference pictures. One evaluation for all regions; for SD 1.x, SD 2.x and SDXL.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="A U-Net with cross-attention: SD 1.x, SD 2.x, SDXL."),
                 io.Conditioning.Input(

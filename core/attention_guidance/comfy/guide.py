@@ -13,7 +13,7 @@ from torch import Tensor
 from ...attention.comfy.recording import has_cross_attention
 from ...clip.comfy.words import positions_of_phrases, token_count, word_positions
 from ...comfy.captions import embed_captions
-from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts
+from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts, warn_of_idle
 from ...comfy.types import Clip, Model
 from ...layout.layout import Layout, layouts_of
 from ..log import GuidanceLog
@@ -69,6 +69,7 @@ def guide_attention(
         _check_latents(run, layouts)
         layouts_of(layouts[0] if len(layouts) == 1 else layouts, len(run.noise))
         guided = GuidedRun(run, energy, guidance, words, embedded)
+        warn_of_idle(run, "Attention Guidance", "start and end", guided.first, guided.last)
         result = run.go(sampler=guided.around(run.sampler))
         log.keep(guided.name, guided.log, result)
         return result

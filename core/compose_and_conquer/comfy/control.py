@@ -7,7 +7,7 @@ import comfy.model_patcher
 import comfy.patcher_extension
 from torch import Tensor
 
-from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_plain_prompts
+from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_idle, warn_of_plain_prompts
 from ...comfy.types import BaseModel, Entry, Executor, Model, ModelSampling, Options, Wrappers
 from ...soft_guidance.comfy.run import soft_attention
 from ..depth_maps import DepthMap, join_rows, maps_under
@@ -119,19 +119,23 @@ def follow_depths(model: Model) -> Model:
 
 def _remember_run(run: Run) -> Tensor:
     check_one_gpu(run, "Depth Compose")
-    if not any(_has_depth(entry.get("control")) for entry in run.entries):
-        warn_of_plain_prompts("Depth Compose", "depths")
+    controls = [control for entry in run.entries if (control := _depth_of(entry.get("control"))) is not None]
+    if not controls:
+        warn_of_plain_prompts(run, "Depth Compose", "depths")
+    else:
+        level = run.model_sampling.percent_to_sigma
+        starts, ends = zip(*(control.timestep_percent_range for control in controls), strict=True)
+        warn_of_idle(run, "Depth Compose", "start and end", level(min(starts)), level(max(ends)))
     run.options.setdefault("transformer_options", {})[RUN] = DepthRun()
     run.wrap(Wrappers.CALC_COND_BATCH, WRAPPER, _tell_areas)
     return run.go()
 
 
-def _has_depth(control: comfy.controlnet.ControlBase | None) -> bool:
-    while control is not None:
-        if isinstance(control, DepthControl):
-            return True
+def _depth_of(control: comfy.controlnet.ControlBase | None) -> DepthControl | None:
+    """The newest of a prompt's control objects that has depths."""
+    while control is not None and not isinstance(control, DepthControl):
         control = control.previous_controlnet
-    return False
+    return control
 
 
 def _tell_areas(

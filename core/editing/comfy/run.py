@@ -31,7 +31,7 @@ def run_edits(run: Run) -> Tensor:
     """
     source = _take_source(run.guider)
     if not source:
-        warn_of_plain_prompts("Edit Picture", "edits")
+        warn_of_plain_prompts(run, "Edit Picture", "edits")
         return run.go()
     edits = _take_edits(source)
     _check_run(run, edits.free_mask)

@@ -1,8 +1,10 @@
 """Puts layered rendering around the runs of a model."""
 
+import math
+
 from torch import Tensor
 
-from ...comfy.runs import Run, around_runs, check_one_gpu, check_parts, warn_of_plain_prompts
+from ...comfy.runs import Run, around_runs, check_one_gpu, check_parts, warn_of_idle, warn_of_plain_prompts
 from ...comfy.types import Model
 from .entry import LayerEntry
 from .run import WRAPPER, LayeredRun
@@ -21,10 +23,11 @@ def paint_layers(run: Run) -> Tensor:
         ValueError: latents of another shape than the layout, or of a kind that has no picture plane.
     """
     if not any(LayerEntry.is_on(entry) for entry in run.entries):
-        warn_of_plain_prompts("Layered Rendering", "layers")
+        warn_of_plain_prompts(run, "Layered Rendering", "layers")
         return run.go()
     _check_latents(run)
     layered = LayeredRun(run)
+    warn_of_idle(run, "Layered Rendering", "t0", math.inf, layered.last_layered_sigma)
     layered.install()
     return run.go(sampler=run.sampler if layered.apart_until is None else sample_apart(layered, run.sampler))
 

@@ -43,7 +43,7 @@ def show_regions(run: Run) -> Tensor:
             # Beside the text that they belong to: ComfyUI may copy an entry's options to a prompt with another text.
             entry["model_conds"] = {**entry["model_conds"], WRAPPER: comfy.conds.CONDConstant(tuple(found))}
     if not regions:
-        warn_of_plain_prompts("Soft Guidance", "it")
+        warn_of_plain_prompts(run, "Soft Guidance", "it")
         return run.go()
     check_parts(run, "Soft guidance needs a latent of pictures", "Sample without it", videos=False)
     check_one_gpu(run, "Soft guidance")

@@ -4,14 +4,8 @@ import pytest
 import torch
 from stagecraft.core.compose_and_conquer.comfy.files import CNC, load_cnc
 from stagecraft.core.compose_and_conquer.files import write_fusers
-from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser
 from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
-from stagecraft.tests.comfy.compose_and_conquer.small_cnc import (
-    CONFIG,
-    LOOKS,
-    SIZE,
-)
-from stagecraft.tests.comfy.families import fill
+from stagecraft.tests.comfy.compose_and_conquer.small_cnc import CONFIG, SIZE, write_both
 from stagecraft.tests.comfy.model_folder import model_folder
 
 
@@ -19,11 +13,8 @@ from stagecraft.tests.comfy.model_folder import model_folder
 def folder(tmp_path_factory):
     """A folder of CnC files: both fusers with random weights, each alone, and the local one as it starts."""
     folder = tmp_path_factory.mktemp("cnc")
-    local, looks = LocalFuser(CONFIG), GlobalFuser(LOOKS)
-    fresh = {name: weight.clone() for name, weight in local.state_dict().items()}
-    fill(local, 7)
-    fill(looks, 8)
-    write_fusers(folder / "both.safetensors", local.state_dict(), looks.state_dict(), 32)
+    fresh = LocalFuser(CONFIG).state_dict()
+    local, looks = write_both(folder / "both.safetensors")
     write_fusers(folder / "looks.safetensors", None, looks.state_dict())
     write_fusers(folder / "fresh.safetensors", fresh, None, 32)
     write_fusers(folder / "wrong_heads.safetensors", local.state_dict(), None)

@@ -7,8 +7,11 @@ from stagecraft.core.compose_and_conquer.comfy.compose import Looks, compose_dep
 from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars
 from stagecraft.core.compose_and_conquer.config import FuserConfig
 from stagecraft.core.compose_and_conquer.depth_maps import Depths
-from stagecraft.core.compose_and_conquer.global_fuser import TokenConfig
+from stagecraft.core.compose_and_conquer.files import write_fusers
+from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
+from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
 from stagecraft.core.soft_guidance.soft_guidance import PUBLISHED
+from stagecraft.tests.comfy.families import fill
 
 STEPS, CFG, SIZE = 3, 4.0, (8, 8)
 CONTEXT = 16  # of the small model
@@ -25,6 +28,15 @@ CONFIG = FuserConfig(
 LOOKS = TokenConfig(embedding=10, context=CONTEXT)
 ROUNDING = 1e-5  # of the largest value: float32, with sums in another order
 LORA = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_q.weight"
+
+
+def write_both(path):
+    """A file of both fusers with random weights, which are given back."""
+    local, looks = LocalFuser(CONFIG), GlobalFuser(LOOKS)
+    fill(local, 7)
+    fill(looks, 8)
+    write_fusers(path, local.state_dict(), looks.state_dict(), 32)
+    return local, looks
 
 
 def compose(model, positive, negative, cnc, exemplars=None, mask=None, rule=PUBLISHED, **depths):

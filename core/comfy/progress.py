@@ -1,5 +1,6 @@
 """What nodes show while they work: progress over several runs or many pictures, and text on the node itself."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 import comfy.model_management
 import comfy.utils
 import latent_preview
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from .types import Callback, Model
@@ -44,6 +46,18 @@ def show_text(node_id: str | None, text: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         server.send_progress_text(without_markup(text), node_id)
+
+
+def executing_node() -> str | None:
+    """Id of the node that is executed now, or None outside a graph."""
+    context = get_executing_context()
+    return None if context is None else context.node_id
+
+
+def warn_on_node(node_id: str | None, sentence: str) -> None:
+    """Say something in the log and on a node."""
+    logging.warning("Stagecraft: %s", sentence)
+    show_text(node_id, sentence)
 
 
 def without_markup(text: str) -> str:

@@ -1,17 +1,15 @@
 """A run of a ComfyUI sampler as a method sees it from outside, and what every method asks of it first."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import comfy.patcher_extension
-from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ..layout.masks import is_same_aspect
 from ..layout.region import LayoutError
-from .progress import show_text
+from .progress import executing_node, warn_on_node
 from .types import Callback, Entry, Executor, Guider, Model, ModelSampling, Options, Sampler, Wrappers
 
 PICTURES, VIDEOS = 4, 5  # dimensions of a latent
@@ -97,8 +95,7 @@ class Run:
         warned = self.options.setdefault(WARNED, set())
         if self.node_id is None or self.node_id not in warned:
             warned.add(self.node_id)
-            logging.warning("Stagecraft: %s", sentence)
-            show_text(self.node_id, sentence)
+            warn_on_node(self.node_id, sentence)
 
     def wrap(self, kind: Wrappers, key: str, wrapper: Callable[..., object]) -> None:
         """Put a function around something that happens within this run."""
@@ -151,12 +148,12 @@ def around_runs(
     A node that calls this asks for its hidden `unique_id`: ComfyUI then takes no other node's result for its own, so
     that a warning in a later run stands on the right one.
     """
-    kind, context = Wrappers.OUTER_SAMPLE, get_executing_context()
+    kind = Wrappers.OUTER_SAMPLE
     model = model.clone()
     if beside == "replace":
         model.remove_wrappers_with_key(kind, key)
     if beside != "keep" or not model.get_wrappers(kind, key):
-        model.add_wrapper_with_key(kind, key, _Wrapper(method, None if context is None else context.node_id))
+        model.add_wrapper_with_key(kind, key, _Wrapper(method, executing_node()))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ...core.comfy.progress import executing_node, warn_on_node
 from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, Editing, edit_picture
 from ...core.editing.edits import Edit
@@ -127,4 +128,10 @@ class StageEditPicture(io.ComfyNode):
         """Prepare the run."""
         editing = Editing(t0, strength, background, source_prompt, edge, refinements, guidance or VisionGuidance())
         *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
+        if not mask.any():
+            warn_on_node(
+                executing_node(),
+                "No edit changes anything (none is connected, or what they move stays where it is), so model and "
+                "prompts are as they came in: a sampler with denoise 1 paints a new picture.",
+            )
         return io.NodeOutput(*prepared, {"samples": latent}, mask)

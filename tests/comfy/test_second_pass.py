@@ -6,7 +6,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
-from stagecraft.core.comfy import runs
+from stagecraft.core.comfy import progress
 from stagecraft.core.compose_and_conquer.comfy.files import CNC, load_cnc
 from stagecraft.nodes import NODES
 from stagecraft.nodes.api import io
@@ -58,7 +58,7 @@ def node(request):
 def shown(monkeypatch):
     """What is written on which node."""
     found = []
-    monkeypatch.setattr(runs, "show_text", lambda node_id, text: found.append((node_id, text)))
+    monkeypatch.setattr(progress, "show_text", lambda node_id, text: found.append((node_id, text)))
     return found
 
 

@@ -45,3 +45,12 @@ def test_the_nodes_hand_on_every_input(model, clip, vae, prompts):
         assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()
         for key, value in expected[1].items():
             assert torch.equal(found[1][key], value) if isinstance(value, torch.Tensor) else found[1][key] == value
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["no edit", "moved by nothing"])
+def test_edits_that_change_nothing_are_said(moved, model, clip, vae, prompts, caplog):
+    edits = StageEditMove.execute(corner(), "a bus", 0.0, 0.0).args[0] if moved else None
+    settings = {"background": "", "source_prompt": "", "t0": 0.5, "strength": 0.5, "edge": 4, "refinements": 1}
+    found = StageEditPicture.execute(picture(), model, clip, vae, *prompts, edits=edits, **settings).args
+    assert not found[4].any()
+    assert "No edit changes anything" in caplog.text

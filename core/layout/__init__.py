@@ -10,6 +10,7 @@ out of COCO, GLIGEN and others             other_programs.import_layout
 ComfyUI's boxes, in                        boxes.read_bounding_boxes
 ComfyUI's boxes, out                       writing.write_bounding_boxes
 elements, out                              writing.write_elements
+Ideogram 4's JSON prompt, out              writing.write_json_prompt
 ComfyUI's LAYERS, in                       layer_stack.read_layers
 ComfyUI's LAYERS, out                      writing.write_layers
 pictures of the things, out                writing.reference_batch

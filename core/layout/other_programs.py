@@ -1,13 +1,14 @@
-"""Layouts of other programs: COCO annotations and GLIGEN's phrases with boxes, beside our own JSON and ComfyUI's boxes.
+"""Layouts of other programs: COCO, GLIGEN, Ideogram 4's JSON prompt, beside our own JSON and ComfyUI's boxes.
 
 COCO keeps pictures, annotations and categories apart; a box is x, y, width and height in pixels, a mask one or more
 polygons or runs. GLIGEN has one list of phrases and one of boxes x0, y0, x1, y1 in 0..1. Neither has an order, so
-larger things may be laid behind smaller ones.
+larger things may be laid behind smaller ones. Ideogram 4's prompt has elements with boxes, farthest first.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from .boxes import read_bounding_boxes
 from .layout import Layout
 from .reading import layout_from_data, parse_layout
 from .region import MOST_MASK_PIXELS, LayoutError, describe
@@ -16,7 +17,12 @@ from .text import read_layout_text
 
 PHRASES, PLACES = ("phrases", "gligen_phrases"), ("boxes", "locations", "gligen_boxes")
 SLACK = 1.0  # pixels by which a COCO box may leave its picture; some sets round outwards
-FORMATS = "Stagecraft's own layouts, COCO annotations, GLIGEN's phrases and boxes, and ComfyUI's boxes and elements"
+COMPOSITION = "compositional_deconstruction"  # the part of Ideogram 4's prompt that says what is where
+STYLE = ("aesthetics", "lighting", "photo", "medium", "art_style")
+FORMATS = (
+    "Stagecraft's own layouts, COCO annotations, GLIGEN's phrases and boxes, Ideogram 4's JSON prompt, and ComfyUI's "
+    "boxes and elements"
+)
 
 
 def import_layout(
@@ -51,6 +57,8 @@ def import_layout(
         layout = layout_from_data(given | _read_coco(data, picture, masks))
     elif any(key in data for key in PHRASES):
         layout = layout_from_data(given | _read_gligen(data))
+    elif COMPOSITION in data:
+        return layout_from_data(given | _read_json_prompt(data, width, height))
     elif _are_boxes(boxes := data["regions"] if set(data) == {"regions"} else data):
         return layout_from_data(given, boxes=boxes)
     elif not text.strip() or not data:
@@ -80,6 +88,32 @@ def _read_gligen(data: Mapping[str, Any]) -> dict[str, Any]:
     known = {key: data[key] for key in ("width", "height", "prompt") if data.get(key)}
     regions = [{"phrase": phrase, "box": box} for phrase, box in zip(phrases, boxes, strict=True)]
     return known | {"regions": regions}
+
+
+def _read_json_prompt(data: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    """Read Ideogram 4's prompt: an element of text is called by its words, and the style's words join the prompt."""
+    composition = data[COMPOSITION]
+    elements = composition.get("elements") if isinstance(composition, Mapping) else None
+    if not isinstance(elements, list) or not all(isinstance(each, Mapping) for each in elements):
+        raise LayoutError(
+            f'The JSON prompt has the elements {describe(elements)}; expected a list in "{COMPOSITION}", each with '
+            '"desc" and "bbox": [ymin, xmin, ymax, xmax] from 0 to 1000.'
+        )
+    for each in elements:
+        if "bbox" not in each:
+            raise LayoutError(
+                f"The element {describe(each.get('desc') or each.get('text'))} of the JSON prompt has no place. Give "
+                'it a "bbox": [ymin, xmin, ymax, xmax] from 0 to 1000, or take it out.'
+            )
+    style = data.get("style_description")
+    style = style if isinstance(style, Mapping) else {}
+    said = [data.get("high_level_description"), *(style.get(key) for key in STYLE)]
+    texts = {
+        "prompt": ", ".join(each.strip().rstrip(".") for each in said if isinstance(each, str) and each.strip()),
+        "background": composition.get("background"),
+    }
+    known = {key: text for key, text in texts.items() if isinstance(text, str) and text.strip()}
+    return known | {"regions": read_bounding_boxes(elements, width, height)}
 
 
 def _read_coco(data: Mapping[str, Any], picture: str, masks: bool) -> dict[str, Any]:

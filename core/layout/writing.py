@@ -1,5 +1,6 @@
 """Layouts as ComfyUI's own values, for the nodes of others: bounding boxes, elements, stacks of layers, references."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,22 @@ def write_elements(layout: Layout) -> list[dict[str, Any]]:
         palette = box["metadata"].get("palette")
         elements.append(element | ({"color_palette": palette} if palette else {}))
     return elements
+
+
+def write_json_prompt(layout: Layout) -> str:
+    """Give a layout as the JSON that Ideogram 4 takes for its prompt, and that ComfyUI's builder of it makes.
+
+    Its model was trained on captions of this form: what the picture is, the background, and every element with its
+    box [ymin, xmin, ymax, xmax] on a grid of 0..1000, farthest first; compact, in this order of keys.
+
+    Returns:
+        One line, for a text encoder. The style, which a layout does not have, is left out.
+    """
+    caption = {
+        "high_level_description": layout.prompt,
+        "compositional_deconstruction": {"background": layout.background, "elements": write_elements(layout)},
+    }
+    return json.dumps(caption, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_layers(layout: Layout, pictures: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ...core.layout.preview import draw_layout
 from ...core.layout.reading import parse_layout
 from ...core.layout.region import LayoutError
 from ...core.layout.text import read_layout_text
-from ...core.layout.writing import write_bounding_boxes
+from ...core.layout.writing import write_bounding_boxes, write_json_prompt
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
 
@@ -24,6 +24,7 @@ Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brin
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
 FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
+JSON_PROMPT = "Prompt and boxes as Ideogram 4's JSON, for the CLIP Text Encode of that model."
 MOST_VALUES = 2**26  # of all masks that a layout gives out, 256 MB; with more of them each is coarser
 
 
@@ -36,13 +37,15 @@ def layout_outputs() -> list[Any]:
         BoundingBox.Output(display_name="boxes", tooltip="Each thing's box in pixels, farthest first."),
         io.Int.Output(display_name="width", tooltip="Canvas width, for the empty latent."),
         io.Int.Output(display_name="height", tooltip="Canvas height, for the empty latent."),
+        io.String.Output(display_name="json_prompt", tooltip=JSON_PROMPT),
     ]
 
 
 def layout_values(built: LayoutValue) -> tuple[Any, ...]:
     """Values of `layout_outputs`."""
     boxes = write_bounding_boxes(built)
-    return built, built.prompt, visible_regions(built), boxes, built.width, built.height
+    sides = built.width, built.height
+    return built, built.prompt, visible_regions(built), boxes, *sides, write_json_prompt(built)
 
 
 def visible_regions(built: LayoutValue) -> Tensor:

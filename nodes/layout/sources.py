@@ -131,7 +131,8 @@ class StageLayoutFromJSON(LayoutText, io.ComfyNode):
             node_id="StageLayoutFromJSON",
             display_name="Layout From JSON",
             category=category_of(__name__),
-            description="Reads layouts, COCO annotations, GLIGEN's phrases and boxes, and ComfyUI's own boxes.",
+            description="Reads layouts, COCO annotations, GLIGEN's phrases and boxes, Ideogram 4's JSON prompt, and "
+            "ComfyUI's own boxes.",
             inputs=[
                 io.String.Input(
                     "json",

@@ -1,4 +1,4 @@
-"""Layouts of other programs: COCO, GLIGEN, and our own."""
+"""Layouts of other programs: COCO, GLIGEN, Ideogram 4, and our own."""
 
 import json
 
@@ -6,8 +6,8 @@ import pytest
 from stagecraft.core.layout.masks import outer_box
 from stagecraft.core.layout.other_programs import import_layout
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.layout.region import LayoutError, Region
-from stagecraft.core.layout.writing import write_bounding_boxes, write_elements
+from stagecraft.core.layout.region import LayoutError, Region, colour_to_rgb
+from stagecraft.core.layout.writing import write_bounding_boxes, write_elements, write_json_prompt
 
 COCO = {
     "images": [
@@ -121,3 +121,69 @@ def test_bad_imports_say_what_is_wrong(text):
 def test_a_picture_that_is_not_there():
     with pytest.raises(LayoutError, match="no picture 'three.jpg'; it has 2, such as one.jpg, two.jpg"):
         import_layout(json.dumps(COCO), picture="three.jpg")
+
+
+CAPTION = {
+    "high_level_description": "A poster of a red fox over a sleeping village.",
+    "style_description": {
+        "aesthetics": "calm, hand-made",
+        "lighting": "moonlight",
+        "medium": "gouache",
+        "art_style": "folk art",
+        "color_palette": ["#101840", "#C03020"],
+    },
+    "compositional_deconstruction": {
+        "background": "a night sky over snowy roofs",
+        "elements": [
+            {"type": "obj", "bbox": [550, 0, 1000, 1000], "desc": "a village of small houses"},
+            {"type": "obj", "bbox": [120, 250, 620, 750], "desc": "a red fox", "color_palette": ["#C03020", "#FFFFFF"]},
+            {"type": "text", "bbox": [20, 100, 110, 900], "text": "GOOD NIGHT", "desc": "large white letters"},
+        ],
+    },
+}
+
+
+def test_ideograms_json_prompt():
+    layout = import_layout(json.dumps(CAPTION, ensure_ascii=False), width=768, height=1024)
+    assert (layout.width, layout.height) == (768, 1024)
+    assert layout.prompt == (
+        "A poster of a red fox over a sleeping village, calm, hand-made, moonlight, gouache, folk art"
+    )
+    assert layout.background == "a night sky over snowy roofs"
+    assert [(region.phrase, region.box, region.colour) for region in layout.sorted_regions()] == [
+        ("a village of small houses", (0.0, 0.55, 1.0, 1.0), ""),
+        ("a red fox", (0.25, 0.12, 0.75, 0.62), "#C03020"),
+        ("GOOD NIGHT", (0.1, 0.02, 0.9, 0.11), ""),
+    ]
+
+
+def test_a_layout_comes_back_from_the_json_prompt_it_is_written_as():
+    layout = import_layout(
+        "a dög: 0.1 0.3 0.5 0.8 | colour=brown | order=1\na cat: 0.4 0.2 0.9 0.7", background="a meadow"
+    )
+    text = write_json_prompt(layout)
+    assert text.startswith('{"high_level_description":"a dög and a cat a meadow","compositional_deconstruction":')
+    assert "\n" not in text and ": " not in text
+    elements = json.loads(text)["compositional_deconstruction"]["elements"]
+    assert [each["desc"] for each in elements] == ["a cat", "a dög"], "farthest first"
+    assert elements[0]["bbox"] == [199, 400, 699, 900], "whole pixels of the canvas on a grid of 0..1000"
+    back = import_layout(text)
+    assert (back.prompt, back.background) == (layout.prompt, layout.background)
+    for found, asked in zip(back.sorted_regions(), layout.sorted_regions(), strict=True):
+        assert (found.phrase, colour_to_rgb(found.colour)) == (asked.phrase, colour_to_rgb(asked.colour))
+        assert found.box == pytest.approx(asked.box, abs=1 / 512 + 1 / 1000)
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ([{"type": "obj", "desc": "a fox"}], "a fox.* has no place.*bbox"),
+        ("a fox", "elements.*a fox.*expected a list"),
+        ([{"type": "obj", "bbox": [0, 0, 10], "desc": "a fox"}], "connected box"),
+        ([{"type": "obj", "bbox": [0, 0, 1500, 10], "desc": "a fox"}], "leaves the canvas"),
+        ([], "layout is empty"),
+    ],
+)
+def test_json_prompts_without_places_say_so(elements, message):
+    with pytest.raises(LayoutError, match=message):
+        import_layout(json.dumps({"compositional_deconstruction": {"background": "", "elements": elements}}))

@@ -134,7 +134,12 @@ class _Wrapper:
 
 
 def around_runs(
-    model: Model, key: str, method: Callable[[Run], Tensor], *, beside: Literal["keep", "add", "replace"] = "keep"
+    model: Model,
+    key: str,
+    method: Callable[[Run], Tensor],
+    *,
+    beside: Literal["keep", "add"] = "keep",
+    outermost: bool = False,
 ) -> Model:
     """Give a clone of a model whose every run goes through a method, which calls `Run.go`.
 
@@ -142,18 +147,18 @@ def around_runs(
         model: that is cloned.
         key: names the method.
         method: gets the run and gives its samples.
-        beside: what becomes of one with this key that the model has already: it is kept instead, both are there, or
-            it makes room.
+        beside: what becomes of one with this key that the model has already: it is kept instead, or both are there.
+        outermost: whether it gets what all others that the model has by now make of a run, too.
 
     A node that calls this asks for its hidden `unique_id`: ComfyUI then takes no other node's result for its own, so
     that a warning in a later run stands on the right one.
     """
     kind = Wrappers.OUTER_SAMPLE
     model = model.clone()
-    if beside == "replace":
-        model.remove_wrappers_with_key(kind, key)
-    if beside != "keep" or not model.get_wrappers(kind, key):
+    if beside == "add" or not model.get_wrappers(kind, key):
         model.add_wrapper_with_key(kind, key, _Wrapper(method, executing_node()))
+    if outermost:  # ComfyUI calls them in this order, each inside the one before
+        model.wrappers[kind] = {key: model.wrappers[kind].pop(key)} | model.wrappers[kind]
     return model
 
 

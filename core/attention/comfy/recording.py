@@ -18,6 +18,9 @@ PARTS = {"input": DOWN, "middle": MIDDLE, "output": UP}
 STREAMS = {"attn1": SELF, "attn2": CROSS}  # ComfyUI's names for a block's two attentions
 # What gives a conditioning entry its part of the canvas and of the run.
 PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
+# What of a run is not for evaluations that are recorded: context windows would cut the batch, whose maps belong
+# together, and EasyCache would answer without the network, or compare the sampler's evaluations with these.
+WINDOWS, CACHE = "context_handler", "easycache"
 Attend = Callable[..., Tensor]
 
 
@@ -51,7 +54,10 @@ def recording(
         Options for `calc_cond_batch`.
     """
     options = comfy.model_patcher.create_model_options_clone(model_options)
+    options.pop(WINDOWS, None)
     transformer = options.setdefault("transformer_options", {})
+    for wrappers in transformer.get("wrappers", {}).values():
+        wrappers.pop(CACHE, None)
     watcher = _Watcher(recorders, leave_early, backend, transformer.get(OVERRIDE))
     transformer[OVERRIDE] = watcher.attend
     replaced = transformer.get("patches_replace", {})

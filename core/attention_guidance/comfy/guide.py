@@ -74,7 +74,9 @@ def guide_attention(
         log.keep(guided.name, guided.log, result)
         return result
 
-    return around_runs(model, WRAPPER, guide, beside="add")  # each of two guidance nodes in a row
+    # Each of two guidance nodes in a row. The log finds a run by what the sampler gives in the end, which an edit that
+    # holds on to its picture has changed.
+    return around_runs(model, WRAPPER, guide, beside="add", outermost=True)
 
 
 def _words(clip: Clip, layout: Layout, prompt: str, energy: Energy) -> Words:

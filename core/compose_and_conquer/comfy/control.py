@@ -7,6 +7,7 @@ import comfy.model_patcher
 import comfy.patcher_extension
 from torch import Tensor
 
+from ...comfy.guider import OurControl
 from ...comfy.runs import Run, around_runs, check_one_gpu, warn_of_idle, warn_of_plain_prompts
 from ...comfy.types import BaseModel, Entry, Executor, Model, ModelSampling, Options, Wrappers
 from ...soft_guidance.comfy.run import soft_attention
@@ -28,7 +29,7 @@ class DepthRun:
         self.known: dict[object, Modulations] = {}
 
 
-class DepthControl(comfy.controlnet.ControlBase):
+class DepthControl(OurControl):
     """CnC's local fuser, shaped as a ControlNet; it sees the same context and soft guidance as the U-Net."""
 
     def __init__(
@@ -126,9 +127,25 @@ def _remember_run(run: Run) -> Tensor:
         level = run.model_sampling.percent_to_sigma
         starts, ends = zip(*(control.timestep_percent_range for control in controls), strict=True)
         warn_of_idle(run, "Depth Compose", "start and end", level(min(starts)), level(max(ends)))
+    _share_control(run.guider.conds)
     run.options.setdefault("transformer_options", {})[RUN] = DepthRun()
     run.wrap(Wrappers.CALC_COND_BATCH, WRAPPER, _tell_areas)
     return run.go()
+
+
+def _share_control(conds: dict[str, list[Entry]]) -> None:
+    """Give the negative prompt what Apply ControlNet (OLD), behind Depth Compose, has put on the positive one alone.
+
+    ComfyUI does so in a run, but only where the negative prompt has no control object, and ours is one.
+    """
+    shared = [
+        entry["control"]
+        for entry in conds.get("positive", ())
+        if entry.get("control_apply_to_uncond") and _depth_of(entry.get("control")) is not None
+    ]
+    ours = [entry for entry in conds.get("negative", ()) if isinstance(entry.get("control"), DepthControl)]
+    for count, entry in enumerate(ours if shared else ()):
+        entry["control"] = shared[count % len(shared)]
 
 
 def _depth_of(control: comfy.controlnet.ControlBase | None) -> DepthControl | None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ...comfy.captions import embed_captions
+from ...comfy.entries import prepared_by
 from ...comfy.types import Clip, Conditioning, Model, Vae
 from ...drawing.pictures import check_finite, colours_of
-from ...layered_rendering.comfy.render import NARROWING, render_in_layers
+from ...layered_rendering.comfy.render import NARROWING, during, like_given, render_in_layers
 from ...layered_rendering.comfy.settings import Rendering
 from ...layered_rendering.vision_guidance import VisionGuidance
 from ...layout.layout import Layout
@@ -93,10 +94,14 @@ def edit_picture(
     latent = vae.encode(plan.picture)
     if not plan.free.any():
         return model, positive, negative, latent, plan.free[None]
-    if any(SourceEntry.is_on(options) for _, options in positive):
-        raise EditError(
-            "The positive prompt comes from another Edit Picture. Chain the edits (before) and use one Edit Picture."
-        )
+    for name, prompt in (("positive", positive), ("negative", negative)):
+        if node := prepared_by(prompt):
+            raise EditError(
+                f"The {name} prompt comes from another {node}. Chain the edits (before) and use one Edit Picture."
+                if node == EditEntry.NODE
+                else f"The {name} prompt comes from {node}, so it cannot be edited with. Connect the prompt's own "
+                "CONDITIONING, before any layered rendering: Edit Picture paints its things in layers by itself."
+            )
     if any(key in options for _, options in [*positive, *negative] for key in NARROWING):
         raise EditError(
             "A prompt already has a place on the canvas, so it cannot be edited with. Connect the prompt's own "
@@ -132,8 +137,8 @@ def _layers_of(plan: EditPlan, editing: Editing) -> tuple[Layout, Rendering]:
 
 def _early_then(clip: Clip, early: str, late: Conditioning, t0: float) -> Conditioning:
     """A caption until t0 and a prompt from there on; a step that lies exactly there gets the mean of both."""
-    first = [[text, {**options, "end_percent": t0}] for text, options in embed_captions(clip, [early])]
-    return first + [
+    captions = like_given(during(late, 0.0, t0), embed_captions(clip, [early]))
+    return during(captions, 0.0, t0) + [
         [text, {**options, "start_percent": max(t0, options.get("start_percent", 0.0))}] for text, options in late
     ]
 

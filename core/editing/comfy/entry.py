@@ -5,6 +5,7 @@ These entries themselves never rule a step. Every attribute becomes an option of
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ class SourceEntry(OnEntry):
         source: 1.
     """
 
+    NODE: ClassVar[str] = "Edit Picture"
+
     source: int = 1
 
 
@@ -32,6 +35,8 @@ class EditEntry(OnEntry):
         keeps_noise: whether an edit keeps some where it paints, 1 or 0.
         refinements: of the inversion, see `invert`.
     """
+
+    NODE: ClassVar[str] = "Edit Picture"
 
     free_mask: Tensor
     keep_mask: Tensor

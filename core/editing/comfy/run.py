@@ -16,6 +16,21 @@ from ..edits import EditError
 from .entry import EditEntry, SourceEntry
 
 WRAPPER = "stagecraft_edit"
+# What nodes behind Edit Picture put on all entries that they are given. The source prompt says what the picture shows,
+# on the whole canvas and at every level of its inversion, so the order of the nodes is of no matter.
+NOT_ITS_OWN = (
+    "start_percent",  # ours among them: without it a source prompt would rule steps of the run
+    "end_percent",
+    "mask",
+    "mask_strength",
+    "set_area_to_bounds",
+    "area",
+    "strength",
+    "default",
+    "control",
+    "control_apply_to_uncond",
+    "gligen",
+)
 
 
 def follow_edits(model: Model) -> Model:
@@ -73,8 +88,8 @@ def _take_source(guider: Guider) -> list[Entry]:
 
 def _take_edits(source: list[Entry]) -> EditEntry:
     for entry in source:
-        # Without it they rule the whole run, or the share that their text encoder gave them.
-        del entry["start_percent"]
+        for key in NOT_ITS_OWN:
+            entry.pop(key, None)
         SourceEntry.from_options(entry)
     found = [edits for entry in source if (edits := EditEntry.from_options(entry)) is not None]
     if len(found) != 1:

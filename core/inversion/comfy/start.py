@@ -15,6 +15,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...comfy.entries import prepared_by
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.runs import Run, around_runs
 from ...comfy.types import Callback, LatentFormat, Model, ModelSampling, Options
@@ -176,11 +177,18 @@ def invert_to_start(
         disable_pbar: show no progress bar on the console.
 
     Raises:
-        ValueError: an empty latent, a schedule that does not fall or ends far above 0, or more replaced steps than
-            there are.
+        ValueError: an empty latent, a prompt that another node of ours has prepared for its own run, a schedule that
+            does not fall or ends far above 0, or more replaced steps than there are.
     """
     if not latent.any():
         raise ValueError("The latent is empty. Connect the latent of a picture, from VAE Encode.")
+    for name, prompt in (("positive", prompts.positive), ("negative", prompts.negative or [])):
+        if node := prepared_by(prompt):
+            raise ValueError(
+                f"The {name} prompt comes from {node}, which has shared it out among the parts of a run; an inversion "
+                f"needs one for the whole picture. Connect the prompt's own CONDITIONING, before {node}; the model and "
+                f"the prompts of {node} go to the sampler."
+            )
     if prompts.cfg != 1 and prompts.negative is None:
         raise ValueError(f"cfg is {prompts.cfg:g}, which needs a negative prompt. Connect one, or set cfg to 1.")
     rising, replaced = rising_sigmas(sigmas), how.forward_noise_first_k
@@ -238,7 +246,8 @@ def start_runs(model: Model, start: InvertedStart, *, refuse_noise: bool) -> Mod
         _check_level(start, run.sigmas)
         return run.go(noise=start.noise(run.latent).to(run.noise)) if start.latent_share() == 0 else run.go()
 
-    return around_runs(model, WRAPPER, begin, beside="replace")  # the newest start counts
+    # Each of several starts on one model: a run begins at one of them at most.
+    return around_runs(model, WRAPPER, begin, beside="add")
 
 
 def _is_latent_of(start: InvertedStart, noise: Tensor, latent: Tensor) -> bool:

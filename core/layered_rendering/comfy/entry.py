@@ -4,6 +4,7 @@ Every attribute becomes an option of its name, such as "stagecraft_visible_mask"
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class LayerEntry(OnEntry):
         cfg: the layer's own guidance scale; None: the sampler's.
         crop: margin in latent cells around what is seen of the layer; None: it is evaluated on the whole canvas.
     """
+
+    NODE: ClassVar[str] = "Layered Rendering"
 
     layer: int
     visible_mask: Tensor
@@ -41,6 +44,8 @@ class VisionEntry(OnEntry):
         top_k: of a dynamic delta, in latent cells.
     """
 
+    NODE: ClassVar[str] = "Layered Rendering"
+
     own_mask: Tensor
     sides: Tensor
     inject: str
@@ -58,6 +63,8 @@ class HandOver(OnEntry):
         layers_until: share of the run at which the layers hand over.
         trajectories_until: share of the run that every layer is sampled apart.
     """
+
+    NODE: ClassVar[str] = "Layered Rendering"
 
     layers_until: float | None = None
     trajectories_until: float | None = None

@@ -1,5 +1,7 @@
 """One layer of one run, on the run's grid."""
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -53,9 +55,19 @@ class RunLayer:
         """Set the dynamic delta (Eq. 6) from the noisy state (b c h w) and the phrase's attention (b h w)."""
         self._set_delta(self.factors[:, None] * dynamic_vector(state, attention, self.top_k))
 
-    def xi_for(self, rows: Tensor, area: tuple[int, ...] | None) -> Tensor:
-        """Xi in the shape of a layer's rows (b c ...), cropped to `area` (rows, columns, top, left) if there is one."""
+    def xi_for(
+        self, rows: Tensor, area: tuple[int, ...] | None = None, pictures: Sequence[int] | None = None
+    ) -> Tensor:
+        """Xi in the shape of a layer's rows (b c ...).
+
+        Args:
+            rows: for shape and type.
+            area: rows, columns, top and left of what is evaluated; None: the whole canvas.
+            pictures: of the batch that are evaluated, where context windows cut it; None: all.
+        """
         xi = self.xi.to(rows)
+        if pictures is not None and len(xi) not in (1, len(rows)):
+            xi = xi[list(pictures)]
         if area is not None:
             height, width, top, left = area
             xi = xi[..., top : top + height, left : left + width]

@@ -12,6 +12,7 @@ without layers, is the plain model.
 
 from collections.abc import Sequence
 
+from ...comfy.entries import prepared_by
 from ...comfy.types import Clip, Conditioning, Model, Options, Vae
 from ...layout.layout import Layout
 from .entry import HandOver
@@ -85,6 +86,12 @@ def render_in_layers(
 
 
 def _check_whole_canvas(name: str, conditioning: Conditioning) -> None:
+    if node := prepared_by(conditioning):
+        raise ValueError(
+            f"The {name} comes from {node}, so it cannot be layered. Connect the prompt's own CONDITIONING, before any "
+            "other Layered Rendering or Edit Picture; what belongs into one picture is one layout, or one chain of "
+            "edits."
+        )
     for _, options in conditioning:
         for key in NARROWING:
             if key in options:
@@ -103,17 +110,17 @@ def _together(
         return {"mask": layer.visible} | layer.options(None if layer.is_background else crop)
 
     new_positive: Conditioning = []
-    for _, options in _during(positive, 0.0, t0):
+    for entry in during(positive, 0.0, t0):
         for layer in layers:
-            mine = [[text, _for_layers(options) | own | on_entry(layer)] for text, own in layer.positive]
-            new_positive += _during(mine, 0.0, t0)
+            mine = [[text, options | on_entry(layer)] for text, options in like_given([entry], layer.positive)]
+            new_positive += during(mine, 0.0, t0)
     new_positive += _handing_over(positive, t0)
     if not any(layer.vision is not None or layer.negative is not None for layer in layers):
         return new_positive, negative
     new_negative: Conditioning = []
     for layer in share_negative(layers):
-        given = negative if layer.negative is None else layer.negative
-        new_negative += [[text, {**options, **on_entry(layer)}] for text, options in _during(given, 0.0, t0)]
+        given = negative if layer.negative is None else like_given(during(negative, 0.0, t0), layer.negative)
+        new_negative += [[text, {**options, **on_entry(layer)}] for text, options in during(given, 0.0, t0)]
     return new_positive, new_negative + _handing_over(negative, t0)
 
 
@@ -123,15 +130,15 @@ def _apart(
     """Entries for the whole canvas; the run hands each layer's to its own sampling, and the given ones to the rest."""
     until = HandOver(trajectories_until=t0).to_options()
     new_positive = [
-        [text, _for_layers(options) | own | layer.options() | until]
-        for _, options in positive
+        [text, options | layer.options() | until]
+        for entry in positive
         for layer in layers
-        for text, own in layer.positive
+        for text, options in like_given([entry], layer.positive)
     ]
     new_negative = [
         [text, options | layer.options() | until]
         for layer in layers
-        for text, options in (negative if layer.negative is None else layer.negative)
+        for text, options in (negative if layer.negative is None else like_given(negative, layer.negative))
     ]
     return (
         new_positive + [[text, options | until] for text, options in positive],
@@ -139,12 +146,17 @@ def _apart(
     )
 
 
+def like_given(given: Conditioning, own: Conditioning) -> Conditioning:
+    """A layer's own prompt, with what lies on each entry of the given one besides its text, such as a ControlNet."""
+    return [[text, _for_layers(options) | mine] for _, options in given for text, mine in own]
+
+
 def _for_layers(options: Options) -> Options:
     """What of the global prompt's options applies to every layer too."""
     return {key: value for key, value in options.items() if key not in OF_ITS_TEXT}
 
 
-def _during(conditioning: Conditioning, start: float, end: float) -> Conditioning:
+def during(conditioning: Conditioning, start: float, end: float) -> Conditioning:
     """Narrow every entry's share of the run to start..end, leaving out those of which nothing is left."""
     narrowed = []
     for text, options in conditioning:
@@ -160,4 +172,4 @@ def _during(conditioning: Conditioning, start: float, end: float) -> Conditionin
 def _handing_over(conditioning: Conditioning, t0: float) -> Conditioning:
     """Let the given prompts rule from t0 on."""
     until = HandOver(layers_until=t0).to_options()
-    return [[text, options | until] for text, options in _during(conditioning, t0, 1.0)]
+    return [[text, options | until] for text, options in during(conditioning, t0, 1.0)]

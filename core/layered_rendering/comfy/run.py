@@ -5,17 +5,20 @@ from uuid import UUID
 
 import comfy.model_patcher
 import torch
+from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from ...attention.comfy.phrases import read_phrase_attention
 from ...comfy.runs import Run, check_canvas
 from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
+from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, FIRST_STEP
 from .entry import HandOver, LayerEntry, VisionEntry
 from .layer_on_grid import RunLayer
 from .state import scale_of_state
 
 WRAPPER = "stagecraft_layers"
+WINDOW = "context_window"  # in transformer_options: ComfyUI's, the part of the batch or of a video that is evaluated
 
 
 class LayeredRun:
@@ -64,8 +67,9 @@ class LayeredRun:
         if ours.layer not in layers:
             layers[ours.layer] = RunLayer(ours, vision, noise, self.guider.model_patcher.load_device)
         layer = self.layer_of[entry["uuid"]] = layers[ours.layer]
+        _check_no_area(entry)
         if self.apart_until is None:
-            mask = layer.visible
+            mask = _seen_through(entry.get("mask"), ours, layer.visible)
             # One frame for a whole video: ComfyUI broadcasts it, also over a window of a few frames.
             entry["mask"] = mask if noise.ndim == 4 else mask[:, None]
             if ours.crop is not None:
@@ -143,11 +147,13 @@ class LayeredRun:
         scale = scale_of_state(executor.class_obj.model_sampling, x, t)
         # Compared where it lies: asking for the value would make the host wait for the device.
         at_first = (t >= self.first_sigma.to(t)).to(x).reshape(scale.shape)
+        window = rest[-1].get(WINDOW)
+        pictures = None if window is None else window.index_list
         chunks = (part.chunk(len(uuids)) for part in (offset, scale, at_first))
         for uuid, layer, (rows, factor, first) in zip(uuids, guided, zip(*chunks, strict=True), strict=True):
             if layer is not None:
                 factor = factor if layer.inject == EVERY_STEP else factor * first
-                rows += factor * layer.xi_for(rows, self.areas.get(uuid))
+                rows += factor * layer.xi_for(rows, self.areas.get(uuid), pictures)
         return executor(x + offset, *rest, **kwargs)
 
     def _has_xi(self, uuid: UUID) -> bool:
@@ -180,6 +186,24 @@ def _check_shape(visible: Tensor, noise: Tensor) -> None:
             f"There are {len(visible)} layouts for a batch of {len(noise)} pictures. Give the empty latent a "
             f"batch_size of {len(visible)}, or use one layout for all pictures."
         )
+
+
+def _check_no_area(entry: Entry) -> None:
+    if "area" in entry or entry.get("set_area_to_bounds"):
+        raise ValueError(
+            "A node behind Layered Rendering or Edit Picture gives its prompts an area, but layers have their own "
+            'places. Use Conditioning (Set Mask) with set_cond_area "default", or set the area on other prompts and '
+            "combine those with the layers."
+        )
+
+
+def _seen_through(mask: Tensor | None, ours: LayerEntry, visible: Tensor) -> Tensor:
+    """What is seen of a layer (b h w) through the mask that a later node has put in place of the layer's own."""
+    if mask is None or mask is ours.visible_mask or torch.equal(mask.to(ours.visible_mask), ours.visible_mask):
+        return visible
+    mask = resample_by_area(mask.reshape(-1, *mask.shape[-2:]), *visible.shape[-2:]).to(visible)
+    rows = max(len(mask), len(visible))
+    return repeat_to_batch_size(mask, rows) * repeat_to_batch_size(visible, rows)
 
 
 def _check_can_crop(entry: Entry) -> None:

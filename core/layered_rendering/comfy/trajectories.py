@@ -105,7 +105,7 @@ def _one_layer(
     """A layer's latent at t0, from the noise x that all layers share."""
     if layer.xi is None or layer.inject == EVERY_STEP:
         return go(x, 0, layered)
-    xi = layer.xi_for(x, None)
+    xi = layer.xi_for(x)
     x = x + xi * run.scale_of_state(x, sigmas[:1].expand(len(x)))
     if layer.inject != AS_PUBLISHED:
         return go(x, 0, layered)

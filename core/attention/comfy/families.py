@@ -47,7 +47,7 @@ class Family:
             `torch.autograd.graph.allow_mutation_on_saved_tensors`.
         checkpointed: what the parts of a block are called that can be evaluated again on the way back.
         appends: more tokens of text, which nobody sees, leave the picture as it is.
-        refines: it mixes the text in attentions of its own first.
+        refiner: where the blocks are that mix the text in attentions of its own first; "": there are none.
         frames: it paints videos.
         refuses: methods that do not work on it, and why.
     """
@@ -58,7 +58,7 @@ class Family:
     in_place: bool = False
     checkpointed: tuple[str, ...] = ()
     appends: bool = True
-    refines: bool = False
+    refiner: str = ""
     frames: bool = False
     refuses: dict[str, str] = field(default_factory=dict)
 
@@ -73,7 +73,12 @@ UNET = Family("SD 1.x, SD 2.x, SDXL", None)
 WAN = Family("Wan", wan_order, ("blocks",), checkpointed=("ffn",), frames=True)
 COSMOS = Family("Cosmos-Predict2", cosmos_order, ("blocks",), checkpointed=("mlp",), frames=True)
 LUMINA = Family(
-    "Lumina 2, Z-Image", lumina_order, ("layers",), checkpointed=("feed_forward",), appends=False, refines=True
+    "Lumina 2, Z-Image",
+    lumina_order,
+    ("layers",),
+    checkpointed=("feed_forward",),
+    appends=False,
+    refiner="context_refiner",
 )
 FAMILIES: dict[str, Family] = {
     "flux.model.Flux": Family("Flux", flux_order, _BOTH, True, _MLPS),
@@ -89,7 +94,13 @@ FAMILIES: dict[str, Family] = {
     "lumina.model.NextDiT": LUMINA,
     "lumina.model.NextDiTPixelSpace": LUMINA,
     "hunyuan_video.model.HunyuanVideo": Family(
-        "HunyuanVideo, HunyuanImage", hunyuan_order, _BOTH, True, _MLPS, refines=True, frames=True
+        "HunyuanVideo, HunyuanImage",
+        hunyuan_order,
+        _BOTH,
+        True,
+        _MLPS,
+        refiner="txt_in.individual_token_refiner.blocks",
+        frames=True,
     ),
     "hidream.model.HiDreamImageTransformer2DModel": Family(
         "HiDream-I1",
@@ -102,8 +113,17 @@ FAMILIES: dict[str, Family] = {
     "wan.model.CameraWanModel": WAN,
     "wan.model.VaceWanModel": Family("Wan VACE", vace_order, ("blocks",), checkpointed=("ffn",), frames=True),
     "cosmos.predict2.MiniTrainDIT": COSMOS,
-    "anima.model.Anima": Family("Anima", anima_order, ("blocks",), checkpointed=("mlp",), frames=True),
-    "krea2.model.SingleStreamDiT": Family("Krea 2", plain_order, ("blocks",), checkpointed=("mlp",), refines=True),
+    "anima.model.Anima": Family(
+        "Anima",
+        anima_order,
+        ("blocks",),
+        checkpointed=("mlp",),
+        frames=True,
+        refuses={SOFT: "an adapter inside it turns the whole prompt into other tokens"},
+    ),
+    "krea2.model.SingleStreamDiT": Family(
+        "Krea 2", plain_order, ("blocks",), checkpointed=("mlp",), refiner="txtfusion.refiner_blocks"
+    ),
     "ideogram4.model.Ideogram4Transformer2DModel": Family(
         "Ideogram 4", plain_order, ("layers",), checkpointed=("feed_forward",)
     ),

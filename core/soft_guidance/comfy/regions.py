@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,7 +20,9 @@ FINEST = 1024  # pixels along the longer side of a mask; grids of attention are 
 NOT_KEPT = (*PLACE_OPTIONS, "default", "start_percent", "end_percent", "control", "gligen", "hooks", TOKENS)
 
 
-def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float) -> list[RegionTokens]:
+def phrase_regions(
+    clip: Clip, layout: Layout | Sequence[Layout], weight: float, hard_until: float = 0.0
+) -> list[RegionTokens]:
     """Each region's own prompt, or its phrase, as tokens that are seen where the region is, and the background's.
 
     The whole embedded prompt is taken, with its start and padding, which get most of the attention that a prompt gets.
@@ -31,6 +34,7 @@ def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float)
         layout: one, or one for each picture of the batch. Where regions overlap the nearest has the place,
             and where none is, the background.
         weight: times each region's own strength.
+        hard_until: of the regions; the background's cells are seen by all.
     """
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
     seen = _visible(layouts)
@@ -43,7 +47,7 @@ def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float)
         texts = ["" if region is None else region.prompt or region.phrase for region in here]
         weights = [0.0 if region is None else weight * region.strength for region in here]
         masks = [each[min(place + 1, len(each) - 1)] for each in seen]
-        found += _at_one_place(clip, texts, weights, masks)
+        found += [replace(each, hard_until=hard_until) for each in _at_one_place(clip, texts, weights, masks)]
     return found
 
 

@@ -218,6 +218,13 @@ def average_maps(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     return torch.stack(resized).mean(0)
 
 
+def smoothed(maps: Tensor) -> Tensor:
+    """Blur maps (n h w) by a 3 x 3 Gaussian of one cell, as FOCUS does (arXiv 2510.02315)."""
+    side = torch.exp(-0.5 * torch.arange(-1.0, 2.0, device=maps.device, dtype=maps.dtype) ** 2)
+    kernel = side[:, None] * side[None] / side.sum() ** 2
+    return F.conv2d(F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate"), kernel[None, None])[:, 0]
+
+
 def phrase_map(maps: Tensor, grid: tuple[int, int], columns: Sequence[int]) -> Tensor:
     """Where a phrase looks at one site: the mean over heads and over its tokens.
 

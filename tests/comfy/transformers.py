@@ -3,77 +3,17 @@
 Classes that a version of ComfyUI lacks are skipped by `small`, with the reason.
 """
 
-import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import comfy.model_base
-import comfy.ops
-import comfy.supported_models
 import pytest
 import torch
-from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from stagecraft.tests.comfy.cross_transformers import anima, camera_wan, cosmos, wan, wan_vace, wan_with_pictures
 from stagecraft.tests.comfy.families import fill
 from stagecraft.tests.comfy.signatures import accepted
+from stagecraft.tests.comfy.small_network import NO_NETWORK, OWN, TEXT, WIDTH, Small, class_of, normal
 
-TEXT, WIDTH = 11, 48  # tokens of the prompt, and the width of its embedding
-NO_NETWORK = comfy.supported_models.SD15({"disable_unet_model_creation": True})
-OWN = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
-
-
-@dataclass(frozen=True)
-class Small:
-    """A network and what goes into it.
-
-    Attributes:
-        network: of ComfyUI's class.
-        shape: of its latent, for one picture.
-        given: what it is given besides, for a batch of so many.
-        time: between 0 and 1, of a flow; others count to 1000.
-        patch: cells of a token's sides.
-        text: tokens of the prompt.
-    """
-
-    network: torch.nn.Module
-    shape: tuple[int, ...]
-    given: Callable[[int], dict[str, Any]] = field(default=lambda batch: {})
-    time: float = 0.7
-    patch: int = 2
-    text: int = TEXT
-
-    def state(self, batch: int = 1) -> torch.Tensor:
-        """A noisy latent."""
-        return normal(batch, *self.shape, seed=1)
-
-    def prompt(self, batch: int = 1) -> torch.Tensor:
-        """An embedding."""
-        return normal(batch, self.text, WIDTH, seed=2)
-
-    def run(self, x: torch.Tensor, text: torch.Tensor, options: dict[str, Any], **more: Any) -> torch.Tensor:
-        """Evaluate it as ComfyUI does."""
-        time = torch.full((len(x),), self.time)
-        return evaluate(self.network, x, time, text, options, **self.given(len(x)), **more)
-
-
-def normal(*shape: int, seed: int) -> torch.Tensor:
-    """Random numbers, always the same."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def evaluate(network, x, t, text, options, control=None, **more):
-    """A network in ComfyUI's own wrappers of an evaluation, without what a model does to its state."""
-
-    def apply(x, t, _, text, control, options, **more):
-        more |= {} if control is None else {"control": control}
-        return network(x, t, context=text, transformer_options=options, **more)
-
-    model = comfy.model_base.BaseModel(NO_NETWORK)
-    model.diffusion_model = network
-    wrappers = get_all_wrappers(WrappersMP.APPLY_MODEL, options)
-    return WrapperExecutor.new_class_executor(apply, model, wrappers).execute(
-        x, t, None, text, control, options, **more
-    )
+__all__ = ["NO_NETWORK", "TRANSFORMERS", "Small", "small"]
 
 
 def small(name: str) -> Small:
@@ -89,10 +29,6 @@ def small(name: str) -> Small:
         if "pos_embed" in name:  # SD 3's table, which ComfyUI leaves without values
             table.copy_(0.3 * normal(*table.shape, seed=5))
     return Small(**{**vars(built), "network": built.network.eval()})
-
-
-def _class(module: str, name: str) -> type:
-    return getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
 
 
 FLUX = {
@@ -115,8 +51,8 @@ FLUX = {
 
 
 def _of_params(module: str, name: str, params: str, sizes: dict[str, Any]) -> torch.nn.Module:
-    sizes = accepted(_class(module, params), **sizes)
-    return _class(module, name)(image_model="", **sizes, **OWN)
+    sizes = accepted(class_of(module, params), **sizes)
+    return class_of(module, name)(image_model="", **sizes, **OWN)
 
 
 def _pooled(batch: int) -> dict[str, Any]:
@@ -158,7 +94,7 @@ def _chroma() -> Small:
 
 
 def _sd3(with_self: tuple[int, ...] = ()) -> Small:
-    network = _class("modules.diffusionmodules.mmdit", "OpenAISignatureMMDITWrapper")(
+    network = class_of("modules.diffusionmodules.mmdit", "OpenAISignatureMMDITWrapper")(
         input_size=None,
         patch_size=2,
         in_channels=4,
@@ -175,14 +111,14 @@ def _sd3(with_self: tuple[int, ...] = ()) -> Small:
 
 
 def _aura() -> Small:
-    network = _class("aura.mmdit", "MMDiT")(
+    network = class_of("aura.mmdit", "MMDiT")(
         dim=64, n_layers=3, n_double_layers=1, n_heads=4, global_conddim=64, cond_seq_dim=WIDTH, max_seq=256, **OWN
     )
     return Small(network, (4, 16, 12))
 
 
 def _qwen() -> Small:
-    network = _class("qwen_image.model", "QwenImageTransformer2DModel")(
+    network = class_of("qwen_image.model", "QwenImageTransformer2DModel")(
         in_channels=16,
         out_channels=4,
         num_layers=3,
@@ -201,7 +137,7 @@ def _qwen_edit() -> Small:
 
 def _lumina(is_z: bool = False) -> Small:
     width = 256 if is_z else 64  # Z-Image's modulation has width 256
-    network = _class("lumina.model", "NextDiT")(
+    network = class_of("lumina.model", "NextDiT")(
         in_channels=4,
         dim=width,
         n_layers=3,
@@ -243,7 +179,7 @@ def _hunyuan_video() -> Small:
 
 
 def _hidream() -> Small:
-    network = _class("hidream.model", "HiDreamImageTransformer2DModel")(
+    network = class_of("hidream.model", "HiDreamImageTransformer2DModel")(
         patch_size=2,
         in_channels=4,
         out_channels=4,
@@ -269,61 +205,8 @@ def _hidream() -> Small:
     )
 
 
-def _wan(name: str = "WanModel", **changed: Any) -> Small:
-    sizes = {"in_dim": 4, "out_dim": 4, "dim": 64, "ffn_dim": 64, "freq_dim": 64, "text_dim": WIDTH, "num_heads": 4}
-    network = _class("wan.model", name)(**sizes, **{"num_layers": 3, **changed}, **OWN)
-    return Small(network, (4, 2, 8, 12), time=700.0)
-
-
-def _wan_with_pictures() -> Small:
-    """Image to video: a look at the picture's own encoding before that at the text, and a frame before the video."""
-    network = _wan(model_type="i2v", in_dim_ref_conv=4).network
-    return Small(
-        network,
-        (4, 2, 8, 12),
-        lambda batch: {"clip_fea": normal(batch, 7, 1280, seed=5), "reference_latent": normal(batch, 4, 8, 12, seed=6)},
-        700.0,
-    )
-
-
-def _wan_vace() -> Small:
-    """The video has as many tokens as the prompt, so that shapes alone say nothing."""
-    network = _wan("VaceWanModel", num_layers=4, vace_layers=2, vace_in_dim=4).network
-    return Small(
-        network,
-        (4, 2, 8, 12),
-        lambda batch: {"vace_context": normal(batch, 1, 4, 2, 8, 12, seed=5), "vace_strength": [1.0]},
-        700.0,
-        text=48,
-    )
-
-
-def _cosmos(module: str = "cosmos.predict2", name: str = "MiniTrainDIT", width: int = WIDTH) -> Small:
-    network = _class(module, name)(
-        max_img_h=64,
-        max_img_w=64,
-        max_frames=8,
-        in_channels=4,
-        out_channels=4,
-        patch_spatial=2,
-        patch_temporal=1,
-        concat_padding_mask=True,
-        model_channels=64,
-        num_blocks=3,
-        num_heads=2,
-        crossattn_emb_channels=width,
-        pos_emb_cls="rope3d",
-        pos_emb_interpolation="crop",
-        use_adaln_lora=True,
-        adaln_lora_dim=16,
-        rope_enable_fps_modulation=False,
-        **OWN,
-    )
-    return Small(network, (4, 1, 16, 12), lambda batch: {"padding_mask": None})
-
-
 def _krea2() -> Small:
-    network = _class("krea2.model", "SingleStreamDiT")(
+    network = class_of("krea2.model", "SingleStreamDiT")(
         features=64,
         tdim=64,
         txtdim=16,
@@ -340,7 +223,7 @@ def _krea2() -> Small:
 
 
 def _ideogram4() -> Small:
-    network = _class("ideogram4.model", "Ideogram4Transformer2DModel")(
+    network = class_of("ideogram4.model", "Ideogram4Transformer2DModel")(
         in_channels=16,
         num_layers=3,
         num_attention_heads=2,
@@ -355,7 +238,7 @@ def _ideogram4() -> Small:
 
 
 def _lens() -> Small:
-    network = _class("lens.model", "LensTransformer2DModel")(
+    network = class_of("lens.model", "LensTransformer2DModel")(
         patch_size=2,
         in_channels=16,
         out_channels=4,
@@ -386,10 +269,12 @@ TRANSFORMERS: dict[str, Callable[[], Small]] = {
     "HunyuanImage": _hunyuan,
     "HunyuanVideo 1.5": _hunyuan_video,
     "HiDream-I1": _hidream,
-    "Wan": _wan,
-    "Wan with pictures": _wan_with_pictures,
-    "Wan VACE": _wan_vace,
-    "Cosmos-Predict2": _cosmos,
+    "Wan": wan,
+    "Wan with pictures": wan_with_pictures,
+    "Wan VACE": wan_vace,
+    "Wan with a camera": camera_wan,
+    "Cosmos-Predict2": cosmos,
+    "Anima": anima,
     "Krea 2": _krea2,
     "Ideogram 4": _ideogram4,
     "Lens": _lens,

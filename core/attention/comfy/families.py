@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import nn
 
+from ...clip.comfy.columns import ADAPTED_T5, CLIPS_AND_T5, ONE
 from ...comfy.types import Model
 from ..token_order import TokenOrder
 from .orders import (
@@ -49,6 +50,7 @@ class Family:
         appends: more tokens of text, which nobody sees, leave the picture as it is.
         refiner: where the blocks are that mix the text in attentions of its own first; "": there are none.
         frames: it paints videos.
+        prompt: what stands in an embedded prompt, one of `clip.comfy.columns`' ways.
         refuses: methods that do not work on it, and why.
     """
 
@@ -60,6 +62,7 @@ class Family:
     appends: bool = True
     refiner: str = ""
     frames: bool = False
+    prompt: str = ONE
     refuses: dict[str, str] = field(default_factory=dict)
 
     def count(self, network: nn.Module) -> int:
@@ -85,7 +88,7 @@ FAMILIES: dict[str, Family] = {
     "chroma.model.Chroma": Family("Chroma", plain_order, _BOTH, True, _MLPS),
     "chroma_radiance.model.ChromaRadiance": Family("Chroma Radiance", plain_order, _BOTH, True, _MLPS),
     "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Family(
-        "SD 3, SD 3.5", plain_order, ("joint_blocks",), checkpointed=("mlp",)
+        "SD 3, SD 3.5", plain_order, ("joint_blocks",), checkpointed=("mlp",), prompt=CLIPS_AND_T5
     ),
     "aura.mmdit.MMDiT": Family("AuraFlow", aura_order, ("double_layers", "single_layers"), checkpointed=("mlp",)),
     "qwen_image.model.QwenImageTransformer2DModel": Family(
@@ -118,7 +121,7 @@ FAMILIES: dict[str, Family] = {
         anima_order,
         ("blocks",),
         checkpointed=("mlp",),
-        frames=True,
+        prompt=ADAPTED_T5,
         refuses={SOFT: "an adapter inside it turns the whole prompt into other tokens"},
     ),
     "krea2.model.SingleStreamDiT": Family(

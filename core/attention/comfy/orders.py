@@ -1,10 +1,11 @@
 """The order of text and picture in the attention calls of ComfyUI's transformers, one function for each way."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from ..sites import CROSS, SELF
 from ..token_order import TokenOrder
 
 PICTURE = 4  # dimensions of a picture's latent; a video's has one more
@@ -173,13 +174,19 @@ def lens_order(call: Call) -> TokenOrder | None:
 
 def wan_order(call: Call) -> TokenOrder | None:
     """Cross-attention to the text, self-attention of the video: Wan; before its own frames a reference's tokens."""
+    return _wan_order(call, lambda block: True)
+
+
+def _wan_order(call: Call, is_own: Callable[[int], bool]) -> TokenOrder | None:
     time, *sides = call.network.patch_size
     grid = _patches(call.shape[-2], sides[0]), _patches(call.shape[-1], sides[1])
     frames = call.frames(time)
     first, total = _wan_tokens(call, grid, frames)
     image = slice(first, first + frames * grid[0] * grid[1])
-    vision = call.length("clip_fea") if call.network.img_emb is not None else 0
-    return _cross_order(call, total, call.text, TokenOrder(slice(0, 0), image, grid, frames), vision)
+    # A block of image to video looks at a picture's own encoding first; without one at the text, with other weights.
+    vision = [] if call.network.img_emb is None else [("vision", call.length("clip_fea") or call.text)]
+    roles = [(SELF, total), *vision, (CROSS, call.text)]
+    return _cross_order(call, roles, TokenOrder(slice(0, 0), image, grid, frames, is_joint=False), is_own)
 
 
 def _wan_tokens(call: Call, grid: tuple[int, int], frames: int) -> tuple[int, int]:
@@ -204,11 +211,7 @@ def vace_order(call: Call) -> TokenOrder | None:
         for block in range(len(call.network.blocks))
         for is_own in (True, *[False] * (streams * (block in call.network.vace_layers_mapping)))
     ]
-    order = wan_order(call)
-    # Where the video has as many tokens as the text, self- and cross-attention take turns in one count.
-    turns = 2 if call.is_square and call.keys == call.text else 1
-    number = call.number // turns
-    return order if number < len(own) and own[number] else None
+    return _wan_order(call, lambda block: block < len(own) and own[block])
 
 
 def cosmos_order(call: Call) -> TokenOrder | None:
@@ -229,17 +232,25 @@ def _cosmos_order(call: Call, text: int) -> TokenOrder | None:
     network = call.network
     grid, frames = call.grid(network.patch_spatial), call.frames(network.patch_temporal)
     n = frames * grid[0] * grid[1]
-    return _cross_order(call, n, text, TokenOrder(slice(0, 0), slice(0, n), grid, frames))
+    order = TokenOrder(slice(0, 0), slice(0, n), grid, frames, is_joint=False)
+    return _cross_order(call, [(SELF, n), (CROSS, text)], order)
 
 
-def _cross_order(call: Call, queries: int, text: int, order: TokenOrder, vision: int = 0) -> TokenOrder | None:
-    """A call of self- or cross-attention by its shape, and by its turn where both have the same."""
-    if call.queries != queries or vision == text:
+def _cross_order(
+    call: Call, roles: Sequence[tuple[str, int]], order: TokenOrder, is_own: Callable[[int], bool] = lambda block: True
+) -> TokenOrder | None:
+    """A call of self- or cross-attention by its shape, and by its turn where several of a block have the same.
+
+    Args:
+        call: of which the order is asked.
+        roles: of a block's calls in their order, and how many keys each has; the first is self-attention.
+        order: of self-attention.
+        is_own: whether a block's attention is read, the block counted in the order of evaluation.
+    """
+    alike = [role for role, keys in roles if keys == call.keys]
+    if call.queries != roles[0][1] or not alike or not call.text:
         return None
-    is_own, is_text = call.keys == queries, call.keys == text
-    if is_own and is_text:
-        is_text = call.number % 2 == 1
-    elif not is_own and not is_text:
+    block, turn = divmod(call.number, len(alike))
+    if alike[turn] not in (SELF, CROSS) or not is_own(block):
         return None
-    text = text if is_text else 0
-    return TokenOrder(slice(0, text), order.image, order.grid, order.frames, is_joint=False)
+    return order if alike[turn] == SELF else replace(order, text=slice(0, call.keys))

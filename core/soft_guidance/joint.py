@@ -26,12 +26,11 @@ from ..attention.token_order import TokenOrder
 CLOSED = -torch.inf
 
 
-def text_bias(spans: Sequence[slice], words: int, tokens: int, device: torch.device | None = None) -> Tensor:
+def text_bias(spans: Sequence[slice], tokens: int, device: torch.device | None = None) -> Tensor:
     """What is added to the logits of text that attends to itself.
 
     Args:
-        spans: columns of each region.
-        words: of the text, regions included; what stands behind them is padding, which sees all but the regions.
+        spans: columns of each region, each of which sees itself alone, and of those that nobody sees.
         tokens: in all.
         device: of the result.
 
@@ -41,7 +40,6 @@ def text_bias(spans: Sequence[slice], words: int, tokens: int, device: torch.dev
     part = torch.zeros(tokens, dtype=torch.int64, device=device)  # 0: the prompt's own
     for number, span in enumerate(spans, start=1):
         part[span] = number
-    part[words:] = 0
     is_closed = part[:, None] != part[None]
     return torch.zeros(tokens, tokens, device=device).masked_fill(is_closed, CLOSED)
 

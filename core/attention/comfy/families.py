@@ -49,6 +49,7 @@ class Family:
         checkpointed: what the parts of a block are called that can be evaluated again on the way back.
         appends: more tokens of text, which nobody sees, leave the picture as it is.
         refiner: where the blocks are that mix the text in attentions of its own first; "": there are none.
+        pools: the mean over all tokens of the text is an input of its own.
         frames: it paints videos.
         prompt: what stands in an embedded prompt, one of `clip.comfy.columns`' ways.
         refuses: methods that do not work on it, and why.
@@ -61,6 +62,7 @@ class Family:
     checkpointed: tuple[str, ...] = ()
     appends: bool = True
     refiner: str = ""
+    pools: bool = False
     frames: bool = False
     prompt: str = ONE
     refuses: dict[str, str] = field(default_factory=dict)
@@ -103,6 +105,7 @@ FAMILIES: dict[str, Family] = {
         True,
         _MLPS,
         refiner="txt_in.individual_token_refiner.blocks",
+        pools=True,
         frames=True,
     ),
     "hidream.model.HiDreamImageTransformer2DModel": Family(

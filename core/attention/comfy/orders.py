@@ -23,6 +23,8 @@ class Call:
         text: tokens of the prompt's embedding; 0: there is none.
         given: what the network is given besides, by name: references, other encoders' outputs.
         number: of calls with as many queries and keys before it in this evaluation.
+        all_that_see: whether orders are wanted of all calls that see the text, to mask them, and not only of those that
+            are read.
     """
 
     network: nn.Module
@@ -32,6 +34,7 @@ class Call:
     text: int
     given: Mapping[str, object]
     number: int = 0
+    all_that_see: bool = False
 
     @property
     def is_square(self) -> bool:
@@ -184,7 +187,9 @@ def _wan_order(call: Call, is_own: Callable[[int], bool]) -> TokenOrder | None:
     first, total = _wan_tokens(call, grid, frames)
     image = slice(first, first + frames * grid[0] * grid[1])
     # A block of image to video looks at a picture's own encoding first; without one at the text, with other weights.
-    vision = [] if call.network.img_emb is None else [("vision", call.length("clip_fea") or call.text)]
+    vision = call.length("clip_fea")
+    without = CROSS if call.all_that_see else "text with other weights"
+    vision = [("vision", vision) if vision else (without, call.text)] if call.network.img_emb is not None else []
     roles = [(SELF, total), *vision, (CROSS, call.text)]
     return _cross_order(call, roles, TokenOrder(slice(0, 0), image, grid, frames, is_joint=False), is_own)
 
@@ -211,7 +216,7 @@ def vace_order(call: Call) -> TokenOrder | None:
         for block in range(len(call.network.blocks))
         for is_own in (True, *[False] * (streams * (block in call.network.vace_layers_mapping)))
     ]
-    return _wan_order(call, lambda block: block < len(own) and own[block])
+    return _wan_order(call, lambda block: call.all_that_see or (block < len(own) and own[block]))
 
 
 def cosmos_order(call: Call) -> TokenOrder | None:

@@ -113,7 +113,7 @@ class SoftCall:
         conds = {name: cond for name, cond in entry["model_conds"].items() if name != WRAPPER}
         plain = conds["c_crossattn"]
         length = self.length_of(columns)
-        conds["c_crossattn"] = type(plain)(columns.context(length))
+        conds["c_crossattn"] = type(plain)(columns.context(length, keeps_mean=self.family.pools))
         mask = getattr(conds.get(TEXT_MASK), "cond", None)
         if isinstance(mask, Tensor) and mask.shape[-1] == columns.text.shape[1]:
             conds[TEXT_MASK] = type(conds[TEXT_MASK])(F.pad(mask, (0, length - mask.shape[-1]), value=1))

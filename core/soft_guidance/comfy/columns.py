@@ -59,14 +59,26 @@ class EntryColumns:
         self.signature = (text.shape[1], area, columns_of_rules, tuple(id(region.mask) for region, _ in regions))
         self._context: Tensor | None = None
 
-    def context(self, length: int) -> Tensor:
-        """(b length c)."""
+    def context(self, length: int, *, keeps_mean: bool = False) -> Tensor:
+        """The whole context.
+
+        Args:
+            length: in tokens.
+            keeps_mean: whether the mean over all columns shall be that over the text; those that nobody sees can hold
+                any values.
+
+        Returns:
+            (b length c).
+        """
         if self._context is None or self._context.shape[1] != length:
             behind = sum(each.shape[1] for each in self.tokens) + self.start
             parts = [self.text[:, : self.start], *self.tokens, self.text[:, behind:]]
             rows = max(len(part) for part in parts)
             joined = torch.cat([repeat_to_batch_size(part, rows) for part in parts], 1)
             self._context = F.pad(joined, (0, 0, 0, length - self.length))
+            if keeps_mean and length > self.length:
+                missing = length * self.text.float().mean(1) - joined.float().sum(1)
+                self._context[:, self.length :] = (missing / (length - self.length))[:, None].to(joined)
         return self._context
 
     def bias(self, grid: tuple[int, int], length: int) -> Tensor:

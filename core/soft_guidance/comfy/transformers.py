@@ -75,7 +75,9 @@ class TransformerForward(MaskedAttention):
         if self._refines(queries, keys, number):
             return self.call.text_bias(options, keys, q)
         inputs = self.inputs
-        order = self.family.order(Call(self.network, queries, keys, inputs.shape, inputs.text, inputs.given, number))
+        order = self.family.order(
+            Call(self.network, queries, keys, inputs.shape, inputs.text, inputs.given, number, all_that_see=True)
+        )
         if order is None or not order.words:
             return None
         self.masked += 1

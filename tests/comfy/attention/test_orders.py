@@ -66,7 +66,7 @@ def test_a_word_moves_its_column_and_a_cell_its_row(name):
     change = moved(keys, watch(*reworded(made, x, text))[first][1])
     assert int(change.argmax()) == order.text.start + WORD
     assert order.words == made.text
-    if not known_family(made.network).refines:
+    if not known_family(made.network).refiner:
         assert int((change > 1e-5).sum()) == 1
 
     other, (row, column) = x.clone(), CELL

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...core.comfy.types import Clip, ClipVisionOutput, Conditioning, Model, StyleModel
 from ...core.compose_and_conquer.comfy.exemplars import Exemplars
 from ...core.layout.layout import Layout
-from ...core.soft_guidance.comfy.apply import apply_soft_guidance
+from ...core.soft_guidance.comfy.apply import apply_soft_guidance, words_for
 from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regions, style_tokens
 from ...core.soft_guidance.comfy.tokens import RegionTokens
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
@@ -255,7 +255,7 @@ class StageSoftGuidance(io.ComfyNode):
         if exemplars is not None:
             found += exemplars.regions(mask.reshape(-1, *mask.shape[-2:]))
         if layout is not None:
-            found += phrase_regions(clip, layout, strength, hard_until)
+            found += phrase_regions(clip, layout, strength, hard_until=hard_until, words=words_for(model))
         return io.NodeOutput(*apply_soft_guidance(model, positive, negative, found, rule))
 
 

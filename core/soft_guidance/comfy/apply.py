@@ -19,6 +19,8 @@ from ..soft_guidance import PUBLISHED, RULES
 from .run import WRAPPER, show_regions
 from .tokens import RegionTokens, with_regions
 
+METHOD = "Regions of soft guidance"
+
 
 def apply_soft_guidance(
     model: Model,
@@ -60,8 +62,18 @@ def apply_soft_guidance(
     )
 
 
+def words_for(model: Model) -> str | None:
+    """What `phrase_regions` takes of a layout's embedded texts for a model.
+
+    Raises:
+        ValueError: a class whose attention is not known.
+    """
+    family = family_of(model, METHOD)
+    return None if family is UNET else family.prompt
+
+
 def _check_family(model: Model, hard: bool) -> None:
-    family = family_of(model, "Regions of soft guidance")
+    family = family_of(model, METHOD)
     if family is UNET:
         check_model(model)
         if hard:

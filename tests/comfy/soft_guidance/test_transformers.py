@@ -8,7 +8,7 @@ import comfy.conds
 import comfy.latent_formats
 import pytest
 import torch
-from stagecraft.core.attention.comfy.families import SOFT, known_family
+from stagecraft.core.attention.comfy.families import known_family
 from stagecraft.core.soft_guidance.comfy.call import WRAPPER, Memory, SoftCall
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..layout.masks import resample_by_area
 from .maps import region_maps, token_maps
 from .sites import CROSS, SELF, Site, choose_sites, is_past
+from .token_order import TokenOrder, views
 
 
 class LastMapRecorded(Exception):
@@ -26,6 +27,9 @@ class AttentionRecorder:
 
     Attributes:
         is_complete: whether there is nothing more to record in this pass.
+        text_shares: by site of a transformer, how much of its attention each position pays to the prompt, the mean over
+            heads, (b (f h w)).
+        even_shares: how much that were if it looked at everything alike.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class AttentionRecorder:
         lengths: Sequence[int] | None = None,
         regions: Tensor | None = None,
         known: frozenset[Site] = frozenset(),
+        keep: Callable[[Site, Tensor], Tensor] | None = None,
     ) -> None:
         """Say what to record.
 
@@ -50,17 +55,21 @@ class AttentionRecorder:
             regions: (o h w) masks, or (b o h w) for each picture: record the self-attention too.
             known: chosen sites of an earlier pass of the same network at the same size; only these are recorded, and
                 the pass can end behind the last of them.
+            keep: what is kept of a map (b heads (f h w) m), such as its mean over heads; None: all of it.
         """
         self.which, self.latent, self.lengths, self.regions, self.known = which, latent, lengths, regions, known
+        self.keep = keep
         longest = max(len(each) for each in columns)
         self.columns = torch.stack([F.pad(each, (0, longest - len(each))) for each in columns])
         self.seen: list[Site] = []
+        self.text_shares: dict[Site, Tensor] = {}
+        self.even_shares: dict[Site, float] = {}
         self._found: dict[Site, Tensor | Callable[[], Tensor]] = {}
         self.is_complete = False
 
     @property
     def maps(self) -> dict[Site, Tensor]:
-        """By site (b heads (h w) m).
+        """By site (b heads (h w) m), or (b heads (f h w) m) of a video.
 
         Of a cross-attention, what every position pays to each of the m tokens; of a self-attention, what the positions
         of the o-th region pay, on average, to every position (m = regions). Read it when the pass has ended.
@@ -97,27 +106,58 @@ class AttentionRecorder:
         heads: int,
         scale: float | None = None,
         mask: Tensor | None = None,
+        order: TokenOrder | None = None,
     ) -> None:
         """Keep the map of an attention.
 
         Args:
             site: where.
-            q: (b n (heads d)), conditional rows only.
-            k: (b t (heads d)); of a self-attention, the first n are those of the picture.
+            q: (b n (heads d)), conditional rows only; or (b heads n d).
+            k: (b t (heads d)); of a self-attention, the first n are those of the picture; or (b heads t d).
             heads: number of heads.
             scale: of the logits; None means 1 / sqrt(d).
             mask: of the attention, as `torch.nn.functional.scaled_dot_product_attention` takes it.
+            order: of a transformer's tokens; then `columns` count the prompt's, those below 0 from its end.
         """
-        if site.stream == SELF:
+        if order is not None:
+            self._record_view(site, q, k, heads, scale, mask, order)
+        elif site.stream == SELF:
             pools = resample_by_area(self.regions, *site.grid).flatten(-2).to(q.device)
             # What another pack puts behind the picture's own positions, such as a reference, has no place in it.
             k, mask = k[:, : q.shape[1]], mask if mask is None else mask[..., : q.shape[1]]
             # Later, for a first pass begins with fine grids, whose softmax is large, and goes on to those it keeps.
-            found = partial(region_maps, q, k, heads, pools, scale, mask)
+            self._found[site] = partial(region_maps, q, k, heads, pools, scale, mask)
         else:
             found = token_maps(q, k, heads, self.columns.to(q.device), scale, mask)
             copies = [k.shape[1] // each if k.shape[1] % each == 0 else 1 for each in self.lengths or ()]
             if any(count > 1 for count in copies):
                 found = found * found.new_tensor(copies)[:, None, None, None]
-        self._found[site] = found
+            self._keep(site, found)
         self.is_complete = bool(self.known) and self.known == self._found.keys()
+
+    def _record_view(
+        self, site: Site, q: Tensor, k: Tensor, heads: int, scale: float | None, mask: Tensor | None, order: TokenOrder
+    ) -> None:
+        """The same of a transformer's call, in which text and picture may be one sequence."""
+        view = views(order)[site.stream]
+        if site.stream == SELF:
+            pools = resample_by_area(self.regions, *site.grid).flatten(-2).to(q.device)
+            pools = pools.repeat(*[1] * (pools.ndim - 1), order.frames)
+            self._keep(site, region_maps(q, k, heads, pools, scale, mask, rows=view.rows))
+            return
+        if self.lengths and order.words not in self.lengths:
+            raise ValueError(
+                f"The model reads {order.words} tokens of text where {' or '.join(map(str, sorted(set(self.lengths))))} "
+                "were expected, so it is not known where the prompt's words are. Prompts of different lengths cannot be "
+                "in one batch with this model: sample their pictures one by one; or remove the node that adds tokens."
+            )
+        keys = k.shape[2] if k.ndim == 4 else k.shape[1]
+        self.even_shares[site] = order.words / keys
+        columns = self.columns.to(q.device)
+        columns = torch.where(columns < 0, columns + view.words.stop, columns + view.words.start)
+        found = token_maps(q, k, heads, columns, scale, mask, rows=view.rows, text=view.words)
+        self.text_shares[site] = found[..., -1].detach().mean(1)
+        self._keep(site, found[..., :-1])
+
+    def _keep(self, site: Site, found: Tensor) -> None:
+        self._found[site] = found if self.keep is None else self.keep(site, found)

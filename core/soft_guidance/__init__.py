@@ -4,5 +4,6 @@ M' of any regions        soft_guidance.column_mask
 cells of a mask          soft_guidance.cell_mask
 as CnC appends tokens    soft_guidance.two_sides
 masked attention         soft_guidance.SoftGuidance
+in joint attention       joint.joint_bias
 in ComfyUI               comfy.apply.apply_soft_guidance
 """

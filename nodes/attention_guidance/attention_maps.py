@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ...core.attention.comfy.maps import attention_maps
+from ...core.attention.comfy.maps import Reading, attention_maps, encoded
 from ...core.attention.heat_maps import draw_heat_map, scaled_map
-from ...core.attention.sites import PLACES, QUARTER
+from ...core.attention.sites import PLACES, QUARTER, check_choice
 from ...core.comfy.types import Clip, Model, Vae
 from ...core.drawing.pictures import check_finite, colours_of
 from ...core.layout.layout import Layout as LayoutValue
@@ -15,6 +15,9 @@ from ...core.layout.region import LayoutError
 from ..api import Layout, io, ui
 from ..inputs import category_of
 
+AUTOMATIC = "automatic"
+SMOOTHINGS = {AUTOMATIC: None, "on": True, "off": False}
+ATTENTION, WHICH_WORD = "attention", "which word is here"
 DEFAULT_NOISE = 0.5  # things have found their places by then, and their outlines are not yet in the picture itself
 
 
@@ -29,13 +32,17 @@ class StageAttentionMaps(io.ComfyNode):
             display_name="Attention Maps",
             category=category_of(__name__),
             description="Shows where each phrase of a prompt looks in a picture: one heat map per phrase, from the "
-            "model's cross-attention. For SD 1.x, SD 2.x and SDXL.",
+            "model's own attention. For U-Nets and transformers: SD, SDXL, SD 3, Flux, Qwen-Image, Z-Image, Wan and "
+            "others.",
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="A U-Net with cross-attention; its LoRAs count, guidance does not."),
+                io.Model.Input("model", tooltip="A U-Net or a transformer; its LoRAs count, guidance does not."),
                 io.Clip.Input("clip", tooltip="Text encoder of the same checkpoint; finds the phrases in the prompt."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE; brings the pictures to the model."),
-                io.Image.Input("image", tooltip="Pictures to look into. More pictures give more maps."),
+                io.Image.Input(
+                    "image",
+                    tooltip="Pictures to look into; for a model of videos, the frames of one. More give more maps.",
+                ),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -67,7 +74,9 @@ class StageAttentionMaps(io.ComfyNode):
                     tooltip="Which attentions are averaged. quarter of the latent: the clearest at 512 pixels, 16 x 16 "
                     "there. half of the latent: a level finer, for smaller pictures. middle and first up: those that "
                     "Attention Guidance reads with chen, coarser. first of each down stage: finer and noisier, as "
-                    "LRDiff reads them.",
+                    "LRDiff reads them. Transformers have blocks of one size instead: found, which they read for the "
+                    "places above too, takes those that agree with each other; middle blocks: every second from a "
+                    "quarter to 55 % of the depth; all blocks: more even, less clear.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -83,6 +92,31 @@ class StageAttentionMaps(io.ComfyNode):
                     tooltip="Draws the asked places, and gives prompt and phrases where those are empty. More things "
                     "give more maps.",
                 ),
+                io.String.Input(
+                    "blocks",
+                    default="",
+                    optional=True,
+                    tooltip="Numbers of a transformer's blocks, counted from 0, such as 8-12 or 3, 5; then sites does "
+                    "not count. Higher numbers are later in the network; more of them give more even maps. Empty: as "
+                    "sites says. The text output says which were read.",
+                ),
+                io.Combo.Input(
+                    "smoothing",
+                    options=list(SMOOTHINGS),
+                    default=AUTOMATIC,
+                    optional=True,
+                    tooltip="Blurs each map by a 3 x 3 Gaussian of one cell before they are averaged. automatic: in "
+                    "transformers, whose maps are grainy, not in U-Nets.",
+                ),
+                io.Combo.Input(
+                    "read",
+                    options=[ATTENTION, WHICH_WORD],
+                    default=ATTENTION,
+                    optional=True,
+                    tooltip="attention: how much of all it looks at a place gives to the phrase. which word is here: "
+                    "how much of what it gives to the prompt's words; clearer where a place looks at little text, as "
+                    "in large pictures of transformers.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -91,6 +125,7 @@ class StageAttentionMaps(io.ComfyNode):
                 io.Mask.Output(
                     display_name="maps", tooltip="The same maps without the picture, each with 1 as its maximum."
                 ),
+                io.String.Output(display_name="text", tooltip="Which attentions were read."),
             ],
         )
 
@@ -107,24 +142,30 @@ class StageAttentionMaps(io.ComfyNode):
         sites: str,
         seed: int,
         layout: LayoutValue | list[LayoutValue] | None = None,
+        blocks: str = "",
+        smoothing: str = AUTOMATIC,
+        read: str = ATTENTION,
     ) -> io.NodeOutput:
         """Look, and draw."""
+        reading = Reading(noise, blocks.strip() or sites, seed, SMOOTHINGS[smoothing], read == WHICH_WORD)
+        check_choice(reading.sites)
         layouts: list[LayoutValue | None] = [None] if layout is None else layouts_of(layout, len(image))
         groups = [(layouts[0], image)]
         if len(set(map(id, layouts))) > 1:
             groups = [(each, image[i : i + 1]) for i, each in enumerate(layouts)]
-        drawn, masks = [], []
+        drawn, masks, said = [], [], {}
         for each, pictures in groups:
             text, names = _asked(prompt, phrases, each)
-            latent = vae.encode(check_finite(colours_of(pictures), "image", "Connect one that shows something"))
-            found = attention_maps(model, clip, latent, text, names, noise=noise, sites=sites, seed=seed)
+            colours = check_finite(colours_of(pictures), "image", "Connect one that shows something")
+            found = attention_maps(model, clip, encoded(model, vae, colours), text, names, reading)
+            said[found.text()] = None
             asked = _places(each)
-            for picture, maps in zip(pictures, found, strict=True):
+            for picture, maps in zip(pictures, found.for_pictures(len(pictures)), strict=True):
                 for name, attention in zip(names, maps, strict=True):
                     drawn.append(draw_heat_map(picture, attention, name, asked.get(name, ())))
                     masks.append(scaled_map(attention, *picture.shape[:2]))
-        heat_maps = torch.stack(drawn)
-        return io.NodeOutput(heat_maps, torch.stack(masks), ui=ui.PreviewImage(heat_maps, cls=cls))
+        heat_maps, where = torch.stack(drawn), "\n".join(said)
+        return io.NodeOutput(heat_maps, torch.stack(masks), where, ui=ui.PreviewImage(heat_maps, cls=cls))
 
 
 def _places(layout: LayoutValue | None) -> dict[str, list[Tensor]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...core.comfy.types import Clip, ClipVisionOutput, Conditioning, Model, StyleModel
 from ...core.compose_and_conquer.comfy.exemplars import Exemplars
 from ...core.layout.layout import Layout
-from ...core.soft_guidance.comfy.apply import apply_soft_guidance
+from ...core.soft_guidance.comfy.apply import apply_soft_guidance, words_for
 from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regions, style_tokens
 from ...core.soft_guidance.comfy.tokens import RegionTokens
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
@@ -137,10 +137,14 @@ class StageSoftGuidance(io.ComfyNode):
             display_name="Soft Guidance",
             category=category_of(__name__),
             description="Lets every region of the picture look at tokens of its own: a layout's phrases, any prompts, "
-            "or looks of reference pictures. One evaluation for all regions; for SD 1.x, SD 2.x and SDXL.",
+            "or looks of reference pictures. One evaluation for all regions.",
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="A U-Net with cross-attention: SD 1.x, SD 2.x, SDXL."),
+                io.Model.Input(
+                    "model",
+                    tooltip="SD 1.x, SD 2.x, SDXL, or a transformer: Flux, SD 3, Chroma, Qwen-Image, Z-Image, Wan "
+                    "and others.",
+                ),
                 io.Conditioning.Input(
                     "positive",
                     tooltip="Is seen from everywhere, so what it names can appear anywhere. With the whole prompt add "
@@ -178,6 +182,17 @@ class StageSoftGuidance(io.ComfyNode):
                     tooltip="Which cells of the coarse grids of attention are inside a mask. as published: those with "
                     "anything of it around their middle, so edges grow a little. area: those that lie in it at least "
                     "by half, so thin things get less.",
+                ),
+                io.Float.Input(
+                    "hard_until",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Transformers only: share of the run in which the layout's regions do not see each other's "
+                    "picture either. Higher keeps things apart better but lets them fit together less; 0: they "
+                    "always see each other.",
                 ),
                 ExemplarsSocket.Input(
                     "exemplars",
@@ -227,6 +242,7 @@ class StageSoftGuidance(io.ComfyNode):
         negative: Conditioning,
         strength: float,
         rule: str,
+        hard_until: float = 0.0,
         clip: Clip | None = None,
         layout: Layout | Sequence[Layout] | None = None,
         exemplars: Exemplars | None = None,
@@ -239,7 +255,7 @@ class StageSoftGuidance(io.ComfyNode):
         if exemplars is not None:
             found += exemplars.regions(mask.reshape(-1, *mask.shape[-2:]))
         if layout is not None:
-            found += phrase_regions(clip, layout, strength)
+            found += phrase_regions(clip, layout, strength, hard_until=hard_until, words=words_for(model))
         return io.NodeOutput(*apply_soft_guidance(model, positive, negative, found, rule))
 
 

@@ -1,16 +1,26 @@
-"""Records attention in ComfyUI's U-Nets, through the chained override and around other packs' replacements."""
+"""Records attention in what ComfyUI runs, through the chained override and around other packs' replacements.
 
-from collections.abc import Callable, Hashable, Mapping
+One way for every network: an APPLY_MODEL wrapper, which ComfyUI calls for all of them, knows what goes into an
+evaluation; the override sees the attentions inside; in a U-Net a block says what its attention is, in a transformer the
+class' family does.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...comfy.types import Executor, Model, Options, Wrappers
 from ..recorder import AttentionRecorder, LastMapRecorded
-from ..sites import CROSS, DOWN, MIDDLE, SELF, UP, SiteCounter
+from ..sites import BLOCK, CROSS, DOWN, MIDDLE, SELF, UP, Site, SiteCounter
+from ..token_order import TokenOrder, views
+from .families import Family, has_context, known_family
+from .orders import Call
 
 OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"
@@ -21,15 +31,14 @@ PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", 
 # What of a run is not for evaluations that are recorded: context windows would cut the batch, whose maps belong
 # together, and EasyCache would answer without the network, or compare the sampler's evaluations with these.
 WINDOWS, CACHE = "context_handler", "easycache"
+POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attentions, behind heads
 Attend = Callable[..., Tensor]
 
 
 def has_cross_attention(model: Model) -> bool:
     """Whether a model is a U-Net that looks at its prompt through cross-attention, as SD 1.x, SD 2.x and SDXL are."""
     network = model.get_model_object("diffusion_model")
-    if not isinstance(network, UNetModel):
-        return False
-    return any(getattr(part, "attn2", None) is not None for part in network.modules())
+    return isinstance(network, UNetModel) and has_context(network)
 
 
 def recording(
@@ -42,7 +51,8 @@ def recording(
     """Model options of a run, for evaluations that fill recorders.
 
     Overrides and replacements of attention by other packs keep working: they are called as before, and what they are
-    given is what is recorded.
+    given is what is recorded. What shall see the end of an evaluation that leaves early, such as a wrapper that
+    differentiates it, has to be among the options before.
 
     Args:
         model_options: of the run; they stay as they are.
@@ -65,9 +75,44 @@ def recording(
         for block, patch in replaced.get(name, {}).items():
             replaced[name][block] = watcher.around(stream, patch)
     comfy.patcher_extension.add_wrapper_with_key(
-        Wrappers.DIFFUSION_MODEL, WRAPPER, watcher.forward, options, is_model_options=True
+        Wrappers.APPLY_MODEL, WRAPPER, watcher.evaluate, options, is_model_options=True
     )
     return options
+
+
+@dataclass
+class _Evaluation:
+    """One evaluation of a network that is watched.
+
+    Attributes:
+        network: that is evaluated.
+        family: of its class; None where that is not known.
+        shape: of the latent.
+        text: tokens of the prompt's embedding.
+        given: what the network is given besides.
+        uuids: of the entries whose rows are in the batch, in their order.
+        counter: numbers its attentions.
+        block: of a U-Net, where it is.
+        calls: of attention in that block.
+        shapes: calls with as many queries and keys so far.
+    """
+
+    network: nn.Module
+    family: Family | None
+    shape: Sequence[int]
+    text: int
+    given: Mapping[str, object]
+    uuids: Sequence[Hashable]
+    counter: SiteCounter = field(default_factory=SiteCounter)
+    block: tuple[object, ...] = ()
+    calls: int = 0
+    shapes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def order(self, queries: int, keys: int) -> TokenOrder | None:
+        """Where text and picture lie in a transformer's call that comes now."""
+        number = self.shapes[queries, keys]
+        self.shapes[queries, keys] += 1
+        return self.family.order(Call(self.network, queries, keys, self.shape, self.text, self.given, number))
 
 
 class _Watcher:
@@ -81,44 +126,49 @@ class _Watcher:
         before: Attend | None,
     ) -> None:
         self.recorders, self.leave_early, self.backend, self.before = recorders, leave_early, backend, before
-        self.counter: SiteCounter | None = None  # none: not in the U-Net, but in a ControlNet perhaps
-        self.block: tuple[object, ...] = ()
-        self.calls = 0
-        self.text_length = 0
+        self.now: _Evaluation | None = None  # none: not in the network, but in a ControlNet perhaps
 
-    def forward(
+    def evaluate(
         self,
         executor: Executor,
         x: Tensor,
-        timesteps: Tensor | None = None,
-        context: Tensor | None = None,
-        *args: object,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: object = None,
+        transformer_options: Options | None = None,
         **kwargs: object,
     ) -> Tensor:
-        """DIFFUSION_MODEL wrapper: a forward pass begins, and may end early."""
-        self.counter, self.block = SiteCounter(), ()
-        self.text_length = 0 if context is None else context.shape[1]
+        """APPLY_MODEL wrapper: an evaluation begins, and may end early."""
+        options = {} if transformer_options is None else transformer_options
+        network = executor.class_obj.diffusion_model
+        network = getattr(network, "_orig_mod", network)
+        text = 0 if c_crossattn is None else c_crossattn.shape[1]
+        self.now = _Evaluation(network, known_family(network), x.shape, text, kwargs, options.get("uuids", ()))
         try:
-            return executor(x, timesteps, context, *args, **kwargs)
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         except LastMapRecorded:
-            return x.new_zeros(len(x), executor.class_obj.out_channels, *x.shape[2:])
+            return torch.zeros_like(x)
         finally:
-            self.counter = None
+            self.now = None
 
     def attend(
         self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object
     ) -> Tensor:
         """Attention override."""
-        options = kwargs.get("transformer_options") or {}
-        if self.counter is not None and "block" in options:
-            self._enter(options)
-            self.calls += 1
-            # A block's first attention looks at the picture itself, and at another that a pack has put beside it;
-            # in some networks at the text.
-            is_text = k.shape[1] == self.text_length != q.shape[1]
-            stream = CROSS if self.calls > 1 or is_text else SELF
-            mask = kwargs.get("mask", args[0] if args else None)
-            self._look(stream, q, k, heads, options, kwargs.get("scale"), mask)
+        options, now = kwargs.get("transformer_options") or {}, self.now
+        if now is not None:
+            named = kwargs | dict(zip(POSITIONAL, args, strict=False))
+            if now.family is not None and now.family.order is not None:
+                self._look_at_block(q, k, heads, named)
+            elif "block" in options:
+                self._enter(options)
+                now.calls += 1
+                # A block's first attention looks at the picture itself, and at another that a pack has put beside it;
+                # in some networks at the text.
+                is_text = k.shape[1] == now.text != q.shape[1]
+                stream = CROSS if now.calls > 1 or is_text else SELF
+                self._look(stream, q, k, heads, options, named.get("scale"), named.get("mask"))
         attend = attend if self.backend is None else self.backend
         if self.before is not None:
             return _with_gradient(self.before(attend, q, k, v, heads, *args, **kwargs), q)
@@ -128,23 +178,23 @@ class _Watcher:
         """Look at what a replacement of attention is given; attentions inside it are its own affair."""
 
         def replaced(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **kwargs: object) -> Tensor:
-            counter = self.counter
-            if counter is not None:
+            now = self.now
+            if now is not None:
                 self._enter(extra_options)
-                self.calls += 1
+                now.calls += 1
                 self._look(stream, q, k, extra_options["n_heads"], extra_options)
-            self.counter = None
+            self.now = None
             try:
                 return _with_gradient(patch(q, k, v, extra_options, **kwargs), q)
             finally:
-                self.counter = counter
+                self.now = now
 
         return replaced
 
     def _enter(self, options: Options) -> None:
         block = (*options["block"], options.get("block_index"))
-        if block != self.block:
-            self.block, self.calls = block, 0
+        if block != self.now.block:
+            self.now.block, self.now.calls = block, 0
 
     def _look(
         self,
@@ -156,17 +206,49 @@ class _Watcher:
         scale: float | None = None,
         mask: Tensor | None = None,
     ) -> None:
+        """An attention of a U-Net's block."""
         uuids, grid = options.get("uuids", []), tuple(options["activations_shape"][-2:])
-        site = self.counter.next(PARTS[options["block"][0]], stream, grid)
+        site = self.now.counter.next(PARTS[options["block"][0]], stream, grid)
         if q.shape[1] != grid[0] * grid[1] or (stream == SELF and k.shape[1] < q.shape[1]):
             return  # another pack has cut the picture into tiles or merged tokens
-        watching = [self.recorders[uuid] for uuid in uuids if uuid in self.recorders]
+        self._record(site, q, k, heads, uuids, scale, mask)
+        self._leave(uuids)
+
+    def _look_at_block(self, q: Tensor, k: Tensor, heads: int, named: Mapping[str, object]) -> None:
+        """An attention of a transformer."""
+        now, axis = self.now, 2 if named.get("skip_reshape") else 1
+        order = now.order(q.shape[axis], k.shape[axis])
+        # Rows of another number are a text refiner's, or parts of pictures.
+        if order is None or len(q) != now.shape[0]:
+            return
+        blocks = now.family.count(now.network)
+        for stream in views(order):
+            site = now.counter.next(BLOCK, stream, order.grid, order.frames, blocks)
+            self._record(site, q, k, heads, now.uuids, named.get("scale"), named.get("mask"), order)
+        self._leave(now.uuids)
+
+    def _record(
+        self,
+        site: Site,
+        q: Tensor,
+        k: Tensor,
+        heads: int,
+        uuids: Sequence[Hashable],
+        scale: float | None,
+        mask: Tensor | None,
+        order: TokenOrder | None = None,
+    ) -> None:
+        """Hand the rows of every entry that is watched to its recorder."""
         for i, uuid in enumerate(uuids):
             recorder = self.recorders.get(uuid)
             if recorder is not None and recorder.wants(site):
                 rows = slice(i * len(q) // len(uuids), (i + 1) * len(q) // len(uuids))
                 part = mask if mask is None or mask.ndim < 3 or len(mask) == 1 else mask[rows]
-                recorder.record(site, q[rows], k[rows], heads, scale, part)
+                recorder.record(site, q[rows], k[rows], heads, scale, part, order)
+
+    def _leave(self, uuids: Sequence[Hashable]) -> None:
+        """End the evaluation where nothing more is wanted."""
+        watching = [self.recorders[uuid] for uuid in uuids if uuid in self.recorders]
         if self.leave_early and watching and all(recorder.is_complete for recorder in watching):
             raise LastMapRecorded
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension
 import comfy.samplers
@@ -139,10 +140,11 @@ class AttentionGradient:
             self.known = frozenset(here[0].maps)
             return torch.zeros_like(x)
 
-        options = recording(model_options, recorders, leave_early=True, backend=_differentiable_attention)
+        options = comfy.model_patcher.create_model_options_clone(model_options)
         comfy.patcher_extension.add_wrapper_with_key(
             Wrappers.APPLY_MODEL, WRAPPER, differentiate, options, is_model_options=True
         )
+        options = recording(options, recorders, leave_early=True, backend=_differentiable_attention)
         with torch.no_grad():
             comfy.samplers.calc_cond_batch(self.inner_model, [self.entries], x, sigma, options)
         return energy, gradient

@@ -1,8 +1,11 @@
 """Finds phrases' tokens in a caption as ComfyUI's tokenizers cut it; `..phrases` searches in what the tokens say."""
 
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
 from ...comfy.types import Clip
@@ -10,6 +13,9 @@ from ...layout.region import LayoutError
 from ..phrases import VECTOR, Word, find_phrases, words_of
 from ..pieces import Spelling
 from ..vocabulary import END
+
+SPECIAL = re.compile(r"<\|[^|]*\|>")  # of chat templates, where a tokenizer does not say which are special
+END_OF_MESSAGE = "<|im_end|>"
 
 
 def phrase_positions(
@@ -97,9 +103,33 @@ def word_positions(clip: Clip, caption: str) -> list[int]:
     return kept
 
 
-def token_count(clip: Clip, caption: str) -> int:
-    """Length of the embedded caption."""
-    return sum(map(len, _chunks(clip, caption)))
+def token_count(clip: Clip, caption: str, encoder: str = "") -> int:
+    """Length of the caption in tokens of one of the text encoders, the first if not said."""
+    return sum(map(len, _chunks(clip, caption, encoder)))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a person's own words lie among the tokens that a text encoder is given.
+
+    Attributes:
+        count: of all tokens.
+        first: token of the person's text, behind what a template or a start token puts before it.
+        last: token behind it.
+        words: positions of its tokens, signs among them, but no special ones.
+        tail: tokens from the last end of a message on, which some encoders drop.
+    """
+
+    count: int
+    first: int
+    last: int
+    words: tuple[int, ...]
+    tail: int
+
+
+def span_of(clip: Clip, caption: str, encoder: str) -> Span:
+    """Where a caption lies among its tokens, templates and padding taken off."""
+    return _Reader(clip, encoder).span(caption)
 
 
 def _not_said(caption: str, phrase: str, remedy: str) -> str:
@@ -114,22 +144,51 @@ class _Reader:
 
     def __init__(self, clip: Clip, encoder: str) -> None:
         self.clip, self.encoder = clip, encoder
-        self.empty = sum(_chunks(clip, "", encoder), [])
-        self.vocabulary, self.special = _vocabulary(clip, encoder or next(iter(clip.tokenize(""))))
+        part = _tokenizer(clip, encoder or next(iter(clip.tokenize(""))))
+        self.vocabulary, self.special = part.inv_vocab, _special_tokens(part)
+        self.padding = getattr(part, "pad_token", None)
+        # Some give no token at all for no text, not even the template's.
+        self.empty = sum(_chunks(clip, "", encoder), []) or sum(_chunks(clip, ".", encoder), [])
         self.spelling = Spelling.of(self.vocabulary.values())
 
     def words(self, text: str) -> list[Word]:
         """Words of a text among its tokens, without what the tokenizer puts around every text."""
         tokens = sum(_chunks(self.clip, text, self.encoder), [])
-        before = _shared(tokens, self.empty)
-        inner = range(before, len(tokens) - min(_shared(tokens[::-1], self.empty[::-1]), len(tokens) - before))
+        inner = self._inner(tokens)
         return words_of([self._said(token) if position in inner else b"" for position, token in enumerate(tokens)])
+
+    def span(self, text: str) -> Span:
+        """See `span_of`."""
+        tokens = sum(_chunks(self.clip, text, self.encoder), [])
+        inner = self._inner(tokens)
+        words = tuple(i for i in inner if not isinstance(tokens[i], int) or not self._is_special(tokens[i]))
+        ends = [i for i, token in enumerate(tokens) if isinstance(token, int) and self._piece(token) == END_OF_MESSAGE]
+        return Span(len(tokens), inner.start, inner.stop, words, len(tokens) - ends[-1] if ends else 0)
+
+    def _inner(self, tokens: list[object]) -> range:
+        """Positions of a text's own tokens; padding is no part of what stands around it."""
+        start, stop = self._unpadded(tokens)
+        empty = self.empty[slice(*self._unpadded(self.empty))]
+        own = tokens[start:stop]
+        before = _shared(own, empty)
+        return range(start + before, stop - min(_shared(own[::-1], empty[::-1]), len(own) - before))
+
+    def _unpadded(self, tokens: list[object]) -> tuple[int, int]:
+        """Where the first token stands that is no padding, and where that is which follows the last."""
+        kept = [i for i, token in enumerate(tokens) if not isinstance(token, int) or token != self.padding]
+        return (kept[0], kept[-1] + 1) if kept else (0, 0)
+
+    def _piece(self, token: int) -> str:
+        return self.vocabulary.get(token, "")
+
+    def _is_special(self, token: int) -> bool:
+        return token in self.special or SPECIAL.fullmatch(self._piece(token)) is not None
 
     def _said(self, token: object) -> bytes:
         if isinstance(token, Tensor):
             name = hashlib.sha256(token.detach().float().cpu().numpy().tobytes()).hexdigest()
             return f" {VECTOR}{name} ".encode()
-        if not isinstance(token, int) or token in self.special:
+        if not isinstance(token, int) or self._is_special(token):
             return b""
         if token not in self.vocabulary:
             raise LayoutError(
@@ -139,8 +198,8 @@ class _Reader:
         return self.spelling.read(self.vocabulary[token])
 
 
-def _vocabulary(clip: Clip, encoder: str) -> tuple[dict[int, str], set[int | None]]:
-    """What the tokens of one text encoder are, and which of them say nothing."""
+def _tokenizer(clip: Clip, encoder: str) -> SDTokenizer:
+    """The one of a text encoder's."""
     parts = {name: part for name, part in vars(clip.tokenizer).items() if hasattr(part, "inv_vocab")}
     named = [f"clip_{encoder}", encoder, getattr(clip.tokenizer, "clip", "")]
     part = next((parts[name] for name in named if name in parts), None)
@@ -151,8 +210,13 @@ def _vocabulary(clip: Clip, encoder: str) -> tuple[dict[int, str], set[int | Non
             f"The text encoder's tokenizer, {type(clip.tokenizer).__name__}, does not show its vocabulary, so words "
             "cannot be found in a prompt. Load the CLIP with one of ComfyUI's own loaders."
         )
+    return part
+
+
+def _special_tokens(part: SDTokenizer) -> set[int | None]:
+    """Tokens that say nothing."""
     own = (getattr(part, name, None) for name in ("start_token", "end_token", "pad_token"))
-    return part.inv_vocab, {*getattr(part.tokenizer, "all_special_ids", ()), *own}
+    return {*getattr(part.tokenizer, "all_special_ids", ()), *own}
 
 
 def _shared(tokens: Sequence[object], empty: Sequence[object]) -> int:

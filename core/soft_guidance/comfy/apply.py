@@ -1,4 +1,4 @@
-"""Soft guidance in ComfyUI: regions' tokens on the prompts of any U-Net, each looked at only from its own region.
+"""Soft guidance in ComfyUI: regions' tokens on the prompts of a model, each looked at only from its own region.
 
 The regions travel as options of CONDITIONING entries and become columns of the context when a run evaluates the
 entries, see `run`. So text of any length, text that a later node joins to the prompt, prompts of layers,
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from comfy.ldm.modules.attention import SpatialVideoTransformer
 
+from ...attention.comfy.families import SOFT, UNET, family_of
 from ...attention.comfy.recording import has_cross_attention
 from ...comfy.runs import around_runs
 from ...comfy.types import Conditioning, Model
@@ -17,6 +18,8 @@ from ...layout.masks import inside_of
 from ..soft_guidance import PUBLISHED, RULES
 from .run import WRAPPER, show_regions
 from .tokens import RegionTokens, with_regions
+
+METHOD = "Regions of soft guidance"
 
 
 def apply_soft_guidance(
@@ -29,7 +32,7 @@ def apply_soft_guidance(
     """Put regions' tokens behind the text of the prompts and keep each region's attention to them inside it.
 
     Args:
-        model: a U-Net with cross-attention.
+        model: a U-Net with cross-attention, or a transformer of a family whose attention is known.
         positive: its entries keep all their options; every one gets the tokens.
         negative: the same.
         regions: where two overlap, both are looked at. Regions that the prompts have already stay.
@@ -46,7 +49,7 @@ def apply_soft_guidance(
         return model, positive, negative
     if rule not in RULES:
         raise ValueError(f'Soft guidance has no rule "{rule}" for masks; known: {", ".join(RULES)}.')
-    check_model(model)
+    _check_family(model, any(region.hard_until for region in regions))
     for region in regions:
         _check_region(region, [*positive, *negative] if region.negative else positive)
     # Decided here, for the published rule takes every grey for inside.
@@ -57,6 +60,32 @@ def apply_soft_guidance(
         with_regions(positive, regions, rule),
         with_regions(negative, both, rule) if both else negative,
     )
+
+
+def words_for(model: Model) -> str | None:
+    """What `phrase_regions` takes of a layout's embedded texts for a model.
+
+    Raises:
+        ValueError: a class whose attention is not known.
+    """
+    family = family_of(model, METHOD)
+    return None if family is UNET else family.prompt
+
+
+def _check_family(model: Model, hard: bool) -> None:
+    family = family_of(model, METHOD)
+    if family is UNET:
+        check_model(model)
+        if hard:
+            raise ValueError(
+                "hard_until closes the picture's attention to itself in transformers such as Flux or SD 3; this model "
+                "is a U-Net. Set hard_until to 0."
+            )
+    if SOFT in family.refuses:
+        raise ValueError(
+            f"Soft guidance does not work on {family.name}: {family.refuses[SOFT]}. Use Layered Rendering, which works "
+            "with every model."
+        )
 
 
 def check_model(model: Model) -> None:

@@ -1,8 +1,8 @@
-"""The mask of soft guidance on the cross-attention of one forward pass, beside whatever other packs do there."""
+"""The mask of soft guidance on the attentions of one forward pass, beside whatever other packs do there."""
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,6 +10,7 @@ from comfy.ldm.modules import attention as backends
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 
+from ...attention.token_order import TokenOrder
 from ...comfy.types import Options
 from ..soft_guidance import joined_mask
 
@@ -25,7 +26,7 @@ KEEP_MASKS = tuple(
 
 
 class RowMasks(Protocol):
-    """Knows what every row of an evaluation sees, see `run.SoftCall`.
+    """Knows what every row of an evaluation sees, see `call.SoftCall`.
 
     Attributes:
         drops_masks: whether the attention in use was found to ignore masks, by the shape of what it is given.
@@ -34,14 +35,25 @@ class RowMasks(Protocol):
     drops_masks: dict[tuple[int, ...], bool]
 
     def bias(self, options: Options, grid: tuple[int, int], q: Tensor, length: int) -> Tensor:
-        """What is added to the logits of all rows, (b n length) or (1 n length)."""
+        """What is added to the logits of all rows in a U-Net's cross-attention, (b n length) or (1 n length)."""
+
+    def token_bias(self, options: Options, order: TokenOrder, q: Tensor, queries: int, keys: int) -> Tensor:
+        """The same in a transformer, (b queries keys) or (1 queries keys)."""
+
+    def text_bias(self, options: Options, tokens: int, q: Tensor) -> Tensor:
+        """The same where text is refined, (b tokens tokens)."""
 
     def text_columns(self, options: Options, rows: int, device: torch.device) -> Tensor:
         """Where each row's text is, (rows t)."""
 
 
-class SoftForward:
-    """Finds the attentions to the context in one forward pass and masks them.
+def named_arguments(args: Sequence[object], kwargs: Options) -> Options:
+    """What an attention is given behind the number of heads, by name."""
+    return kwargs | dict(zip(POSITIONAL, args, strict=False))
+
+
+class MaskedAttention:
+    """An attention override that can put a mask on a call.
 
     Args:
         call: knows the mask of every row.
@@ -50,6 +62,59 @@ class SoftForward:
 
     def __init__(self, call: RowMasks, before: Attend | None) -> None:
         self.call, self.before = call, before
+
+    def next(self, attend: Attend, *args: object, **kwargs: object) -> Tensor:
+        """The attention that is in use without a mask of ours."""
+        return attend(*args, **kwargs) if self.before is None else self.before(attend, *args, **kwargs)
+
+    def masked_attention(
+        self, bias: Tensor, attend: Attend, q: Tensor, k: Tensor, v: Tensor, heads: int, **named: object
+    ) -> Tensor:
+        """The same with a bias (b n t) on its logits; by PyTorch's attention where the one in use ignores masks."""
+        given = named.get("mask")
+        named["mask"] = bias if given is None else joined_mask(bias.float(), given, q.dtype)
+        found, shape = self.call.drops_masks, (*q.shape[1:], heads)
+        if not found.get(shape):
+            out = self.next(attend, q, k, v, heads, **named)
+            if shape not in found:
+                found[shape] = self._is_dropped(out, given, attend, q, k, v, heads, **named)
+            if not found[shape]:
+                return out
+        return attention_pytorch(q, k, v, heads, **named)
+
+    @torch.no_grad()
+    def _is_dropped(
+        self,
+        out: Tensor,
+        given: Tensor | None,
+        attend: Attend,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        **named: object,
+    ) -> bool:
+        """Whether the attention in use ignores masks: its result is nearer to what it were without ours."""
+        if self.before is None and inspect.unwrap(attend) in KEEP_MASKS:
+            return False
+        masked, unmasked = (
+            attention_pytorch(q, k, v, heads, **(named | {"mask": each})) for each in (named["mask"], given)
+        )
+        if not bool((out - unmasked).abs().mean() < (out - masked).abs().mean()):
+            return False
+        if not any(self.call.drops_masks.values()):
+            logging.warning(
+                "Stagecraft: the attention that is set for this model ignores masks, which would switch soft guidance "
+                "off; its attention to the text is evaluated with PyTorch's attention instead."
+            )
+        return True
+
+
+class SoftForward(MaskedAttention):
+    """Finds the attentions to the context in one forward pass of a U-Net and masks them."""
+
+    def __init__(self, call: RowMasks, before: Attend | None) -> None:
+        super().__init__(call, before)
         self.expected = False
 
     def expect(self, n: Tensor, context: Tensor, value: Tensor, options: Options) -> tuple[Tensor, ...]:
@@ -75,19 +140,9 @@ class SoftForward:
     ) -> Tensor:
         """Attention override."""
         if not self.expected:
-            return self._next(attend, q, k, v, heads, *args, **kwargs)
-        self.expected = False
-        kwargs |= dict(zip(POSITIONAL, args, strict=False))
-        bias, given = self._bias(kwargs["transformer_options"], q, k), kwargs.get("mask")
-        kwargs["mask"] = bias if given is None else joined_mask(bias.float(), given, q.dtype)
-        found, shape = self.call.drops_masks, (*q.shape[1:], heads)
-        if not found.get(shape):
-            out = self._next(attend, q, k, v, heads, **kwargs)
-            if shape not in found:
-                found[shape] = self._is_dropped(out, attend, q, k, v, heads, kwargs["mask"], given)
-            if not found[shape]:
-                return out
-        return attention_pytorch(q, k, v, heads, **kwargs)
+            return self.next(attend, q, k, v, heads, *args, **kwargs)
+        self.expected, named = False, named_arguments(args, kwargs)
+        return self.masked_attention(self._bias(named["transformer_options"], q, k), attend, q, k, v, heads, **named)
 
     def around(self, patch: Attend) -> Attend:
         """Keep another pack's replacement of cross-attention, which knows no mask.
@@ -108,33 +163,5 @@ class SoftForward:
 
         return replaced
 
-    def _next(self, attend: Attend, *args: object, **kwargs: object) -> Tensor:
-        return attend(*args, **kwargs) if self.before is None else self.before(attend, *args, **kwargs)
-
     def _bias(self, options: Options, q: Tensor, k: Tensor) -> Tensor:
         return self.call.bias(options, tuple(options["activations_shape"][-2:]), q, k.shape[1])
-
-    @torch.no_grad()
-    def _is_dropped(
-        self,
-        out: Tensor,
-        attend: Attend,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        heads: int,
-        mask: Tensor,
-        given: Tensor | None,
-    ) -> bool:
-        """Whether the attention in use ignores masks: its result is nearer to what it were without ours."""
-        if self.before is None and inspect.unwrap(attend) in KEEP_MASKS:
-            return False
-        masked, unmasked = (attention_pytorch(q, k, v, heads, mask=each) for each in (mask, given))
-        if not bool((out - unmasked).abs().mean() < (out - masked).abs().mean()):
-            return False
-        if not any(self.call.drops_masks.values()):
-            logging.warning(
-                "Stagecraft: the attention that is set for this model ignores masks, which would switch soft guidance "
-                "off; its cross-attention is evaluated with PyTorch's attention instead."
-            )
-        return True

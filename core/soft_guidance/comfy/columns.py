@@ -20,10 +20,18 @@ class EntryColumns:
         length: in tokens, without the columns that nobody sees.
         size: rows and columns of latent cells that the entry is evaluated on.
         pictures: of the batch that have masks or tokens of their own; 1: all share them.
+        spans: columns of each region.
+        hard_until: share of the run in which the cells of each region see no cell of another one.
     """
 
     def __init__(
-        self, text: Tensor, regions: Sequence[tuple[RegionTokens, str]], area: Area, latent: tuple[int, int]
+        self,
+        text: Tensor,
+        regions: Sequence[tuple[RegionTokens, str]],
+        area: Area,
+        latent: tuple[int, int],
+        *,
+        fills_left: bool = False,
     ) -> None:
         self.text = text
         self.size = latent if area is None else tuple(map(_clipped, latent, area[:2], area[2:]))
@@ -31,11 +39,19 @@ class EntryColumns:
         self.tokens = [region.tokens.to(text) for region, _ in regions]
         self.masks: dict[str, list[Tensor]] = {}
         self.columns: dict[str, list[TokenColumns]] = {}
-        self.length = text.shape[1]
+        self.spans: list[slice] = []
+        self.hard_until = tuple(region.hard_until for region, _ in regions)
+        count = sum(region.tokens.shape[1] for region, _ in regions)
+        # Flux.2 numbers its tokens from 0 to 511 and fills up on the left: tokens behind had numbers it has never seen.
+        free = _empty_columns(text) if fills_left and count else 0
+        self.start = free - count if 0 < count <= free else text.shape[1]
+        self.length = max(text.shape[1], self.start + count)
+        stop = self.start
         for region, rule in regions:
-            start, self.length = self.length, self.length + region.tokens.shape[1]
+            start, stop = stop, stop + region.tokens.shape[1]
+            self.spans.append(slice(start, stop))
             masks = self.masks.setdefault(rule, [])
-            columns = TokenColumns(start, self.length, len(masks), region.outside, region.weight)
+            columns = TokenColumns(start, stop, len(masks), region.outside, region.weight)
             self.columns.setdefault(rule, []).append(columns)
             masks.append(_cropped(region.mask.to(text.device), area, latent))
         # Equal for entries whose masks on attention are equal.
@@ -43,13 +59,26 @@ class EntryColumns:
         self.signature = (text.shape[1], area, columns_of_rules, tuple(id(region.mask) for region, _ in regions))
         self._context: Tensor | None = None
 
-    def context(self, length: int) -> Tensor:
-        """(b length c)."""
+    def context(self, length: int, *, keeps_mean: bool = False) -> Tensor:
+        """The whole context.
+
+        Args:
+            length: in tokens.
+            keeps_mean: whether the mean over all columns shall be that over the text; those that nobody sees can hold
+                any values.
+
+        Returns:
+            (b length c).
+        """
         if self._context is None or self._context.shape[1] != length:
-            parts = [self.text, *self.tokens]
+            behind = sum(each.shape[1] for each in self.tokens) + self.start
+            parts = [self.text[:, : self.start], *self.tokens, self.text[:, behind:]]
             rows = max(len(part) for part in parts)
             joined = torch.cat([repeat_to_batch_size(part, rows) for part in parts], 1)
             self._context = F.pad(joined, (0, 0, 0, length - self.length))
+            if keeps_mean and length > self.length:
+                missing = length * self.text.float().mean(1) - joined.float().sum(1)
+                self._context[:, self.length :] = (missing / (length - self.length))[:, None].to(joined)
         return self._context
 
     def bias(self, grid: tuple[int, int], length: int) -> Tensor:
@@ -60,6 +89,12 @@ class EntryColumns:
         bias = sum(biases[1:], biases[0])
         bias[..., self.length :] = -torch.inf
         return bias
+
+
+def _empty_columns(text: Tensor) -> int:
+    """How many columns of a text (b t c) before its first word are nothing but zeros."""
+    is_word = (text != 0).any(-1).any(0)
+    return int(is_word.int().argmax()) if bool(is_word.any()) else 0
 
 
 def _clipped(cells: int, length: int, start: int) -> int:

@@ -1,12 +1,15 @@
 """Tokens of regions from what a graph has: a layout's phrases, any CONDITIONING, or a style model's picture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...attention.comfy.recording import PLACE_OPTIONS
+from ...clip.comfy.columns import prompt_columns
 from ...comfy.captions import embed_captions
 from ...comfy.types import Clip, ClipVisionOutput, Conditioning, StyleModel
 from ...layout.layout import Layout
@@ -19,23 +22,34 @@ FINEST = 1024  # pixels along the longer side of a mask; grids of attention are 
 NOT_KEPT = (*PLACE_OPTIONS, "default", "start_percent", "end_percent", "control", "gligen", "hooks", TOKENS)
 
 
-def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float) -> list[RegionTokens]:
+def phrase_regions(
+    clip: Clip,
+    layout: Layout | Sequence[Layout],
+    weight: float,
+    *,
+    hard_until: float = 0.0,
+    words: str | None = None,
+) -> list[RegionTokens]:
     """Each region's own prompt, or its phrase, as tokens that are seen where the region is, and the background's.
 
-    The whole embedded prompt is taken, with its start and padding, which get most of the attention that a prompt gets.
-    So at weight 1 a region attends to its own prompt about as much as to the text, at 10 ten times as much. The
-    negative prompt has no part in it, so CFG amplifies the phrases as it does the text.
+    For a U-Net the whole embedded prompt is taken, with its start and padding, which get most of the attention that a
+    prompt gets. So at weight 1 a region attends to its own prompt about as much as to the text, at 10 ten times as
+    much. For a transformer the words alone are taken: there a text may be padded to 512 tokens, which are rows of
+    attention too. The negative prompt has no part in it, so CFG amplifies the phrases as it does the text.
 
     Args:
         clip: ComfyUI's CLIP.
         layout: one, or one for each picture of the batch. Where regions overlap the nearest has the place,
             and where none is, the background.
         weight: times each region's own strength.
+        hard_until: of the regions; the background's cells are seen by all.
+        words: what stands in an embedded prompt, one of `clip.comfy.columns`' ways, to take its words; None: the whole.
     """
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
     seen = _visible(layouts)
+    embed = partial(_embedded, clip, words=words)
     found = _at_one_place(
-        clip, [each.background for each in layouts], [weight] * len(layouts), [each[0] for each in seen]
+        embed, [each.background for each in layouts], [weight] * len(layouts), [each[0] for each in seen]
     )
     for place in range(max(len(each.regions) for each in layouts)):
         # None: this picture has fewer.
@@ -43,16 +57,16 @@ def phrase_regions(clip: Clip, layout: Layout | Sequence[Layout], weight: float)
         texts = ["" if region is None else region.prompt or region.phrase for region in here]
         weights = [0.0 if region is None else weight * region.strength for region in here]
         masks = [each[min(place + 1, len(each) - 1)] for each in seen]
-        found += _at_one_place(clip, texts, weights, masks)
+        found += [replace(each, hard_until=hard_until) for each in _at_one_place(embed, texts, weights, masks)]
     return found
 
 
 def _at_one_place(
-    clip: Clip, texts: Sequence[str], weights: Sequence[float], masks: Sequence[Tensor]
+    embed: Callable[[str], Tensor], texts: Sequence[str], weights: Sequence[float], masks: Sequence[Tensor]
 ) -> list[RegionTokens]:
     """Regions of the same place in painter's order, one in each picture; those without a text or weight are none."""
     seen = dict.fromkeys(text for text, weight in zip(texts, weights, strict=True) if text and weight)
-    embedded = {text: _embedded(clip, text) for text in seen}
+    embedded = {text: embed(text) for text in seen}
     if not embedded:
         return []
     longest = math.lcm(*(each.shape[1] for each in embedded.values()))
@@ -74,11 +88,12 @@ def _at_one_place(
     ]
 
 
-def _embedded(clip: Clip, text: str) -> Tensor:
-    """The tokens (1 m c) of a layout's text.
+def _embedded(clip: Clip, text: str, words: str | None) -> Tensor:
+    """The tokens (1 m c) of a layout's text, or of its words alone.
 
     Raises:
         ValueError: the CLIP gives the text several embeddings, one after another.
+        LayoutError: it cannot be told which of the tokens are words.
     """
     found = embed_captions(clip, [text])
     if len(found) != 1:
@@ -89,7 +104,9 @@ def _embedded(clip: Clip, text: str) -> Tensor:
         )
     # The CLIP's own hooks have changed the text encoder by now; on the model they act by the sampler's prompts.
     (tokens, options), *_ = found
-    return conditioning_tokens([[tokens, {key: value for key, value in options.items() if key != "hooks"}]])
+    tokens = conditioning_tokens([[tokens, {key: value for key, value in options.items() if key != "hooks"}]])
+    columns = None if words is None else prompt_columns(clip, text, [], tokens.shape[1], words).words
+    return tokens[:, columns] if columns else tokens
 
 
 def _visible(layouts: Sequence[Layout]) -> list[Tensor]:

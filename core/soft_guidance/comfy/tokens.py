@@ -12,7 +12,7 @@ from ..soft_guidance import RULES
 # Options of an entry: tensors and lists of tensors only, so that ComfyUI can save them.
 TOKENS = "stagecraft_soft_tokens"  # (b m c) of each region
 MASKS = "stagecraft_soft_masks"  # (b h w) of each region
-SETTINGS = "stagecraft_soft_settings"  # (regions 3): outside, weight, number of the rule
+SETTINGS = "stagecraft_soft_settings"  # (regions 4): outside, weight, number of the rule, hard_until
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,8 @@ class RegionTokens:
             belong to the mask alone.
         weight: times the attention that the tokens get; 1 as they are, 0 leaves the region out.
         negative: whether the negative prompt has the tokens too, as published; then CFG amplifies the text alone.
+        hard_until: share of the run in which the region's cells see no cell of another such region, in transformers
+            that read text and picture in one sequence; 0: they always do.
     """
 
     tokens: Tensor
@@ -33,6 +35,7 @@ class RegionTokens:
     outside: bool = False
     weight: float = 1.0
     negative: bool = True
+    hard_until: float = 0.0
 
 
 def read_regions(entry: Entry) -> list[tuple[RegionTokens, str]]:
@@ -40,8 +43,8 @@ def read_regions(entry: Entry) -> list[tuple[RegionTokens, str]]:
     if TOKENS not in entry:
         return []
     return [
-        (RegionTokens(tokens, mask, bool(outside), weight), RULES[round(rule)])
-        for tokens, mask, (outside, weight, rule) in zip(
+        (RegionTokens(tokens, mask, bool(outside), weight, hard_until=hard), RULES[round(rule)])
+        for tokens, mask, (outside, weight, rule, hard) in zip(
             entry[TOKENS], entry[MASKS], entry[SETTINGS].tolist(), strict=True
         )
     ]
@@ -49,7 +52,9 @@ def read_regions(entry: Entry) -> list[tuple[RegionTokens, str]]:
 
 def with_regions(conditioning: Conditioning, regions: Sequence[RegionTokens], rule: str) -> Conditioning:
     """Give prompts with regions behind those that they have already."""
-    settings = torch.tensor([[region.outside, region.weight, RULES.index(rule)] for region in regions])
+    settings = torch.tensor(
+        [[region.outside, region.weight, RULES.index(rule), region.hard_until] for region in regions]
+    )
     added = []
     for text, options in conditioning:
         ours = {

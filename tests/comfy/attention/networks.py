@@ -15,6 +15,7 @@ from stagecraft.core.comfy.sticker_world import register_model_class
 from stagecraft.sticker_world.checkpoint.shipped_weights import load_diffusion
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE
 from stagecraft.tests.comfy.families import fill
+from stagecraft.tests.comfy.small_network import evaluate
 
 COLUMNS = torch.tensor([2, 5, 6])
 BOXES = {(0.0, 0.0, 0.5, 0.5): (2, 3), (0.5, 0.25, 1.0, 1.0): (5,)}  # of whole cells, and their phrases' tokens
@@ -42,7 +43,7 @@ class Pair:
                 self.diffusers(x, t, text, **more)
         else:
             options = recording({}, {"entry": recorder}, leave_early=leave_early)["transformer_options"]
-            self.comfyui(x, t, context=text, transformer_options=options | {"uuids": ["entry"]}, **more)
+            evaluate(self.comfyui, x, t, text, options | {"uuids": ["entry"]}, **more)
         return recorder.maps
 
 

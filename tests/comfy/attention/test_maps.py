@@ -3,7 +3,7 @@
 import comfy.sample
 import pytest
 import torch
-from stagecraft.core.attention.comfy.maps import attention_maps
+from stagecraft.core.attention.comfy.maps import Reading, attention_maps
 from stagecraft.core.clip.comfy.words import phrase_positions
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
@@ -17,9 +17,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 def test_maps_are_those_of_the_networks_own_layers(model, clip, vae):
     """One evaluation, against hooks on the layers of the network."""
     latent = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(8))
-    found = attention_maps(
-        model, clip, latent, PROMPT, ["a dog", "meadow"], noise=0.5, sites="middle and first up", seed=3
-    )
+    reading = Reading(noise=0.5, sites="middle and first up", seed=3)
+    found = attention_maps(model, clip, latent, PROMPT, ["a dog", "meadow"], reading).maps
     sampling = model.get_model_object("model_sampling")
     sigma = sampling.percent_to_sigma(0.5)
     noise = comfy.sample.prepare_noise(latent, 3)
@@ -40,7 +39,8 @@ def test_the_maps_node_draws_every_phrase_of_every_picture(model, clip, vae):
     pictures = torch.rand(2, 64, 96, 3, generator=torch.Generator().manual_seed(9))
     layout = parse_layout("a dog: 0 0 0.5 0.5\na cat: 0.5 0.5 1 1", width=96, height=64, prompt=PROMPT)
     given = 0.5, "quarter of the latent", 0
-    drawn, masks = StageAttentionMaps.execute(model, clip, vae, pictures, "", "", *given, layout).args
+    drawn, masks, text = StageAttentionMaps.execute(model, clip, vae, pictures, "", "", *given, layout).args
+    assert text == "Attention maps were read in: down 0 (6 x 4), middle 0 (6 x 4)."
     assert drawn.shape == (4, 512, 768, 3) and masks.shape == (4, 64, 96)
     assert 0 <= drawn.min() and drawn.max() <= 1 and torch.equal(masks.amax((1, 2)), torch.ones(4))
     one = StageAttentionMaps.execute(model, clip, vae, pictures[:1], PROMPT, "meadow", *given).args[1]

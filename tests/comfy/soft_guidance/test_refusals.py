@@ -9,7 +9,6 @@ from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.tests.comfy.conftest import CONTEXT
-from stagecraft.tests.comfy.families import build_family
 from stagecraft.tests.comfy.soft_guidance.small_regions import (
     left,
     sample,
@@ -17,15 +16,30 @@ from stagecraft.tests.comfy.soft_guidance.small_regions import (
     tokens,
     two_sides,
 )
+from stagecraft.tests.comfy.transformers import small
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
-@pytest.mark.parametrize("name", ["SD3", "Flux", "QwenImage", "WAN21_T2V"])
-def test_models_without_cross_attention_to_text_are_refused(name, prompts):
-    family = build_family(name)
-    with pytest.raises(ValueError, match=r"cross-attention of a U-Net .*; this model is \w+.*Use Layered Rendering"):
-        apply_soft_guidance(family.model, *prompts, two_sides())
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("HiDream-I1", r"does not work on HiDream-I1: it needs .* two text encoders .*Use Layered Rendering"),
+        ("Anima", r"does not work on Anima: an adapter .*Use Layered Rendering"),
+    ],
+)
+def test_transformers_that_it_does_not_work_on_say_why(name, reason, plain_model, prompts):
+    model = plain_model.clone()
+    model.add_object_patch("diffusion_model", small(name).network)
+    with pytest.raises(ValueError, match=reason):
+        apply_soft_guidance(model, *prompts, two_sides())
+
+
+def test_a_network_that_nobody_knows_is_named(plain_model, prompts):
+    model = plain_model.clone()
+    model.add_object_patch("diffusion_model", torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"of this model, Linear, .* does not know that class.*Use Layered Rendering"):
+        apply_soft_guidance(model, *prompts, two_sides())
 
 
 def test_u_nets_that_read_the_text_in_place_of_the_picture_are_refused(plain_model, prompts, monkeypatch):

@@ -65,7 +65,9 @@ def hit(maps, phrases, scene):
     """How well a site's maps of the phrases tell their things from the rest."""
     found = []
     for phrase, thing in zip(phrases, scene.objects, strict=True):
-        inside = torch.nn.functional.interpolate(torch.from_numpy(thing.visible)[None, None], GRID, mode="area")[0, 0] >= 0.5
+        inside = (
+            torch.nn.functional.interpolate(torch.from_numpy(thing.visible)[None, None], GRID, mode="area")[0, 0] >= 0.5
+        )
         if 3 < int(inside.sum()) < 250:
             found.append(area_under_curve(maps[0, phrase, 0].mean(0), inside))
     return np.mean(found)

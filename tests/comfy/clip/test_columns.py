@@ -1,4 +1,4 @@
-"""Columns of phrases in embedded prompts, by ComfyUI's own text encoders: what they drop, pad and put behind each other.
+"""Columns of phrases in embedded prompts, by ComfyUI's own text encoders: what they drop, pad and join.
 
 Their networks are replaced by one that embeds every token as its position, so that a column says where it comes from.
 """
@@ -68,9 +68,14 @@ ENCODERS = {
     "Klein": Encoder("flux", "KleinTokenizer", "Flux2TEModel", {"qwen3_4b": Positions(layers=3, is_llm=True)}),
     "Chroma": Encoder("pixart_t5", "PixArtTokenizer", "PixArtT5XXL", {"t5xxl": Positions()}),
     "Cosmos": Encoder("cosmos", "CosmosT5Tokenizer", "CosmosT5XXL", {"t5xxl": Positions()}),
-    "Qwen-Image": Encoder("qwen_image", "QwenImageTokenizer", "QwenImageTEModel", {"qwen25_7b": Positions(is_llm=True)}),
+    "Qwen-Image": Encoder(
+        "qwen_image", "QwenImageTokenizer", "QwenImageTEModel", {"qwen25_7b": Positions(is_llm=True)}
+    ),
     "HunyuanImage": Encoder(
-        "hunyuan_image", "HunyuanImageTokenizer", "HunyuanImageTEModel", {"qwen25_7b": Positions(is_llm=True), "byt5_small": None}
+        "hunyuan_image",
+        "HunyuanImageTokenizer",
+        "HunyuanImageTEModel",
+        {"qwen25_7b": Positions(is_llm=True), "byt5_small": None},
     ),
     "HunyuanVideo 1.5": Encoder(
         "hunyuan_video",
@@ -85,11 +90,15 @@ ENCODERS = {
         "HiDreamTEModel",
         {"clip_l": None, "clip_g": None, "t5xxl": Positions(), "llama": None},
     ),
-    "LongCat": Encoder("longcat_image", "LongCatImageTokenizer", "LongCatImageTEModel", {"qwen25_7b": Positions(is_llm=True)}),
+    "LongCat": Encoder(
+        "longcat_image", "LongCatImageTokenizer", "LongCatImageTEModel", {"qwen25_7b": Positions(is_llm=True)}
+    ),
     "Ovis": Encoder("ovis", "OvisTokenizer", "OvisTEModel", {"qwen3_2b": Positions()}),
     "Anima": Encoder("anima", "AnimaTokenizer", "AnimaTEModel", {"qwen3_06b": Positions(is_llm=True)}, ADAPTED_T5),
     "Krea 2": Encoder("krea2", "Krea2Tokenizer", "Krea2TEModel", {"qwen3vl_4b": Positions(layers=12, is_llm=True)}),
-    "Ideogram 4": Encoder("ideogram4", "Ideogram4Tokenizer", "Ideogram4TEModel", {"qwen3vl_8b": Positions(layers=13, is_llm=True)}),
+    "Ideogram 4": Encoder(
+        "ideogram4", "Ideogram4Tokenizer", "Ideogram4TEModel", {"qwen3vl_8b": Positions(layers=13, is_llm=True)}
+    ),
 }
 
 

@@ -78,8 +78,8 @@ def indicator_maps(
 ) -> Tensor:
     """The same as `token_maps`, by a fused kernel: attention whose values say which key is an asked one.
 
-    softmax(q k^T) E with E_jc = 1 where key j is column c is the column itself, so what gives attention in little memory
-    gives its maps in little memory, forward and backward.
+    softmax(q k^T) E with E_jc = 1 where key j is column c is the column itself, so what gives attention in little
+    memory gives its maps in little memory, forward and backward.
     """
     if columns.ndim == 1:
         columns = columns[None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..layout.masks import resample_by_area
 from .maps import region_maps, token_maps
-from .sites import CROSS, SELF, Site, choose_sites, is_past
+from .sites import CROSS, SELF, Site, check_choice, choose_sites, is_past
 from .token_order import TokenOrder, views
 
 
@@ -57,6 +57,7 @@ class AttentionRecorder:
                 the pass can end behind the last of them.
             keep: what is kept of a map (b heads (f h w) m), such as its mean over heads; None: all of it.
         """
+        check_choice(which)
         self.which, self.latent, self.lengths, self.regions, self.known = which, latent, lengths, regions, known
         self.keep = keep
         longest = max(len(each) for each in columns)
@@ -146,10 +147,11 @@ class AttentionRecorder:
             self._keep(site, region_maps(q, k, heads, pools, scale, mask, rows=view.rows))
             return
         if self.lengths and order.words not in self.lengths:
+            expected = " or ".join(map(str, sorted(set(self.lengths))))
             raise ValueError(
-                f"The model reads {order.words} tokens of text where {' or '.join(map(str, sorted(set(self.lengths))))} "
-                "were expected, so it is not known where the prompt's words are. Prompts of different lengths cannot be "
-                "in one batch with this model: sample their pictures one by one; or remove the node that adds tokens."
+                f"The model reads {order.words} tokens of text where {expected} were expected, so it is not known "
+                "where the prompt's words are. Prompts of different lengths cannot be in one batch with this model: sample "
+                "their pictures one by one; or remove the node that adds tokens."
             )
         keys = k.shape[2] if k.ndim == 4 else k.shape[1]
         self.even_shares[site] = order.words / keys

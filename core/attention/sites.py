@@ -16,7 +16,7 @@ OF_UNETS = (MIDDLE_AND_FIRST_UP, QUARTER, HALF, FIRST_DOWN)
 OF_TRANSFORMERS = (FOUND, MIDDLE_BLOCKS, ALL_BLOCKS)
 PLACES = (*OF_UNETS, *OF_TRANSFORMERS)
 SHARES = {QUARTER: 4, HALF: 2}  # how many times smaller than the latent a grid's sides are
-# Ours: where published choices overlap (joint-attention papers read the middle; early blocks mix text, late ones paint).
+# Ours: where published choices overlap; early blocks mix the text, late ones paint.
 MIDDLE_FROM, MIDDLE_TO = 0.25, 0.55
 _NUMBERS = re.compile(r"\s*\d+\s*(-\s*\d+\s*)?(,\s*\d+\s*(-\s*\d+\s*)?)*")
 

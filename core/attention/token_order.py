@@ -1,4 +1,4 @@
-"""Where text and picture lie among the tokens of one attention of a transformer, which every family orders its own way."""
+"""Where text and picture lie among the tokens of a transformer's attention, which every family orders its own way."""
 
 from dataclasses import dataclass
 

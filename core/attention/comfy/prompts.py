@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...clip.comfy.columns import ADAPTED_T5, PromptColumns, prompt_columns
-from ...clip.comfy.words import positions_of_phrases, span_of, token_count
+from ...clip.comfy.words import Reader, token_count
 from ...comfy.types import Clip, Conditioning, Entry
 from ...layout.region import LayoutError
 from .families import UNET, Family
@@ -29,8 +29,8 @@ def columns_in(
     """
     if family is not UNET:
         return prompt_columns(clip, caption, phrases, embedded[0][0].shape[1], family.prompt, remedy)
-    found = positions_of_phrases(clip, caption, phrases, remedy)
-    words = span_of(clip, caption, next(iter(clip.tokenize(caption)))).words
+    reader = Reader(clip)
+    found, words = reader.positions(caption, phrases, remedy), reader.span(caption).words
     return PromptColumns(found, list(words), token_count(clip, caption))
 
 

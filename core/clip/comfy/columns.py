@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from ...comfy.types import Clip
 from ...layout.region import LayoutError
-from .words import Span, positions_of_phrases, span_of
+from .words import Reader, Span, token_count
 
 ONE = "one text encoder's tokens"
 CLIPS_AND_T5 = "CLIP's tokens, then T5's"
 ADAPTED_T5 = "T5's tokens, whatever is embedded"
 # Of encoders of which a network reads one vector only, where another gives the tokens.
 POOLED = ("l", "g", "byt5", "jina")
+KEEPS_A_SIGN = ("qwen3_2b",)  # Ovis drops its template but for the colon
 ADAPTED_LENGTH = 512  # Anima's adapter pads to it
 
 
@@ -61,61 +62,59 @@ def prompt_columns(
     """
     keys = list(clip.tokenize(caption))
     if how == ADAPTED_T5:
-        parts, length = [("t5xxl", 0)], max(ADAPTED_LENGTH, span_of(clip, caption, "t5xxl").count)
+        parts, length = [(Reader(clip, "t5xxl"), 0)], 0
     elif how == CLIPS_AND_T5:
         parts, length = _clips_and_t5(clip, caption, keys, embedded), embedded
     else:
-        key = _sequence_key(keys)
-        parts, length = (
-            [(key, _first_column(clip, caption, span_of(clip, caption, key), embedded) - embedded)],
-            embedded,
-        )
+        # The encoder whose tokens a network reads, of those that a prompt is cut for.
+        key = next((key for key in keys if key not in POOLED), keys[0])
+        reader = Reader(clip, key)
+        dropped = _dropped(clip, caption, reader.span(caption), embedded, keeps_sign=key in KEEPS_A_SIGN)
+        parts, length = [(reader, -dropped - embedded)], embedded
     found: list[list[int]] = [[] for _ in phrases]
     words: list[int] = []
-    for key, first in parts:
-        for columns, each in zip(found, positions_of_phrases(clip, caption, phrases, remedy, key), strict=True):
+    for reader, first in parts:
+        for columns, each in zip(found, reader.positions(caption, phrases, remedy), strict=True):
             columns += [first + position for position in each]
-        words += [first + position for position in span_of(clip, caption, key).words]
+        span = reader.span(caption)
+        words += [first + position for position in span.words]
+        length = length or max(ADAPTED_LENGTH, span.count)
     return PromptColumns(found, words, length)
 
 
-def _sequence_key(keys: Sequence[str]) -> str:
-    """The encoder whose tokens a network reads, of those that a prompt is cut for."""
-    return next((key for key in keys if key not in POOLED), keys[0])
-
-
-def _first_column(clip: Clip, caption: str, span: Span, embedded: int) -> int:
-    """Column of an encoder's first token, below 0 where it was dropped.
+def _dropped(clip: Clip, caption: str, span: Span, embedded: int, *, keeps_sign: bool) -> int:
+    """How many of an encoder's first tokens are not in the embedding.
 
     Raises:
         LayoutError: it is not known what was dropped, or added.
     """
-    dropped = span.count - embedded
-    if dropped in (0, span.first, span.first - 1):  # of the template in front nothing, all, or all but a last sign
-        return -dropped
-    if dropped == span.first + span.tail:  # the template behind, too
-        return -span.first
+    missing, template = span.count - embedded, span.first - keeps_sign
+    if missing in (0, template):
+        return missing
+    if missing == template + span.tail:  # the template behind the text, too
+        return template
     raise _unexpected(clip, caption, span.count, embedded)
 
 
-def _clips_and_t5(clip: Clip, caption: str, keys: Sequence[str], embedded: int) -> list[tuple[str, int]]:
+def _clips_and_t5(clip: Clip, caption: str, keys: Sequence[str], embedded: int) -> list[tuple[Reader, int]]:
     """SD 3's encoders, each of which may be missing, and their first columns."""
     network = clip.cond_stage_model
     clips = [key for key in ("l", "g") if key in keys and getattr(network, f"clip_{key}", None) is not None]
     t5 = ["t5xxl"] if "t5xxl" in keys and getattr(network, "t5xxl", None) is not None else []
-    counts = {key: span_of(clip, caption, key).count for key in (*clips, *t5)}
+    counts = {key: token_count(clip, caption, key) for key in (*clips, *t5)}
     of_clips = min((counts[key] for key in clips), default=0)
     expected = of_clips + sum(counts[key] for key in t5)
     if not counts or expected != embedded:
         raise _unexpected(clip, caption, expected, embedded)
     # Both CLIPs cut a text alike, so one of them is enough.
-    return [(key, -embedded) for key in clips[:1]] + [(key, of_clips - embedded) for key in t5]
+    firsts = {**dict.fromkeys(clips[:1], -embedded), **dict.fromkeys(t5, of_clips - embedded)}
+    return [(Reader(clip, key), first) for key, first in firsts.items()]
 
 
 def _unexpected(clip: Clip, caption: str, count: int, embedded: int) -> LayoutError:
     return LayoutError(
-        f"The text encoder, {type(clip.cond_stage_model).__name__}, made {embedded} columns of the {count} tokens of the "
-        f'prompt "{caption}": it has dropped or added tokens in a way that Stagecraft does not know, so the columns of '
+        f"The text encoder, {type(clip.cond_stage_model).__name__}, made {embedded} columns of the {count} tokens of "
+        f'the prompt "{caption}": it has dropped or added tokens in a way that Stagecraft does not know, so the columns of '
         "its words are not known either. Connect the CLIP of the model's own loader, and write the prompt without a "
         "chat template."
     )

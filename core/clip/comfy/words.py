@@ -35,7 +35,7 @@ def phrase_positions(
     Raises:
         LayoutError: the caption does not say it.
     """
-    reader = _Reader(clip, encoder)
+    reader = Reader(clip, encoder)
     words, own = reader.words(caption), reader.words(phrase)
     found = find_phrases(words, [own, *map(reader.words, beside)])[0] or find_phrases(words, [own])[0]
     if not found:
@@ -65,20 +65,7 @@ def positions_of_phrases(
         LayoutError: the caption holds no ending of a phrase, or only within other phrases; or a tokenizer that does not
             say what its tokens are.
     """
-    reader = _Reader(clip, encoder)
-    words = reader.words(caption)
-    asked = {phrase: reader.words(phrase) for phrase in phrases}
-    found = dict(zip(asked, find_phrases(words, list(asked.values())), strict=True))
-    for phrase, positions in found.items():
-        if positions:
-            continue
-        if find_phrases(words, [asked[phrase]])[0]:
-            raise LayoutError(
-                f'The prompt "{caption}" of the region "{phrase}" says its name only within the names of other '
-                f"regions, so there is no attention of its own to read. Write it once more into the prompt{remedy}."
-            )
-        raise LayoutError(_not_said(caption, phrase, remedy))
-    return [found[phrase] for phrase in phrases]
+    return Reader(clip, encoder).positions(caption, phrases, remedy)
 
 
 def word_positions(clip: Clip, caption: str) -> list[int]:
@@ -127,11 +114,6 @@ class Span:
     tail: int
 
 
-def span_of(clip: Clip, caption: str, encoder: str) -> Span:
-    """Where a caption lies among its tokens, templates and padding taken off."""
-    return _Reader(clip, encoder).span(caption)
-
-
 def _not_said(caption: str, phrase: str, remedy: str) -> str:
     return (
         f'The prompt "{caption}" of the region "{phrase}" does not say its name, so there is no attention to read. '
@@ -139,10 +121,15 @@ def _not_said(caption: str, phrase: str, remedy: str) -> str:
     )
 
 
-class _Reader:
-    """Reads texts as one of a CLIP's text encoders cuts them."""
+class Reader:
+    """Reads texts as one of a CLIP's text encoders cuts them.
 
-    def __init__(self, clip: Clip, encoder: str) -> None:
+    Args:
+        clip: the text encoder's tokenizer is asked.
+        encoder: which of several, by its key among what `clip.tokenize` gives; "": the first.
+    """
+
+    def __init__(self, clip: Clip, encoder: str = "") -> None:
         self.clip, self.encoder = clip, encoder
         part = _tokenizer(clip, encoder or next(iter(clip.tokenize(""))))
         self.vocabulary, self.special = part.inv_vocab, _special_tokens(part)
@@ -157,8 +144,25 @@ class _Reader:
         inner = self._inner(tokens)
         return words_of([self._said(token) if position in inner else b"" for position, token in enumerate(tokens)])
 
+    def positions(self, caption: str, phrases: Sequence[str], remedy: str = "") -> list[list[int]]:
+        """See `positions_of_phrases`."""
+        words = self.words(caption)
+        asked = {phrase: self.words(phrase) for phrase in phrases}
+        found = dict(zip(asked, find_phrases(words, list(asked.values())), strict=True))
+        for phrase, positions in found.items():
+            if positions:
+                continue
+            if find_phrases(words, [asked[phrase]])[0]:
+                raise LayoutError(
+                    f'The prompt "{caption}" of the region "{phrase}" says its name only within the names of other '
+                    "regions, so there is no attention of its own to read. Write it once more into the prompt"
+                    f"{remedy}."
+                )
+            raise LayoutError(_not_said(caption, phrase, remedy))
+        return [found[phrase] for phrase in phrases]
+
     def span(self, text: str) -> Span:
-        """See `span_of`."""
+        """Where a text lies among its tokens, templates and padding taken off."""
         tokens = sum(_chunks(self.clip, text, self.encoder), [])
         inner = self._inner(tokens)
         words = tuple(i for i in inner if not isinstance(tokens[i], int) or not self._is_special(tokens[i]))

@@ -1,4 +1,4 @@
-"""The order of text and picture in every transformer, measured: which keys move with a word, which queries with a cell."""
+"""The order of text and picture in every transformer, measured: which keys move with a word, which rows with a cell."""
 
 from dataclasses import replace
 

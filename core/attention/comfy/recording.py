@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -21,6 +20,7 @@ from ..sites import BLOCK, CROSS, DOWN, MIDDLE, SELF, UP, Site, SiteCounter
 from ..token_order import TokenOrder, views
 from .families import Family, has_context, known_family
 from .orders import Call
+from .shortcuts import uncompiled, without_shortcuts
 
 OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"
@@ -28,9 +28,8 @@ PARTS = {"input": DOWN, "middle": MIDDLE, "output": UP}
 STREAMS = {"attn1": SELF, "attn2": CROSS}  # ComfyUI's names for a block's two attentions
 # What gives a conditioning entry its part of the canvas and of the run.
 PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
-# What of a run is not for evaluations that are recorded: context windows would cut the batch, whose maps belong
-# together, and EasyCache would answer without the network, or compare the sampler's evaluations with these.
-WINDOWS, CACHE = "context_handler", "easycache"
+# Not for evaluations that are recorded: context windows would cut the batch, whose maps belong together.
+WINDOWS = "context_handler"
 POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attentions, behind heads
 Attend = Callable[..., Tensor]
 
@@ -63,11 +62,9 @@ def recording(
     Returns:
         Options for `calc_cond_batch`.
     """
-    options = comfy.model_patcher.create_model_options_clone(model_options)
+    options = without_shortcuts(model_options)
     options.pop(WINDOWS, None)
     transformer = options.setdefault("transformer_options", {})
-    for wrappers in transformer.get("wrappers", {}).values():
-        wrappers.pop(CACHE, None)
     watcher = _Watcher(recorders, leave_early, backend, transformer.get(OVERRIDE))
     transformer[OVERRIDE] = watcher.attend
     replaced = transformer.get("patches_replace", {})
@@ -146,7 +143,8 @@ class _Watcher:
         text = 0 if c_crossattn is None else c_crossattn.shape[1]
         self.now = _Evaluation(network, known_family(network), x.shape, text, kwargs, options.get("uuids", ()))
         try:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            with uncompiled():
+                return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         except LastMapRecorded:
             return torch.zeros_like(x)
         finally:

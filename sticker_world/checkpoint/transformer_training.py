@@ -1,9 +1,9 @@
 """Trains the transformer by flow matching on cached latents, with the text encoder of the U-Net, which stays as it is.
 
-Flow matching (Lipman et al. 2022, arXiv 2210.02747) with times from a logit-normal distribution (Esser et al. 2024, arXiv
-2403.03206). What a transformer lacks against a U-Net is paid for with three things, each left off before training ends:
-what a token shows (in the place of REPA's features, Yu et al. 2024, arXiv 2410.06940), which word it belongs to (the token
-loss of TokenCompose, arXiv 2312.03626), and the U-Net's own prediction as the target of some samples.
+Flow matching (Lipman et al. 2022, arXiv 2210.02747) with times from a logit-normal distribution (Esser et al. 2024,
+arXiv 2403.03206). What a transformer lacks against a U-Net is paid for with three things, each left off before training
+ends: what a token shows (in the place of REPA's features, Yu et al. 2024, arXiv 2410.06940), which word it belongs to
+(the token loss of TokenCompose, arXiv 2312.03626), and the U-Net's own prediction as the target of some samples.
 """
 
 from dataclasses import dataclass
@@ -72,10 +72,11 @@ class TaughtTransformer(nn.Module):
 
 
 def draw_times(rng: np.random.Generator, number: int) -> Tensor:
-    """Times in 0..1, logit-normal but for `EVEN_TIMES` of them; spread over a batch so that none is full of one kind."""
+    """Times in 0..1, logit-normal but for `EVEN_TIMES` of them; every batch has early and late ones."""
     even = (rng.permutation(number) + rng.uniform(size=number)) / number
     even = torch.from_numpy(even).float().clamp(1e-4, 1 - 1e-4)
-    return torch.where(torch.from_numpy(rng.uniform(size=number) < EVEN_TIMES), even, torch.special.ndtri(even).sigmoid())
+    stays = torch.from_numpy(rng.uniform(size=number) < EVEN_TIMES)
+    return torch.where(stays, even, torch.special.ndtri(even).sigmoid())
 
 
 def class_shares(masks: Tensor, concepts: Tensor, places: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 from ..training.fast_norm import use_fast_norms
 from .diffusion import StickerDiffusion, scaled_linear_alphas
 
-# Times at which its answer is used: below, an error of the picture is an error of the velocity many times as large; above
-# 0.936 is more noise than the U-Net was ever shown.
+# Times at which its answer is used: below, an error of the picture is an error of the velocity many times as large;
+# above 0.936 is more noise than the U-Net was ever shown.
 FIRST, LAST = 0.15, 0.93
 
 

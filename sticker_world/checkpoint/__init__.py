@@ -7,6 +7,7 @@ train the denoiser         diffusion.train_diffusion
 the transformer beside it  transformer.StickerTransformer
 train the transformer      transformer_training.train_transformer
 its teacher, the U-Net     velocity_teacher.VelocityTeacher
+what it has learnt         transformer_probe.main
 write the shipped files    export.export_checkpoint
 read it back               shipped_weights.load_diffusion
 what the parts can do      probe.word_map_hits

@@ -1,8 +1,8 @@
 """The denoiser as a transformer: FLUX.1's two kinds of blocks and its key names, at a small size.
 
 Black Forest Labs' FLUX.1 (2024): blocks of two streams (weights for the picture and weights for the text, one attention
-over both), then blocks of one stream, norms that time and the pooled text adapt, rotary positions of the picture's cells.
-Written for training: nothing is changed in place, and chosen blocks give their attention.
+over both), then blocks of one stream, norms that time and the pooled text adapt, rotary positions of cells. Written for
+training: nothing is changed in place, and chosen blocks give their attention.
 """
 
 import math

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...core.clip.vocabulary import END_ROW, START_ROW
-from ..training.loop import pick_device, train
+from ..training.loop import WARM_UP, pick_device, train
 from ..world.concepts import BACKGROUND_NAMES, CONCEPT_NAMES
 from ..world.vocabulary import vocabulary
 from .diffusion import DROPPED_CAPTIONS, OBJECT_WEIGHT, UNKNOWN_WORDS, Latents, attention_loss, make_text_encoder
@@ -182,5 +182,13 @@ def train_transformer(
         return loss, numbers
 
     return train(
-        "transformer", model, loss_of_step, folder=folder, steps=steps, peak_lr=PEAK_LR, ema=EMA, weight_decay=0.0
+        "transformer",
+        model,
+        loss_of_step,
+        folder=folder,
+        steps=steps,
+        peak_lr=PEAK_LR,
+        ema=EMA,
+        weight_decay=0.0,
+        warm_up=min(WARM_UP, max(1, steps // 20)),
     )

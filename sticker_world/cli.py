@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from ..commands.environment import current_environment
-from .checkpoint.diffusion import BATCH as SAMPLES_PER_STEP
+from .checkpoint.diffusion import BATCH as DIFFUSION_BATCH
+from .checkpoint.transformer_training import BATCH as TRANSFORMER_BATCH
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
 from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
 from .training.loop import training_folder
@@ -18,6 +19,7 @@ STEPS = {
     "autoencoder": (4000, 30000),
     "decoder": (6000, 10000),
     "diffusion": (12000, 120000),
+    "transformer": (14000, 140000),
     "clip": (6000, 20000),
     "segmenter": (6000, 20000),
     "vqgan": (4500, 40000),
@@ -36,6 +38,7 @@ STEPS = {
     "t2l_single": (3500, 60000),
 }
 
+SAMPLES_PER_STEP = {"diffusion": DIFFUSION_BATCH, "transformer": TRANSFORMER_BATCH}
 OWN_PAGE = "web/docs/training_on_your_pictures.md"
 LAYERS_PAGE = "web/docs/training_on_your_layers.md"
 TEXT2LAYER = "text2layer"
@@ -63,7 +66,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--scenes", type=int, default=100_000 if cuda else 30_000, help="training scenes to draw")
     parser.add_argument("--steps", type=int, default=None, help="length of the schedule, for every named part")
     parser.add_argument(
-        "--samples", type=int, default=None, help="length of diffusion's schedule in samples, instead of steps"
+        "--samples",
+        type=int,
+        default=None,
+        help=f"length of the schedule of {' or '.join(SAMPLES_PER_STEP)} in samples, instead of steps",
     )
     parser.add_argument(
         "--from",
@@ -117,8 +123,10 @@ def main(argv: list[str]) -> None:
         help=f"after the warm-up (default: {LEARNING_RATE}, for {TEXT2LAYER} {LAYER_LEARNING_RATE})",
     )
     options = parser.parse_args(argv)
-    if (options.samples or options.start_from) and options.parts != ["diffusion"]:
-        parser.error("--samples and --from are for diffusion alone: python stage.py train diffusion --from shipped")
+    if options.start_from and options.parts != ["diffusion"]:
+        parser.error("--from is for diffusion alone: python stage.py train diffusion --from shipped")
+    if options.samples and (len(options.parts) != 1 or options.parts[0] not in SAMPLES_PER_STEP):
+        parser.error(f"--samples is for one part, {' or '.join(SAMPLES_PER_STEP)}: python stage.py train diffusion")
     if unknown := [part for part in options.parts if part not in PARTS and part not in GROUPS]:
         parser.error(f"unknown part '{unknown[0]}'; the parts are {', '.join(PARTS)}")
     torch.set_num_threads(options.threads)
@@ -133,7 +141,8 @@ def main(argv: list[str]) -> None:
     if options.steps is not None:
         steps = dict.fromkeys(steps, options.steps)
     if options.samples is not None:
-        steps["diffusion"] = math.ceil(options.samples / SAMPLES_PER_STEP)
+        (part,) = options.parts
+        steps[part] = math.ceil(options.samples / SAMPLES_PER_STEP[part])
     folder = options.folder or training_folder()
     bits = None if options.bits == 16 else options.bits
     packed = {} if options.bits is None else {"bits": bits, "layer_bits": bits}

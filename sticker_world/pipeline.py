@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .checkpoint.autoencoder import Autoencoder, train_autoencoder, train_decoder
 from .checkpoint.diffusion import collect, train_diffusion
-from .checkpoint.export import export_checkpoint
+from .checkpoint.export import export_checkpoint, export_transformer
 from .checkpoint.latents import encode_scenes, latent_colours
 from .checkpoint.shipped_weights import latent_scale, shipped_average
+from .checkpoint.transformer_training import Shown, train_transformer
 from .compose_and_conquer.train import export_fusers, train_fusers
 from .compose_and_conquer.triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
 from .readers.clip import TaughtCLIP, train_clip
@@ -27,6 +28,7 @@ from .shipped import (
     SEGMENTER_FOLDER,
     SPECIALIST_FOLDERS,
     TEXT2LAYER_FILE,
+    TRANSFORMER_FILE,
     VQGAN_FOLDER,
 )
 from .tcig.vqgan import export_vqgan, train_vqgan
@@ -39,7 +41,7 @@ from .text2layer.latents import SCENES, LayeredLatents, encode_layers, layered_c
 from .text2layer.samples import PICTURES, open_layers
 from .training.loop import pick_device, weights_folder
 from .training.prepared import fingerprint
-from .world.dataset import Scenes, open_scenes
+from .world.dataset import Scenes, backgrounds_of, open_scenes
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
 LAYER_BITS = 5  # of a large weight of the U-Net in the shipped Text2Layer file, which then takes 10 MB
@@ -116,6 +118,13 @@ def _diffusion(shop: Workshop) -> None:
     latents, _ = shop.latents()
     start = shipped_average("diffusion") if shop.from_shipped else None
     train_diffusion(collect(shop.open(), latents), shop.weights, shop.steps["diffusion"], start)
+
+
+def _transformer(shop: Workshop) -> None:
+    latents, _ = shop.latents()
+    scenes = shop.open()
+    shown = Shown(collect(scenes, latents), np.asarray(scenes.concepts), backgrounds_of(len(scenes)))
+    train_transformer(shown, shop.average("diffusion"), shop.weights, shop.steps["transformer"])
 
 
 def _clip(shop: Workshop) -> None:
@@ -204,6 +213,11 @@ def _export(shop: Workshop) -> None:
     print(f"{sum(path.stat().st_size for path in shipped) / 1e6:7.2f} MB  in all")
 
 
+def _transformer_export(shop: Workshop) -> None:
+    export_transformer(shop.average("transformer"), TRANSFORMER_FILE)
+    print(f"{TRANSFORMER_FILE.stat().st_size / 1e6:7.2f} MB  {TRANSFORMER_FILE.relative_to(MODELS)}")
+
+
 def _cnc_export(shop: Workshop) -> None:
     there = [stages for stages in EXPORTED if all((shop.weights / f"{stage}.safetensors").exists() for stage in stages)]
     stages = shop.fusers or (there or EXPORTED)[0]
@@ -230,6 +244,7 @@ PARTS: dict[str, Callable[[Workshop], None]] = {
     "autoencoder": _autoencoder,
     "decoder": _decoder,
     "diffusion": _diffusion,
+    "transformer": _transformer,
     "clip": _clip,
     "segmenter": _segmenter("segmenter"),
     "vqgan": _vqgan,
@@ -239,6 +254,7 @@ PARTS: dict[str, Callable[[Workshop], None]] = {
     "cnc_global": _fusers("cnc_global"),
     "cnc_joint": _fusers("cnc_joint", "cnc_local", "cnc_global"),
     "export": _export,
+    "transformer_export": _transformer_export,
     "cnc_export": _cnc_export,
     "tcig_export": _tcig_export,
     "cnc_single": _fusers("cnc_single"),

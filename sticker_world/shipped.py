@@ -4,6 +4,7 @@ from pathlib import Path
 
 MODELS = Path(__file__).parent.parent / "models"
 CHECKPOINT_FILE = MODELS / "checkpoints" / "sticker_world.safetensors"
+TRANSFORMER_FILE = MODELS / "checkpoints" / "sticker_world_joint.safetensors"
 CLIP_FOLDER = MODELS / "hf_clip" / "sticker_world"
 SEGMENTER_FOLDER = MODELS / "segmenters" / "sticker_world"
 TEXT2LAYER_FILE = MODELS / "text2layer" / "sticker_world_text2layer.safetensors"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 START, END = 49406, 49407  # CLIP's own ids; the end token is also the padding
 UNKNOWN = -1
-END_ROW = 2
+START_ROW, END_ROW = 1, 2
 LENGTH = 77
 _PIECES = re.compile(r"[a-z]+|[0-9]|[^\sa-z0-9]+")
 

@@ -14,5 +14,6 @@ Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
 Our files on ComfyUI's page          web_files.serve_files
 The embedded checkpoint             sticker_world.register_model_class
+The embedded transformer            sticker_joint.register_joint_class
 ComfyUI without its server          library.use_comfyui
 """

@@ -89,6 +89,19 @@ class StickerTokenizer(comfy.sd1_clip.SD1Tokenizer):
         super().__init__(embedding_directory, tokenizer_data or {}, tokenizer=_Tokens)
 
 
+def spread_rows(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Spread the stored rows over CLIP's full token table; every other token gets the `<unk>` row.
+
+    A file that ComfyUI saved has the full table and no `token_ids`; it is left as it is.
+    """
+    if (token_ids := state_dict.pop(TOKEN_IDS, None)) is not None:
+        rows = state_dict[TABLE]
+        table = rows[:1].repeat(VOCABULARY_SIZE, 1)
+        table[token_ids[1:].long()] = rows[1:]
+        state_dict[TABLE] = table
+    return state_dict
+
+
 class StickerWorld(comfy.supported_models.SD15):
     """The model class that the stock detection picks for a U-Net with 64 channels and a context of 128."""
 
@@ -117,17 +130,8 @@ class StickerWorld(comfy.supported_models.SD15):
         return comfy.model_base.ModelType.V_PREDICTION
 
     def process_clip_state_dict(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Spread the stored rows over CLIP's full token table; every other token gets the `<unk>` row.
-
-        A file that ComfyUI saved has the full table and no `token_ids`; it is left as it is.
-        """
-        state_dict = super().process_clip_state_dict(state_dict)
-        if (token_ids := state_dict.pop(TOKEN_IDS, None)) is not None:
-            rows = state_dict[TABLE]
-            table = rows[:1].repeat(VOCABULARY_SIZE, 1)
-            table[token_ids[1:].long()] = rows[1:]
-            state_dict[TABLE] = table
-        return state_dict
+        """The text encoder's weights by ComfyUI's names, its token table spread over all of CLIP's tokens."""
+        return spread_rows(super().process_clip_state_dict(state_dict))
 
     def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
         """Tokenizer and text encoder."""

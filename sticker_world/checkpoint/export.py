@@ -69,6 +69,23 @@ def ldm_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: _ldm_name(key, attention_at) for key in keys}
 
 
+def _write(out: dict[str, Tensor], text: dict[str, Tensor], path: Path) -> None:
+    """Write a checkpoint's weights and its text encoder in half precision.
+
+    The text table has only the known words' rows, and `token_ids` says which CLIP ids they are.
+    """
+    prefix = "cond_stage_model.transformer.text_model."
+    out |= {prefix + key.removeprefix("text_model."): value for key, value in text.items() if "position_ids" not in key}
+    halves = {key: value.to(torch.float16).contiguous() for key, value in out.items()}
+    halves["cond_stage_model.token_ids"] = torch.tensor(vocabulary().token_ids, dtype=torch.int32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(halves, path, metadata={"format": "pt", "stagecraft": "sticker_world"})
+
+
+def _part(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+
+
 def export_checkpoint(
     diffusion: dict[str, Tensor], autoencoder: dict[str, Tensor], latent_stats: tuple[float, float], path: Path
 ) -> None:
@@ -78,19 +95,23 @@ def export_checkpoint(
         diffusion: averaged weights of `StickerDiffusion`.
         autoencoder: averaged narrow weights of `Autoencoder`.
         latent_stats: mean and standard deviation of the encoder's raw output; the file's own scale makes latents unit.
-        path: the file. Its text table has only the known words' rows, and `token_ids` says which CLIP ids they are.
+        path: the file.
     """
-    out: dict[str, Tensor] = {}
-    unet = {key.removeprefix("unet."): value for key, value in diffusion.items() if key.startswith("unet.")}
-    out |= {f"model.diffusion_model.{name}": unet[key] for key, name in ldm_names(unet).items()}
-    text = {key.removeprefix("text."): value for key, value in diffusion.items() if key.startswith("text.")}
-    prefix = "cond_stage_model.transformer.text_model."
-    out |= {prefix + key.removeprefix("text_model."): value for key, value in text.items() if "position_ids" not in key}
+    unet = _part(diffusion, "unet")
+    out = {f"model.diffusion_model.{name}": unet[key] for key, name in ldm_names(unet).items()}
     out |= {f"first_stage_model.{key}": value for key, value in widen(autoencoder).items()}
     mean, std = latent_stats
     out["first_stage_model.vae_scale"] = torch.tensor(std)  # stock TAESD: latent = encoder(x) / scale + shift
     out["first_stage_model.vae_shift"] = torch.tensor(-mean / std)
-    halves = {key: value.to(torch.float16).contiguous() for key, value in out.items()}
-    halves["cond_stage_model.token_ids"] = torch.tensor(vocabulary().token_ids, dtype=torch.int32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(halves, path, metadata={"format": "pt", "stagecraft": "sticker_world"})
+    _write(out, _part(diffusion, "text"), path)
+
+
+def export_transformer(weights: dict[str, Tensor], path: Path) -> None:
+    """Write transformer and text encoder as one safetensors by FLUX.1's names.
+
+    Args:
+        weights: averaged weights of `TaughtTransformer`.
+        path: the file. It has no autoencoder; the embedded one is in the U-Net's file.
+    """
+    out = {f"model.diffusion_model.{key}": value for key, value in _part(weights, "transformer").items()}
+    _write(out, _part(weights, "text"), path)

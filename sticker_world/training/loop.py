@@ -34,9 +34,9 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def learning_rate(step: int, steps: int, peak: float, floor: float = 0.02) -> float:
+def learning_rate(step: int, steps: int, peak: float, floor: float = 0.02, warm_up: int = WARM_UP) -> float:
     """Linear warm-up, then a cosine down to `floor` of the peak."""
-    rise = min(1.0, (step + 1) / WARM_UP)
+    rise = min(1.0, (step + 1) / warm_up)
     return peak * rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
@@ -59,6 +59,7 @@ def train(
     peak_lr: float,
     ema: float = 0.999,
     weight_decay: float = 0.01,
+    warm_up: int = WARM_UP,
     save_every: float = 120.0,
 ) -> dict[str, Tensor]:
     """Train `module` for `steps` steps, or go on where an earlier call stopped.
@@ -73,6 +74,7 @@ def train(
         peak_lr: learning rate after the warm-up (AdamW).
         ema: decay of the weight average at full length; shorter at the start.
         weight_decay: AdamW's.
+        warm_up: steps until the learning rate is there.
         save_every: seconds between two saves of the state.
 
     Returns:
@@ -107,7 +109,7 @@ def train(
     bar = tqdm(range(start, steps), name, initial=start, total=steps, mininterval=10)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak_lr)
+            group["lr"] = learning_rate(step, steps, peak_lr, warm_up=warm_up)
         loss, numbers = loss_of_step(step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .concepts import CANVAS, CONCEPT_NAMES
-from .scene import make_scene
+from .concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES
+from .scene import combination, make_scene
 
 TRAINING_SEED = 20_260
 MOST_OBJECTS = 3
@@ -85,3 +85,8 @@ def open_scenes(folder: Path, number: int) -> Scenes:
         done.write_text(json.dumps(captions))
     opened = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
     return Scenes(captions=json.loads(done.read_text()), **opened)
+
+
+def backgrounds_of(number: int) -> np.ndarray:
+    """Index of each training scene's background, int64 (n)."""
+    return np.array([BACKGROUND_NAMES.index(combination(TRAINING_SEED, index)[1]) for index in range(number)])

@@ -118,6 +118,11 @@ def _choose(rng: np.random.Generator, held_out: bool | None, counts: tuple[float
             return concepts, background
 
 
+def combination(seed: int, index: int) -> tuple[tuple[str, ...], str]:
+    """The concepts and the background of a training scene, which `make_scene` draws of the same two numbers."""
+    return _choose(np.random.default_rng([seed, index]), False, OBJECT_COUNTS)
+
+
 def make_scene(
     seed: int,
     index: int,

@@ -218,6 +218,12 @@ def average_maps(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
     return torch.stack(resized).mean(0)
 
 
+def in_frames(maps: Tensor, pictures: int, frames: int) -> Tensor:
+    """Maps (n h w) of tokens as one for each frame of each picture, ((b f) h w); a token may cover several frames."""
+    maps = rearrange(maps, "(b f) h w -> b f h w", b=pictures)
+    return rearrange(maps.repeat_interleave(-(-frames // maps.shape[1]), 1)[:, :frames], "b f h w -> (b f) h w")
+
+
 def smoothed(maps: Tensor) -> Tensor:
     """Blur maps (n h w) by a 3 x 3 Gaussian of one cell, as FOCUS does (arXiv 2510.02315)."""
     side = torch.exp(-0.5 * torch.arange(-1.0, 2.0, device=maps.device, dtype=maps.dtype) ** 2)

@@ -42,7 +42,9 @@ def test_it_runs_on_the_transformer(server, object_info, checkpoint, path):
     assert loaders
     for node in loaders:
         node["inputs"]["ckpt_name"] = checkpoint
-    import time; t0=time.time()
+    import time
+
+    t0 = time.time()
     try:
         result = server.run(prompt)
         print("RUNS", path.stem, result.seconds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import comfy.sample
 import comfy.samplers
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import Tensor
 
 from ...clip.comfy.columns import PromptColumns
@@ -14,7 +14,7 @@ from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
 from ...comfy.types import Clip, Denoiser, Model, Options, Vae
 from ..block_choice import pooled_map
-from ..maps import among_words, average_maps, phrase_map, smoothed
+from ..maps import among_words, average_maps, in_frames, phrase_map, smoothed
 from ..recorder import AttentionRecorder
 from ..sites import ALL_BLOCKS, BLOCK, QUARTER, Site
 from .families import UNET, Family, family_of, known_family, network_of
@@ -172,16 +172,10 @@ def _averaged(
             if which_word:  # of its tokens' shares the sum, where it is the mean of their attention otherwise
                 found = among_words(reduce(found, "b heads n m -> b 1 n m", "mean"), words) * len(own)
             flat = phrase_map(found, site.grid, own)
-            maps.append(_in_frames(smoothed(flat) if is_smooth else flat, len(latent), latent))
+            frames = latent.shape[2] if latent.ndim == 5 else 1
+            maps.append(in_frames(smoothed(flat) if is_smooth else flat, len(latent), frames))
         per_phrase.append(average_maps(maps, *latent.shape[-2:]))
     return torch.stack(per_phrase, dim=1)
-
-
-def _in_frames(maps: Tensor, pictures: int, latent: Tensor) -> Tensor:
-    """As many maps (n h w) as the latent has pictures or frames; a token may cover several frames."""
-    frames = latent.shape[2] if latent.ndim == 5 else 1
-    maps = rearrange(maps, "(b f) h w -> b f h w", b=pictures)
-    return rearrange(maps.repeat_interleave(-(-frames // maps.shape[1]), 1)[:, :frames], "b f h w -> (b f) h w")
 
 
 def _nothing_read(family: Family, sites: str) -> str:

@@ -3,18 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import comfy.sample
-import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...attention.comfy.phrases import read_phrase_attention
-from ...attention.comfy.recording import has_cross_attention
-from ...clip.comfy.words import phrase_positions
-from ...comfy.captions import embed_captions
+from ...attention.comfy.families import family_of
+from ...attention.comfy.maps import Reading, attention_maps, encoded
+from ...attention.sites import FIRST_DOWN
 from ...comfy.device import on_device
-from ...comfy.guider import Prompts, plain_guider
-from ...comfy.types import Clip, Denoiser, Model, Options, Vae
+from ...comfy.types import Clip, Model, Vae
 from ...drawing.pictures import colours_of
 from ...layout.region import Region
 from ...segmentation.files import SegmenterError
@@ -45,16 +41,13 @@ def check_cut_outs(model: Model, segmenter: Segmenter | None, regions: Sequence[
         regions: whose things are not cut out already.
 
     Raises:
-        ValueError: a model without cross-attention.
+        ValueError: a model whose attention cannot be read.
         SegmenterError: a phrase that the segmenter does not know.
     """
     for region in regions:
-        if segmenter is None and not has_cross_attention(model):
-            raise ValueError(
-                'cut_out is "attention map", which is read from the cross-attention of a U-Net (SD 1.x, SD 2.x, SDXL); '
-                f"this model is {type(model.get_model_object('diffusion_model')).__name__}. Let cut_out be a segmenter "
-                f'that knows "{region.phrase}", or {own_cut_out(region)}.'
-            )
+        if segmenter is None:
+            instead = f'Let cut_out be a segmenter that knows "{region.phrase}", or {own_cut_out(region)}'
+            family_of(model, "Attention maps", instead)
         try:
             if segmenter is not None:
                 segmenter.name_of(region.phrase)
@@ -102,21 +95,6 @@ def cut_out(
 
 def _attention_to(checkpoint: Checkpoint, phrase: str, picture: Tensor) -> Tensor:
     """Where a model looks for a phrase in a picture that is noised half-way, (h w) in latent cells."""
-    model, clip, vae = checkpoint.model, checkpoint.clip, checkpoint.vae
-    latent = vae.encode(picture[None])
-    words = torch.tensor(phrase_positions(clip, phrase, phrase))
-    found: list[Tensor] = []
-
-    def read(denoise: Denoiser, x: Tensor, sigmas: Tensor, extra_args: Options, **_: object) -> Tensor:
-        guider, options = denoise.inner_model, extra_args["model_options"]
-        entries = guider.conds["positive"]
-        asked = {entry["uuid"]: [words] for entry in entries}
-        found.extend(read_phrase_attention(guider.inner_model, entries, asked, x, sigmas[:1], options).values())
-        return x
-
-    sigma = model.get_model_object("model_sampling").percent_to_sigma(READ_AT)
-    guider = plain_guider(model, Prompts(embed_captions(clip, [phrase])))
-    sampler = comfy.samplers.KSAMPLER(read)
-    noise = comfy.sample.prepare_noise(latent, 0)
-    guider.sample(noise, latent, sampler, torch.tensor([float(sigma), 0.0]), disable_pbar=True, seed=0)
-    return found[0][0].float().cpu()
+    latent = encoded(checkpoint.model, checkpoint.vae, picture[None])
+    reading = Reading(noise=1 - READ_AT, sites=FIRST_DOWN)
+    return attention_maps(checkpoint.model, checkpoint.clip, latent, phrase, [phrase], reading).maps[0, 0]

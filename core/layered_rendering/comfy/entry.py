@@ -42,6 +42,8 @@ class VisionEntry(OnEntry):
         words: of a dynamic delta, for each picture the phrase's token positions (m).
         factors: of a dynamic delta, its lambda for each picture (b).
         top_k: of a dynamic delta, in latent cells.
+        told: for a dynamic delta on a transformer, positions of all words of each picture's caption.
+        text_length: and the captions' length in tokens.
     """
 
     NODE: ClassVar[str] = "Layered Rendering"
@@ -53,6 +55,8 @@ class VisionEntry(OnEntry):
     words: list[Tensor] | None = None
     factors: Tensor | None = None
     top_k: int | None = None
+    told: list[Tensor] | None = None
+    text_length: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor
 
+from ...attention.comfy.phrases import SaidWhere
+from ...comfy.runs import VIDEOS
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, dynamic_vector, vision_guidance
 from .entry import LayerEntry, VisionEntry
@@ -19,7 +21,7 @@ class RunLayer:
     Attributes:
         visible: (b h w) in latent cells.
         xi: (b c h w), or None without guidance or before a dynamic delta is measured.
-        words: for a dynamic delta the phrase's token positions, for each picture; else None.
+        said: for a dynamic delta, where the captions say the phrase; else None.
         inject: one of vision_guidance.INJECTIONS.
         cfg: the layer's own guidance scale, or None.
         is_guided: whether it has vision guidance, measured already or not.
@@ -30,7 +32,8 @@ class RunLayer:
         self.visible = resample_by_area(entry.visible_mask, height, width).to(device)
         self.cfg = entry.cfg
         self.inject = EVERY_STEP if vision is None else vision.inject
-        self.words = None if vision is None else vision.words
+        dynamic = vision is not None and vision.words is not None
+        self.said = SaidWhere(vision.words, vision.told or (), vision.text_length or 0) if dynamic else None
         self.xi: Tensor | None = None
         self.is_guided = vision is not None
         if vision is None:
@@ -52,8 +55,15 @@ class RunLayer:
         self.xi = vision_guidance(delta, self.own, self.sides[0], self.sides[1])
 
     def measure(self, state: Tensor, attention: Tensor) -> None:
-        """Set the dynamic delta (Eq. 6) from the noisy state (b c h w) and the phrase's attention (b h w)."""
-        self._set_delta(self.factors[:, None] * dynamic_vector(state, attention, self.top_k))
+        """Set the dynamic delta (Eq. 6).
+
+        Args:
+            state: (b c h w), noisy; or (b c f h w), of which every frame gives a vector and their mean is taken.
+            attention: to the phrase, (b h w) or (b f h w).
+        """
+        frames = rearrange(state, "b c f h w -> (b f) c h w") if state.ndim == VIDEOS else state
+        vectors = dynamic_vector(frames, attention.reshape(-1, *attention.shape[-2:]), self.top_k)
+        self._set_delta(self.factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
 
     def xi_for(
         self, rows: Tensor, area: tuple[int, ...] | None = None, pictures: Sequence[int] | None = None

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from comfy.ldm.modules.attention import SpatialVideoTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ...attention.comfy.families import UNET, family_of, network_of
+from ...attention.comfy.prompts import columns_in
 from ...clip.comfy.words import phrase_positions
 from ...comfy.captions import embed_captions
 from ...comfy.types import Clip, Model, Vae
@@ -20,6 +21,8 @@ from .settings import Layer, LayerSettings, Rendering, settings_by_region
 
 LAYER_PROMPT = "layer prompt"  # how errors call it
 UNSET = LayerSettings("")  # of a layer that nobody set anything for
+METHOD = "Dynamic vectors"
+OTHER_SOURCE = 'Choose the delta "colour", "reference" or "vector", which work on every model'
 OTHER_DELTA = ', or choose another delta than "dynamic"'
 USUAL_CELL = 8  # pixels per latent cell where no VAE is connected to ask
 
@@ -110,7 +113,7 @@ class _Deltas:
         factors = [0.0 if region is None else self.strength * region.strength for region in regions]
         if not any(factors):
             return None
-        delta = words = None
+        delta, words = None, {}
         if self.guidance.source == "dynamic":
             words = self._words(layouts, regions, captions, own)
         else:
@@ -132,26 +135,38 @@ class _Deltas:
             sides=torch.tensor([self.guidance.inside, self.guidance.outside]),
             inject=self.guidance.inject,
             delta=delta,
-            words=words,
-            factors=None if words is None else torch.tensor(factors),
-            top_k=None if words is None else self.guidance.top_k,
+            factors=torch.tensor(factors) if words else None,
+            top_k=self.guidance.top_k if words else None,
+            **words,
         )
 
     def _words(
         self, layouts: Sequence[Layout], regions: Sequence[Region | None], captions: Sequence[str], own: LayerSettings
-    ) -> list[Tensor]:
-        """Where each picture's caption says the name of its region: token positions (m)."""
-        _check_has_cross_attention(self.model)
+    ) -> dict[str, list[Tensor] | int]:
+        """Where each picture's caption says the name of its region, as `VisionEntry` has it."""
+        family = family_of(self.model, METHOD, OTHER_SOURCE)
+        _check_reads_text(self.model)
         if own.positive is not None:
             raise ValueError(
                 f'The layer "{own.region}" has a prompt of its own, in which its name cannot be found, but delta is '
                 '"dynamic" and reads the attention of the name. Disconnect the prompt or choose another delta.'
             )
-        found = [
-            [] if region is None else self._own_words(layout, region, caption)
-            for layout, region, caption in zip(layouts, regions, captions, strict=True)
+        if family is UNET:
+            found = [
+                [] if region is None else self._own_words(layout, region, caption)
+                for layout, region, caption in zip(layouts, regions, captions, strict=True)
+            ]
+            return {"words": [torch.tensor(positions, dtype=torch.int64) for positions in found]}
+        embedded = embed_captions(self.clip, captions)
+        columns = [
+            columns_in(family, self.clip, caption, [] if region is None else [region.phrase], embedded, OTHER_DELTA)
+            for region, caption in zip(regions, captions, strict=True)
         ]
-        return [torch.tensor(positions, dtype=torch.int64) for positions in found]
+        return {
+            "words": [torch.tensor(each.recorded, dtype=torch.int64) for each in columns],
+            "told": [torch.tensor(list(each.words), dtype=torch.int64) for each in columns],
+            "text_length": columns[0].length,
+        }
 
     def _own_words(self, layout: Layout, region: Region, caption: str) -> list[int]:
         """Where a layer's caption says its region's name, if it can outside of the other regions' names."""
@@ -178,15 +193,13 @@ class _Deltas:
         return self.colours[region.colour]
 
 
-def _check_has_cross_attention(model: Model) -> None:
-    network = model.get_model_object("diffusion_model")
-    network = getattr(network, "_orig_mod", network)  # a compiled one
-    # The U-Nets of video models are of this class too, but their cross-attention reads a picture.
-    reads_pictures = any(isinstance(part, SpatialVideoTransformer) for part in network.modules())
-    if not isinstance(network, UNetModel) or reads_pictures:
+def _check_reads_text(model: Model) -> None:
+    # The U-Nets of video models are of the usual class, but their cross-attention reads a picture.
+    network = network_of(model)
+    if any(isinstance(part, SpatialVideoTransformer) for part in network.modules()):
         raise ValueError(
-            f"Dynamic vision guidance reads the cross-attention of a U-Net (SD 1, SD 2, SDXL); this model is a "
-            f'{type(network).__name__}. Choose the delta "colour", "reference" or "vector", which work on every model.'
+            f"{METHOD} read the attention to the prompt; this model is a {type(network).__name__} whose attention "
+            f"reads a picture. {OTHER_SOURCE}."
         )
 
 

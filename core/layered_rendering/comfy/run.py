@@ -83,7 +83,7 @@ class LayeredRun:
         seen_by_network = (EVERY_STEP,) if self.apart_until is not None else (EVERY_STEP, FIRST_STEP)
         if any(layer.is_guided and layer.inject in seen_by_network for layer in self.layers):
             self.run.wrap(Wrappers.APPLY_MODEL, WRAPPER, self._guide_rows)
-        dynamic = any(layer.words is not None for layer in self.layers)
+        dynamic = any(layer.said is not None for layer in self.layers)
         if self.apart_until is None and (dynamic or self.areas):
             self.run.wrap(Wrappers.PREDICT_NOISE, WRAPPER, self._start)
         if any(layer.cfg is not None for layer in self.layers):
@@ -109,12 +109,12 @@ class LayeredRun:
         entries = {}
         for entry in self.guider.conds["positive"]:
             layer = self.layer_of.get(entry["uuid"])
-            if layer is not None and layer.words is not None and layer not in entries:
+            if layer is not None and layer.said is not None and layer not in entries:
                 entries[layer] = entry
         if not entries:
             return
-        words = {entry["uuid"]: layer.words for layer, entry in entries.items()}
-        maps = read_phrase_attention(self.guider.inner_model, list(entries.values()), words, x, sigma, model_options)
+        said = {entry["uuid"]: layer.said for layer, entry in entries.items()}
+        maps = read_phrase_attention(self.guider.inner_model, list(entries.values()), said, x, sigma, model_options)
         state = x / self.scale_of_state(x, sigma)
         for layer, entry in entries.items():
             layer.measure(state, maps[entry["uuid"]])

@@ -201,12 +201,19 @@ def test_a_thing_that_is_not_in_its_picture_is_refused(model, clip, vae):
 
 
 @pytest.mark.parametrize("name", ["SD3", "Flux"])
-def test_attention_cuts_out_only_with_a_unet(name):
-    """Before anything is drawn; what is cut out already goes with every model."""
+def test_a_transformers_attention_cuts_out_too(name):
     family, runs = build_family(name), []
-    with pytest.raises(
-        ValueError, match='cut_out is "attention map", .* Let cut_out be .* or connect images and masks'
-    ):
+    start = started(watched(family.model, runs), family.clip, family.vae, draw_steps=1)[1]
+    assert torch.isfinite(start["samples"]).all()
+    assert runs
+
+
+def test_a_network_whose_attention_nobody_knows_is_refused_before_anything_is_drawn():
+    """What is cut out already goes with every model."""
+    family, runs = build_family("SD3"), []
+    unknown = type("Unknown", (type(family.model.model.diffusion_model),), {})
+    family.model.model.diffusion_model.__class__ = unknown
+    with pytest.raises(ValueError, match="Attention maps read .* Unknown, .* Let cut_out be .* or connect images and"):
         started(watched(family.model, runs), family.clip, family.vae)
     assert not runs
     start = started(family.model, family.clip, family.vae, **given_things(start=SDE))[1]

@@ -134,6 +134,7 @@ TEXTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
         ("1 | scale=0", "1 | turn=720", "1 | opacity=0", "9 | hidden", "1 | right=1000", *_ARRANGEMENTS[2:]),
         ("1 | scale=much", "1 | nonsense", "0 | flip", "1 | right=nan", "1 | right=1e400", "dog | shadow=-3"),
     ),
+    "blocks": (("",), ("0", "3, 5-900"), ("eight", "8-", "-1")),
     "phrases": (("a dog",), ("a dog\n\n\na cat", "a dog | x | colour=red"), ("a dog | colur=red", "|")),
     "classes": (("", "a dog", "a dog\nan apple"), ("A DOG\n\n",), ("a thing that nobody knows",)),
     "region": (_NAMES, ("1", " a dog "), ("nobody", "0", "99")),

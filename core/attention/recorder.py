@@ -150,8 +150,8 @@ class AttentionRecorder:
             expected = " or ".join(map(str, sorted(set(self.lengths))))
             raise ValueError(
                 f"The model reads {order.words} tokens of text where {expected} were expected, so it is not known "
-                "where the prompt's words are. Prompts of different lengths cannot be in one batch with this model: sample "
-                "their pictures one by one; or remove the node that adds tokens."
+                "where the prompt's words are. Prompts of different lengths cannot be in one batch with this model: "
+                "sample their pictures one by one; or remove the node that adds tokens."
             )
         keys = k.shape[2] if k.ndim == 4 else k.shape[1]
         self.even_shares[site] = order.words / keys

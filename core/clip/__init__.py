@@ -7,5 +7,6 @@ what it does not read of a long text                   unread.unread_end
 a phrase's tokens in a prompt                          phrases.find_phrases
 what a vocabulary's pieces say                         pieces.Spelling
 both for ComfyUI's text encoders                       comfy.words.positions_of_phrases
+and where they are along an embedding                  comfy.columns.prompt_columns
 a folder as ComfyUI's CLIP_VISION                      comfy.vision.FolderClipVision
 """

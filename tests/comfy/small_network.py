@@ -71,5 +71,12 @@ def evaluate(network, x, t, text, options, control=None, **more):
 
 
 def class_of(module: str, name: str) -> type:
-    """One of ComfyUI's networks, which this version may lack."""
-    return getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
+    """One of ComfyUI's networks.
+
+    Raises:
+        ModuleNotFoundError: this version has no such class.
+    """
+    found = importlib.import_module(f"comfy.ldm.{module}")
+    if not hasattr(found, name):
+        raise ModuleNotFoundError(f"no class {name} in comfy.ldm.{module}")
+    return getattr(found, name)

@@ -93,6 +93,16 @@ def _chroma() -> Small:
     return Small(network, (4, 16, 12), lambda batch: {"guidance": torch.zeros(batch)})
 
 
+def _radiance() -> Small:
+    """Pixels in place of a latent."""
+    sizes = FLUX | {"in_dim": 64, "out_dim": 64, "hidden_dim": 64, "n_layers": 2, "in_channels": 3, "patch_size": 4}
+    sizes |= {"nerf_hidden_size": 8, "nerf_mlp_ratio": 1, "nerf_depth": 1, "nerf_max_freqs": 2, "nerf_tile_size": 0}
+    sizes |= {"nerf_final_head_type": "linear", "nerf_embedder_dtype": None, "use_x0": False}
+    sizes |= {"out_channels": 3, "use_sequential_txt_ids": False}
+    network = _of_params("chroma_radiance.model", "ChromaRadiance", "ChromaRadianceParams", sizes)
+    return Small(network, (3, 32, 24), lambda batch: {"guidance": torch.zeros(batch)}, patch=4)
+
+
 def _sd3(with_self: tuple[int, ...] = ()) -> Small:
     network = class_of("modules.diffusionmodules.mmdit", "OpenAISignatureMMDITWrapper")(
         input_size=None,
@@ -135,9 +145,9 @@ def _qwen_edit() -> Small:
     return Small(_qwen().network, (4, 1, 16, 12), lambda batch: {"ref_latents": [normal(batch, 4, 1, 8, 10, seed=6)]})
 
 
-def _lumina(is_z: bool = False) -> Small:
+def _lumina(is_z: bool = False, kind: str = "NextDiT", **more: Any) -> Small:
     width = 256 if is_z else 64  # Z-Image's modulation has width 256
-    network = class_of("lumina.model", "NextDiT")(
+    network = class_of("lumina.model", kind)(
         in_channels=4,
         dim=width,
         n_layers=3,
@@ -152,6 +162,7 @@ def _lumina(is_z: bool = False) -> Small:
         axes_lens=[300, 512, 512],
         z_image_modulation=is_z,
         pad_tokens_multiple=32 if is_z else None,
+        **more,
         **OWN,
     )
     return Small(network, (4, 16, 12), lambda batch: {"num_tokens": TEXT, "attention_mask": None})
@@ -259,6 +270,7 @@ TRANSFORMERS: dict[str, Callable[[], Small]] = {
     "Flux with references": _flux_with_references,
     "Flux.2": _flux2,
     "Chroma": _chroma,
+    "Chroma Radiance": _radiance,
     "SD 3": _sd3,
     "SD 3.5 medium": lambda: _sd3((0, 1)),
     "AuraFlow": _aura,
@@ -266,6 +278,7 @@ TRANSFORMERS: dict[str, Callable[[], Small]] = {
     "Qwen-Image-Edit": _qwen_edit,
     "Lumina 2": _lumina,
     "Z-Image": lambda: _lumina(True),
+    "Z-Image in pixels": lambda: _lumina(True, "NextDiTPixelSpace", decoder_hidden_size=32, decoder_num_res_blocks=1),
     "HunyuanImage": _hunyuan,
     "HunyuanVideo 1.5": _hunyuan_video,
     "HiDream-I1": _hidream,

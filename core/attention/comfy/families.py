@@ -198,7 +198,7 @@ def family_of(model: Model, method: str, instead: str = OTHER_METHOD) -> Family:
         why = "it has no attention to a prompt"
     known = ", ".join(dict.fromkeys(each.name for each in (UNET, *FAMILIES.values())))
     raise ValueError(
-        f"{method} read the model's attention to its prompt; of this model, {kind.__name__}, it cannot be read: {why}. "
+        f"{method}: the attention of this model, {kind.__name__}, to its prompt cannot be read: {why}. "
         f"Models that work: {known}. {instead}."
     )
 

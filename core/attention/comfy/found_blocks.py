@@ -1,5 +1,6 @@
 """Finds the blocks of a transformer whose attention shows where phrases look, in one evaluation of the model."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from ...comfy.types import BaseModel, Entry, Options
 from ..block_choice import WordMaps, choose_blocks, pooled_map
 from ..recorder import AttentionRecorder
 from ..sites import ALL_BLOCKS, CROSS, FOUND, MIDDLE_BLOCKS, OF_UNETS, SELF, Site, choose_sites
+from .families import UNET, known_family
+from .prompts import length_in
 from .recording import recording
 
 
@@ -47,11 +50,17 @@ def find_blocks(
     Raises:
         ValueError: no attention could be read.
     """
+    logging.info("Stagecraft: looks at all blocks of the model once, to find those that show where phrases look.")
+    family = known_family(inner_model.diffusion_model) or UNET
     recorders = {
-        uuid: AttentionRecorder(
-            ALL_BLOCKS, tuple(x.shape[-2:]), [torch.tensor(told_columns(each)) for each in columns], keep=pooled_map_of
+        entry["uuid"]: AttentionRecorder(
+            ALL_BLOCKS,
+            tuple(x.shape[-2:]),
+            [torch.tensor(told_columns(each)) for each in prompts[entry["uuid"]]],
+            lengths=[length_in(family, each, entry) for each in prompts[entry["uuid"]]],
+            keep=pooled_map_of,
         )
-        for uuid, columns in prompts.items()
+        for entry in entries
     }
     with torch.no_grad():
         comfy.samplers.calc_cond_batch(inner_model, [list(entries)], x, sigma, recording(model_options, recorders))

@@ -114,7 +114,7 @@ def _clips_and_t5(clip: Clip, caption: str, keys: Sequence[str], embedded: int) 
 def _unexpected(clip: Clip, caption: str, count: int, embedded: int) -> LayoutError:
     return LayoutError(
         f"The text encoder, {type(clip.cond_stage_model).__name__}, made {embedded} columns of the {count} tokens of "
-        f'the prompt "{caption}": it has dropped or added tokens in a way that Stagecraft does not know, so the columns of '
-        "its words are not known either. Connect the CLIP of the model's own loader, and write the prompt without a "
+        f'the prompt "{caption}": it has dropped or added tokens in a way that Stagecraft does not know, so where its '
+        "words are is not known either. Connect the CLIP of the model's own loader, and write the prompt without a "
         "chat template."
     )

@@ -37,7 +37,8 @@ class Descent:
 
 def descend(
     x: Tensor,
-    sigma: float,
+    signal: float,
+    noise: float,
     measure: Measure,
     how: Descent,
     energy: Tensor | None = None,
@@ -49,11 +50,12 @@ def descend(
 
     Args:
         x: (b ...), the sampler's state.
-        sigma: its noise level.
+        signal: a, the state is a x0 + b eps.
+        noise: b.
         measure: energy and gradient at a state, float32; whoever can be interrupted looks for that in here.
         how: steps, and when they stop.
         energy: (b), what an earlier call has found; a picture that was low enough then stays. None: not known.
-        unit: the state is unit (x0 + sigma noise), while gradients and steps are those of x0 + sigma noise.
+        unit: the state is unit (a x0 + b eps), while gradients and steps are those of a x0 + b eps.
         report: told the energies after every step.
 
     Returns:
@@ -65,7 +67,7 @@ def descend(
         if not bool(moving.any()):
             break
         found, g = measure(x)
-        step = unit * guidance_step(g, sigma, how.rule, how.scale, how.strength)
+        step = unit * guidance_step(g, signal, noise, how.rule, how.scale, how.strength)
         x = torch.where(moving.reshape(-1, *(1,) * (x.ndim - 1)), x - step.to(x.dtype), x)
         energy = torch.where(moving, found, energy)
         report(energy)

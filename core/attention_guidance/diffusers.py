@@ -139,7 +139,7 @@ def guide_latents(
         return values.detach(), gradient
 
     how = energy.descent(progress, progress + 1 / len(scheduler.timesteps), strength)
-    return descend(latents, sigma, measure, how, unit=1.0 if variance_explodes else shrink)
+    return descend(latents, 1.0, sigma, measure, how, unit=1.0 if variance_explodes else shrink)
 
 
 def _gradient(value: Tensor, x: Tensor, gain: float) -> Tensor:

@@ -50,7 +50,7 @@ class SlowGuidance:
         negative: the negative prompt's (1 t c).
         sigmas: the run's noise levels, falling to 0.
         timesteps: what the network is told, one for each sigma but the last.
-        kind: what the network predicts: "EPS" or "V_PREDICTION".
+        kind: what the network predicts: "EPS", "V_PREDICTION" or "FLOW", whose states are (1 - sigma) x0 + sigma noise.
         call: how the network is called.
         cfg: classifier-free guidance.
         scale: of the loss, eta.
@@ -99,7 +99,8 @@ class SlowGuidance:
     def evaluate(self, x: Tensor, sigma: Tensor, timestep: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Raw output of the network at the noisy x, and the maps of the middle and of the first up grid."""
         self.maps.clear()
-        output = self.call(self.network, x / (sigma**2 + 1) ** 0.5, timestep, text, **self.more)
+        seen = x if self.kind == "FLOW" else x / (sigma**2 + 1) ** 0.5
+        output = self.call(self.network, seen, timestep, text, **self.more)
         first = next(weights.shape[2] for is_up, weights in self.maps if is_up)
         return output, [weights for is_up, weights in self.maps if not is_up or weights.shape[2] == first]
 

@@ -105,14 +105,6 @@ def _check(model: Model) -> None:
             "Attention guidance reads the cross-attention of a U-Net (SD 1.x, SD 2.x, SDXL); this model is "
             f"{name}, which mixes text and picture otherwise. {OTHER_METHOD}."
         )
-    sampling = model.get_model_object("model_sampling")
-    one, zero = torch.ones(1), torch.zeros(1)
-    # A flow model's state loses signal as it gains noise, so a level of noise says something else there.
-    if float(sampling.noise_scaling(one / 2, zero, one)) != 1.0:
-        raise ValueError(
-            "Attention guidance knows noise levels as SD 1.x, SD 2.x and SDXL have them; this model is sampled as a "
-            f"flow. {OTHER_METHOD}."
-        )
 
 
 def _check_latents(run: Run, layouts: Sequence[Layout]) -> None:

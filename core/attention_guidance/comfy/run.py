@@ -15,6 +15,7 @@ from ...attention.recorder import AttentionRecorder
 from ...attention.sites import CROSS, SELF, Site
 from ...comfy.guider import OURS
 from ...comfy.runs import Run
+from ...comfy.state import signal_and_noise
 from ...comfy.types import Conditioning, Denoiser, Entry, Options, Sampler
 from ..descent import descend
 from ..energies import Maps
@@ -86,10 +87,11 @@ class GuidedRun:
         self, run: Run, energy: Energy, guidance: Guidance, words: Sequence[Words], embedded: Conditioning
     ) -> None:
         self.guider, self.chosen, self.guidance, self.words = run.guider, energy, guidance, words
+        self.sampling = run.model_sampling
         self.latent: tuple[int, int] = tuple(run.noise.shape[-2:])
         # In float32, as samplers hold them.
         self.first, self.last = (
-            torch.tensor(float(run.model_sampling.percent_to_sigma(share)), dtype=torch.float32).item()
+            torch.tensor(float(self.sampling.percent_to_sigma(share)), dtype=torch.float32).item()
             for share in (guidance.start, energy.end)
         )
         self.log = GuidedRunLog(f"Attention guidance ({guidance.energy})", energy.threshold)
@@ -156,7 +158,8 @@ class GuidedRun:
 
         how = self.chosen.descent(self.progress, (done + 1) / count, self.guidance.strength)
         before = trajectory.energy if self.chosen.persists else None
-        moved, trajectory.energy = descend(x, level, measure, how, before, report=report)
+        signal, noise = map(float, signal_and_noise(self.sampling, x[:1], sigma.max()[None]))
+        moved, trajectory.energy = descend(x, signal, noise, measure, how, before, report=report)
         x.copy_(moved)
 
     def _seen(self) -> frozenset[object]:

@@ -36,8 +36,9 @@ def slow(model, clip, noise, *, prompt=PROMPT, boxes=BOXES, **settings):
     """The slow loop; boxes has a box for each phrase, or several in a list."""
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
+    kind = model.model.model_type.name
     found = slow_chen_loop(
-        noise * torch.sqrt(sigmas[0] ** 2 + 1),
+        noise * (sigmas[0] if kind == "FLOW" else torch.sqrt(sigmas[0] ** 2 + 1)),
         network=model.model.diffusion_model,
         things=[
             SlowThing(phrase_positions(clip, prompt, phrase), box if isinstance(box, list) else [box])
@@ -49,7 +50,7 @@ def slow(model, clip, noise, *, prompt=PROMPT, boxes=BOXES, **settings):
         timesteps=torch.stack([sampling.timestep(sigma) for sigma in sigmas[:-1]]),
         cfg=CFG,
         guided_steps=2,
-        kind=model.model.model_type.name,
+        kind=kind,
         **settings,
     )
     return model.model.process_latent_out(found)

@@ -27,7 +27,7 @@ import nodes as comfy_nodes
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
-@pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION"])
+@pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION", "FLOW"])
 @pytest.mark.parametrize("threshold", [0.2, 0.9])
 def test_euler_is_the_published_loop(make_model, clip, prompts, kind, threshold):
     model = make_model(kind)

@@ -56,11 +56,6 @@ def test_the_editor_shows_settings_that_do_not_go_together():
     assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
 
 
-def test_flow_models_are_refused(make_model, clip):
-    with pytest.raises(ValueError, match="sampled as a flow. Use Layered Rendering"):
-        guided(make_model("FLOW"), clip)
-
-
 def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT)
     given = ("chen", 1.0, 0, 0.0, 0.0, 0.0, "as published")

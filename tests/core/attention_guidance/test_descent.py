@@ -45,7 +45,7 @@ def closed_form(x, curve, size, threshold, most):
 def test_it_is_the_closed_form_and_every_picture_stops_by_itself(rule, strength, threshold):
     how, reports = Descent(rule, 2.0, strength, 6, threshold), []
     given = start()
-    found, energy = descend(given.clone(), SIGMA, bowl, how, report=lambda each: reports.append(each.tolist()))
+    found, energy = descend(given.clone(), 1.0, SIGMA, bowl, how, report=lambda each: reports.append(each.tolist()))
     counts = []
     for row, curve in enumerate(CURVES):
         expected, energies = closed_form(given[row], curve, SIZES[rule] * 2.0 * strength, threshold, 6)
@@ -69,26 +69,26 @@ def test_nothing_is_measured_once_every_picture_is_low_enough():
 
     how, given = Descent(PLAIN, 1.0, 1.0, 5, 0.25), start()
     low = torch.tensor([0.25, 0.1, -1.0])
-    found, energy = descend(given, SIGMA, measure, how, low)
+    found, energy = descend(given, 1.0, SIGMA, measure, how, low)
     assert torch.equal(found, given) and torch.equal(energy, low) and not asked
     some = torch.tensor([0.25, 5.0, 0.1])
-    found, energy = descend(given, SIGMA, measure, how, some)
+    found, energy = descend(given, 1.0, SIGMA, measure, how, some)
     assert torch.equal(found[[0, 2]], given[[0, 2]]) and torch.equal(energy[[0, 2]], some[[0, 2]])
     assert not torch.equal(found[1], given[1]) and energy[1] != 5
-    found, energy = descend(given, SIGMA, bowl, replace(how, iterations=0))
+    found, energy = descend(given, 1.0, SIGMA, bowl, replace(how, iterations=0))
     assert torch.equal(found, given) and torch.equal(energy, torch.full((3,), torch.inf))
 
 
 def test_the_given_state_stays_and_keeps_its_precision():
     how, given = Descent(SIGMA_SQUARED, 1.0, 1.0, 3, -torch.inf), start().float()
     before = given.clone()
-    found, energy = descend(given, SIGMA, bowl, how)
+    found, energy = descend(given, 1.0, SIGMA, bowl, how)
     assert torch.equal(given, before) and found.dtype == energy.dtype == torch.float32
 
     def in_float32(x):
         return bowl(x.float())
 
-    half, energy = descend(given.half(), SIGMA, in_float32, how)
+    half, energy = descend(given.half(), 1.0, SIGMA, in_float32, how)
     assert half.dtype == torch.float16 and energy.dtype == torch.float32
     torch.testing.assert_close(half.float(), found, atol=1e-2, rtol=1e-2)
 
@@ -97,8 +97,8 @@ def test_the_given_state_stays_and_keeps_its_precision():
 def test_a_state_of_unit_variance_moves_as_the_same_state_in_other_units(rule):
     """Z = x / sqrt(sigma^2 + 1), as DDIM holds it; gradient and step are those of x."""
     unit, how = (SIGMA**2 + 1) ** -0.5, Descent(rule, 1.0, 1.0, 4, 0.3)
-    expected, energy = descend(start(), SIGMA, bowl, how)
-    found, same = descend(unit * start(), SIGMA, lambda z: bowl(z / unit), how, unit=unit)
+    expected, energy = descend(start(), 1.0, SIGMA, bowl, how)
+    found, same = descend(unit * start(), 1.0, SIGMA, lambda z: bowl(z / unit), how, unit=unit)
     torch.testing.assert_close(found / unit, expected)
     torch.testing.assert_close(same, energy)
 
@@ -106,7 +106,7 @@ def test_a_state_of_unit_variance_moves_as_the_same_state_in_other_units(rule):
 def test_a_normalised_step_has_its_size_whatever_the_slope():
     how, given = Descent(NORMALISED, 7.0, 2.0, 1, -torch.inf), start()
     for steeper in (1.0, 1e3):
-        found, _ = descend(given, SIGMA, lambda x, by=steeper: tuple(by * each for each in bowl(x)), how)
+        found, _ = descend(given, 1.0, SIGMA, lambda x, by=steeper: tuple(by * each for each in bowl(x)), how)
         moved = (found - given).square().flatten(1).mean(1).sqrt()
         torch.testing.assert_close(moved, torch.full_like(moved, 0.05 * SIGMA * 2.0))
 
@@ -116,7 +116,7 @@ def test_an_error_in_a_measurement_leaves_the_loop():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        descend(start(), SIGMA, interrupted, Descent(PLAIN, 1.0, 1.0, 5, 0.0))
+        descend(start(), 1.0, SIGMA, interrupted, Descent(PLAIN, 1.0, 1.0, 5, 0.0))
 
 
 @pytest.mark.parametrize("iterations", [None, 1, 7])
@@ -141,9 +141,9 @@ def test_a_schedule_says_how_often_and_how_far(name, iterations):
 
         given = start(1)
         how = energy.descent(step / 50, (step + 1) / 50, strength=0.5)
-        found, _ = descend(given, SIGMA, measure, how)
+        found, _ = descend(given, 1.0, SIGMA, measure, how)
         count = iterations if iterations is not None and most else most
         assert len(asked) == count
         torch.testing.assert_close(given - found, torch.full_like(given, count * 0.5 * scale * size))
-    still, _ = descend(given, SIGMA, measure, energy.descent(0.0, 0.02, strength=0.0))
+    still, _ = descend(given, 1.0, SIGMA, measure, energy.descent(0.0, 0.02, strength=0.0))
     assert torch.equal(still, given)

@@ -211,16 +211,36 @@ def test_refocusing_guides_where_a_fifth_step_of_50_is_for_any_number_of_steps(c
     assert guided == sorted({*early, *(count * fifth // 50 for fifth in range(10, 50, 5))})
 
 
+# Of a state a x0 + b eps: its shares at a noise level sigma, or at a flow's time t.
+MIXTURES = {
+    "VE": lambda sigma: (1.0, sigma),
+    "VP": lambda sigma: ((sigma**2 + 1) ** -0.5, sigma * (sigma**2 + 1) ** -0.5),
+    "flow": lambda sigma: (1 / (sigma + 1), sigma / (sigma + 1)),
+}
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
 @given(st.floats(0.01, 20), st.floats(0.1, 3))
-def test_step_rules(sigma, strength):
-    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    step = guidance_step(x, sigma, SIGMA_SQUARED, 30, strength)
-    torch.testing.assert_close(step, 30 * strength * sigma**2 * x)
+def test_step_rules(mixture, sigma, strength):
+    """The published step of x0 + sigma eps, in other units: x is a times that, its gradient in x is that by a."""
+    a, b = MIXTURES[mixture](sigma)
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    g = x / a
+    expected = 30 * strength * sigma**2 * x
+    torch.testing.assert_close(guidance_step(g, a, b, SIGMA_SQUARED, 30, strength) / a, expected)
     # A plain step of z = x / s with the gradient in z, which is s times that in x.
     s = (sigma**2 + 1) ** 0.5
-    torch.testing.assert_close(guidance_step(x, sigma, PLAIN, 20, strength), s * 20 * strength * (s * x))
-    size = guidance_step(1e-6 * x, sigma, NORMALISED, 30, strength).pow(2).mean((1, 2, 3)).sqrt()
-    torch.testing.assert_close(size, torch.full((2,), 0.05 * sigma * strength), rtol=1e-3, atol=1e-6)
-    assert all(not guidance_step(0 * x, sigma, rule, 30, strength).any() for rule in RULES)
+    torch.testing.assert_close(guidance_step(g, a, b, PLAIN, 20, strength) / a, s * 20 * strength * (s * x))
+    size = guidance_step(1e-6 * g, a, b, NORMALISED, 30, strength).pow(2).mean((1, 2, 3)).sqrt() / a
+    torch.testing.assert_close(size, torch.full_like(size, 0.05 * sigma * strength))
+    assert all(not guidance_step(0 * g, a, b, rule, 30, strength).any() for rule in RULES)
     with pytest.raises(ValueError, match='no step rule "other"'):
-        guidance_step(x, sigma, "other", 30, strength)
+        guidance_step(g, a, b, "other", 30, strength)
+
+
+def test_step_rules_of_a_flow_in_figures():
+    """At t = 0.8, a = 0.2: sigma squared 0.64 g, plain 0.68 g, normalised 0.04 g / rms(g)."""
+    g = torch.tensor([[3.0, 4.0]])
+    steps = {SIGMA_SQUARED: 0.64 * g, PLAIN: 0.68 * g, NORMALISED: 0.04 * g / 12.5**0.5}
+    for rule, expected in steps.items():
+        torch.testing.assert_close(guidance_step(g, 1 - 0.8, 0.8, rule, 1.0, 1.0), expected)

@@ -10,6 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Numbers of a block of softmax that the backward pass holds at a time; 16 MB stay near a CPU's caches.
 BLOCK = 2**22
+JOINED = 3  # dimensions of (b n (heads d)); transformers split the heads before: (b heads n d)
 
 
 class RecomputedAttention(torch.autograd.Function):
@@ -34,7 +35,8 @@ class RecomputedAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v, of those that are asked for."""
         heads, (_, needs_k, needs_v, *_) = ctx.heads, ctx.needs_input_grad
-        q, k, v, g = (rearrange(x, "b n (heads d) -> b heads n d", heads=heads) for x in (*ctx.saved_tensors, gradient))
+        given = ctx.saved_tensors
+        q, k, v, g = (_split(x, heads) for x in (*given, gradient))
         scale = q.shape[-1] ** -0.5
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         rows = max(1, BLOCK // (len(q) * heads * k.shape[2]))
@@ -49,21 +51,28 @@ class RecomputedAttention(torch.autograd.Function):
             dq[:, :, block] = (slope @ k).mul_(scale)
             if needs_k:
                 dk.add_(slope.mT @ q[:, :, block], alpha=scale)
-        dq, dk, dv = (rearrange(x, "b heads n d -> b n (heads d)") for x in (dq, dk, dv))
+        if given[0].ndim == JOINED:
+            dq, dk, dv = (rearrange(x, "b heads n d -> b n (heads d)") for x in (dq, dk, dv))
         return dq, dk if needs_k else None, dv if needs_v else None, None, None
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(b heads n d), as it may be given."""
+    return rearrange(x, "b n (heads d) -> b heads n d", heads=heads) if x.ndim == JOINED else x
 
 
 def recomputed_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, attend: Attend) -> Tensor:
     """Attention by `attend` (q, k, v -> out) whose backward pass keeps no softmax.
 
     Args:
-        q: (b n (heads d)).
+        q: (b n (heads d)) or (b heads n d), and so are k and v.
         k: (b t (heads d)).
         v: (b t (heads d)).
         heads: number of heads.
-        attend: plain attention with scale 1 / sqrt(d), without a mask, by any backend.
+        attend: plain attention with scale 1 / sqrt(d), without a mask, by any backend; what it gives may have either
+            shape too.
 
     Returns:
-        (b n (heads d)).
+        (b n (heads d)), or what `attend` gives.
     """
     return RecomputedAttention.apply(q, k, v, heads, attend)

@@ -5,6 +5,7 @@ from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 class NotDifferentiableError(RuntimeError):
@@ -17,6 +18,8 @@ class GradientSession:
     PyTorch refuses inference-mode tensors in a graph that is to be differentiated. A normal tensor on the same storage
     is accepted, and to exchange the two costs no memory. Weights ask for no gradient, so the graph keeps what the
     gradient of an input needs and no more. On leaving, also by an exception, the module holds its own objects again.
+    A weight of several tensors, such as a quantised one with its scale (ComfyUI's QuantizedTensor), is put together
+    anew from its parts on their own memory; what it does with an input is its own affair.
 
     A session may be entered again and again; the exchanged tensors are kept as long as the weights stay where they are.
 
@@ -27,7 +30,7 @@ class GradientSession:
 
     Raises:
         NotDifferentiableError: on entering, where a weight is of a kind that cannot be exchanged, such as a quantised
-            one, or has no data.
+            one that does not show its parts, or has no data.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -42,7 +45,7 @@ class GradientSession:
             # What is made here must be no inference tensor, whatever mode the caller is in.
             with torch.inference_mode(False):
                 for tensors, name, weight in list(_weights(self.module)):
-                    if weight.is_inference() or weight.requires_grad:
+                    if weight.requires_grad or any(part.is_inference() for part in _parts(weight)):
                         tensors[name] = self._normal(tensors, name, weight)
                         self._own.append((tensors, name, weight))
                     else:
@@ -64,16 +67,36 @@ class GradientSession:
 
     def _normal(self, tensors: dict[str, Tensor | None], name: str, weight: Tensor) -> Tensor:
         own, normal = self._exchanged.get((id(tensors), name), (None, None))
-        if own is weight and normal.data_ptr() == weight.data_ptr() and normal.dtype == weight.dtype:
+        if own is weight and _memory(normal) == _memory(weight) and normal.dtype == weight.dtype:
             return normal
         _check(weight, name)
-        if weight.is_inference():
-            normal = torch.empty(0, dtype=weight.dtype, device=weight.device)
-            normal.set_(weight.untyped_storage(), weight.storage_offset(), weight.size(), weight.stride())
-        else:
-            normal = weight.detach()
+        normal = _on_same_memory(weight)
         self._exchanged[id(tensors), name] = weight, normal
         return normal
+
+
+def _on_same_memory(weight: Tensor) -> Tensor:
+    """A normal tensor that asks for no gradient."""
+    if is_traceable_wrapper_subclass(weight):
+        names, kind = weight.__tensor_flatten__()
+        parts = {name: _on_same_memory(getattr(weight, name)) for name in names}
+        return type(weight).__tensor_unflatten__(parts, kind, weight.size(), weight.stride())
+    if not weight.is_inference():
+        return weight.detach()
+    normal = torch.empty(0, dtype=weight.dtype, device=weight.device)
+    normal.set_(weight.untyped_storage(), weight.storage_offset(), weight.size(), weight.stride())
+    return normal
+
+
+def _parts(weight: Tensor) -> list[Tensor]:
+    """The tensors that hold its numbers: most often itself."""
+    if not is_traceable_wrapper_subclass(weight):
+        return [weight]
+    return [part for name in weight.__tensor_flatten__()[0] for part in _parts(getattr(weight, name))]
+
+
+def _memory(weight: Tensor) -> list[int]:
+    return [part.data_ptr() for part in _parts(weight)]
 
 
 def differentiable(module: nn.Module) -> GradientSession:
@@ -105,9 +128,9 @@ def _weights(module: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str,
 
 
 def _check(weight: Tensor, name: str) -> None:
-    if type(weight) not in (Tensor, nn.Parameter):
+    if type(weight) not in (Tensor, nn.Parameter) and not is_traceable_wrapper_subclass(weight):
         raise NotDifferentiableError(f'The weight "{name}" is of the quantised kind {type(weight).__name__}.')
-    if weight.is_meta:
+    if any(part.is_meta for part in _parts(weight)):
         raise NotDifferentiableError(f'The weight "{name}" has no data; it is loaded only while it is used.')
     # Counters and token tables are whole numbers too, but small ones; whole numbers as a matrix stand for a weight.
     if isinstance(weight, nn.Parameter) and not weight.is_floating_point() and weight.ndim > 1:

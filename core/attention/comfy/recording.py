@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -21,6 +20,7 @@ from ..sites import BLOCK, CROSS, DOWN, MIDDLE, SELF, UP, Site, SiteCounter
 from ..token_order import TokenOrder, views
 from .families import Family, has_context, known_family
 from .orders import Call
+from .shortcuts import uncompiled, without_shortcuts
 
 OVERRIDE = "optimized_attention_override"
 WRAPPER = "stagecraft_attention"
@@ -60,7 +60,7 @@ def recording(
     Returns:
         Options for `calc_cond_batch`.
     """
-    options = comfy.model_patcher.create_model_options_clone(model_options)
+    options = without_shortcuts(model_options)
     transformer = options.setdefault("transformer_options", {})
     watcher = _Watcher(recorders, leave_early, backend, transformer.get(OVERRIDE))
     transformer[OVERRIDE] = watcher.attend
@@ -140,7 +140,8 @@ class _Watcher:
         text = 0 if c_crossattn is None else c_crossattn.shape[1]
         self.now = _Evaluation(network, known_family(network), x.shape, text, kwargs, options.get("uuids", ()))
         try:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            with uncompiled():
+                return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         except LastMapRecorded:
             return torch.zeros_like(x)
         finally:

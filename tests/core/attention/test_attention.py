@@ -85,14 +85,18 @@ def test_gradients_are_those_of_finite_differences(maps):
         torch.testing.assert_close((gradient * direction).sum(), slope, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("of_text", [False, True])
-def test_recomputed_attention_has_the_derivatives_of_attention(monkeypatch, of_text):
+def test_recomputed_attention_has_the_derivatives_of_attention(monkeypatch, of_text, split):
+    """Of heads side by side, as U-Nets have them, and apart, as transformers do."""
     monkeypatch.setattr("stagecraft.core.attention.recomputed.BLOCK", 500)  # several blocks
-    q, k, v = (torch.randn(2, n, 24, dtype=torch.float64, requires_grad=True) for n in (33, 21, 21))
+    shapes = [(2, 3, n, 8) if split else (2, n, 24) for n in (33, 21, 21)]
+    q, k, v = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     weights = torch.randn(2, 33, 24, dtype=torch.float64)
 
     def plain(q, k, v):
-        q, k, v = (each.unflatten(-1, (3, 8)).transpose(1, 2) for each in (q, k, v))
+        if not split:
+            q, k, v = (each.unflatten(-1, (3, 8)).transpose(1, 2) for each in (q, k, v))
         return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def detached(q, k, v):

@@ -67,7 +67,7 @@ def recomputed_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, attend: At
     Args:
         q: (b n (heads d)) or (b heads n d), and so are k and v.
         k: (b t (heads d)).
-        v: (b t (heads d)).
+        v: (b t (heads d)); or (b t heads d) beside joined queries.
         heads: number of heads.
         attend: plain attention with scale 1 / sqrt(d), without a mask, by any backend; what it gives may have either
             shape too.
@@ -75,4 +75,6 @@ def recomputed_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, attend: At
     Returns:
         (b n (heads d)), or what `attend` gives.
     """
+    if q.ndim == JOINED:  # SD 3 leaves the heads of its values apart
+        k, v = k.flatten(2), v.flatten(2)
     return RecomputedAttention.apply(q, k, v, heads, attend)

@@ -1,4 +1,4 @@
-"""Gradients of an energy of attention through ComfyUI's U-Nets, in every way that ComfyUI keeps weights.
+"""Gradients of an energy of attention through ComfyUI's networks, in every way that ComfyUI keeps weights.
 
 Weights that lie on the CPU (low VRAM, `--novram`) or are stored in another precision (fp8) are cast by ComfyUI's own
 layers while they are used; a cast is differentiable like any other step, so only the weights as they are stored have
@@ -15,6 +15,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
+from ...attention.comfy.families import UNET, known_family
 from ...attention.comfy.recording import recording
 from ...attention.recorder import AttentionRecorder
 from ...attention.sites import Site
@@ -81,7 +82,9 @@ class AttentionGradient:
         self.session = GradientSession(inner_model)
         differentiate_rope()
         self.known: frozenset[Site] = frozenset()
-        self.overwrites = False
+        self.family = known_family(inner_model.diffusion_model) or UNET
+        # Whether the network, or another pack's patch of it, changes what the way back needs.
+        self.overwrites = self.family.in_place
         dtype = inner_model.manual_cast_dtype or inner_model.get_dtype()
         self.enlargement = FIRST_ENLARGEMENT if dtype == torch.float16 else 1.0
 
@@ -89,12 +92,12 @@ class AttentionGradient:
         """Evaluate the prompts at a state, and differentiate, until nothing overflows and nothing needed is lost.
 
         Args:
-            x: (b c h w), the sampler's state.
+            x: (b c h w) or (b c f h w), the sampler's state.
             sigma: (b).
             model_options: of the run.
 
         Returns:
-            Energy (b) and its gradient (b c h w), both float32 and as a node may keep them.
+            Energy (b) and its gradient, as x; both float32 and as a node may keep them.
 
         Raises:
             ValueError: a network without such attention, or one that has no gradient.
@@ -105,7 +108,7 @@ class AttentionGradient:
                     energy, gradient = self._evaluate(x, sigma, model_options)
                 except RuntimeError as error:
                     # Another pack's patch has changed a tensor in place that the way back needs, as FreeU does.
-                    if OVERWRITTEN not in str(error) or self.overwrites or self.checkpointing:
+                    if OVERWRITTEN not in str(error) or self.overwrites or (self.checkpointing and self.is_unet):
                         raise
                     self.overwrites = True
                     continue
@@ -131,6 +134,8 @@ class AttentionGradient:
             """APPLY_MODEL wrapper: by now ComfyUI has made the batch, applied hooks and evaluated ControlNets."""
             nonlocal energy, gradient
             options = transformer_options or {}
+            # A transformer adds what a ControlNet gives to a part of its tokens, in place.
+            self.overwrites |= control is not None and not self.is_unet
             with self._differentiable(any(each.regions is not None for each in recorders.values())):
                 leaf = x.clone().requires_grad_()
                 options = {k: normal_copy(v) if isinstance(v, Tensor) else v for k, v in options.items()}
@@ -139,13 +144,14 @@ class AttentionGradient:
                 here = [recorders[uuid] for uuid in options["uuids"]]
                 if not all(each.maps for each in here):
                     raise ValueError(
-                        "No cross-attention could be read in this model. Another node has replaced its attention, or "
-                        "it has none; remove that node, or use Layered Rendering, which works with every model."
+                        "No attention to the prompt could be read in this model. Another node has replaced its "
+                        "attention, or there is none to read; remove that node, or use Layered Rendering, which works "
+                        "with every model."
                     )
                 found = sum(self.measure(each.maps) for each in here)
                 (slope,) = torch.autograd.grad(found.sum() * self.enlargement, leaf)
             energy = energy + found.detach()
-            gradient = gradient + reduce(slope.float(), "(e b) c h w -> b c h w", "sum", e=len(here)) / self.enlargement
+            gradient = gradient + reduce(slope.float(), "(e b) ... -> b ...", "sum", e=len(here)) / self.enlargement
             self.known = frozenset(here[0].maps)
             return torch.zeros_like(x)
 
@@ -158,13 +164,18 @@ class AttentionGradient:
             comfy.samplers.calc_cond_batch(self.inner_model, [self.entries], x, sigma, options)
         return energy, gradient
 
+    @property
+    def is_unet(self) -> bool:
+        """Whether what is known of U-Nets is true of it."""
+        return self.family is UNET
+
     @contextmanager
     def _differentiable(self, keeps_self: bool) -> Iterator[None]:
         """All that has to be otherwise in a pass that is differentiated."""
         with ExitStack() as stack:
             stack.enter_context(training_paths(self.inner_model))
             if self.checkpointing:
-                stack.enter_context(checkpointed(self.inner_model, (), keeps_self))
+                stack.enter_context(checkpointed(self.inner_model, self.family.checkpointed, keeps_self))
             stack.enter_context(self.session)
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())

@@ -1,0 +1,74 @@
+"""Gradients of attention through ComfyUI's transformers, against differences along the gradient itself."""
+
+import comfy.samplers
+import pytest
+import torch
+from stagecraft.core.attention.comfy.recording import recording
+from stagecraft.core.attention.recorder import AttentionRecorder
+from stagecraft.core.attention.sites import ALL_BLOCKS
+from stagecraft.core.attention_guidance.comfy.gradients import AttentionGradient
+from stagecraft.core.attention_guidance.energies import in_box_share
+from stagecraft.core.attention_guidance.target import Target
+from stagecraft.tests.comfy.attention_guidance.transformer_models import model_of
+from stagecraft.tests.comfy.transformers import TRANSFORMERS, small
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+COLUMNS = torch.tensor([3, 4, 5])
+SIGMA = 0.7
+STEP = 0.005  # of differences: larger ones meet the jumps of HiDream's experts, smaller ones those of float32
+
+
+class Guided:
+    """A small network as ComfyUI's model, a state and an energy."""
+
+    def __init__(self, made, which=ALL_BLOCKS, checkpointing=False, batch=1):
+        self.which = which
+        self.patcher = model_of(made)
+        self.patcher.pre_run()
+        self.model = self.patcher.model
+        self.x, self.sigma = made.state(batch), torch.full((batch,), SIGMA)
+        mask = torch.zeros(self.x.shape[-2:])
+        mask[: mask.shape[0] // 2, mask.shape[1] // 3 :] = 1
+        self.target = Target((0, 1, 2), mask)
+        entries = [{"cross_attn": made.prompt(), "model_conds": {}, "uuid": "ours"}]
+        self.entries = comfy.samplers.encode_model_conds(
+            self.model.extra_conds, entries, self.x, self.x.device, "positive"
+        )
+        self.gradient = AttentionGradient(
+            self.model, self.entries, self.recorder, self.measure, checkpointing=checkpointing
+        )
+
+    def recorder(self, known=frozenset()):
+        return AttentionRecorder(self.which, self.x.shape[-2:], [COLUMNS], known=known)
+
+    def measure(self, maps):
+        folded = {
+            site: each.unflatten(2, (site.frames, -1)).transpose(1, 2).flatten(0, 1) for site, each in maps.items()
+        }
+        return in_box_share(folded, [self.target]).unflatten(0, (len(self.x), -1)).mean(1)
+
+    def energy(self, x):
+        """Without a gradient, in double precision where it is small."""
+        recorder = self.recorder()
+        options = recording({}, {"ours": recorder}, leave_early=True)
+        comfy.samplers.calc_cond_batch(self.model, [self.entries], x, self.sigma, options)
+        return self.measure({site: each.double() for site, each in recorder.maps.items()})
+
+    def __call__(self, options=None):
+        return self.gradient(self.x, self.sigma, options or {})
+
+
+def slope_along(guided, direction):
+    """Derivative of the energy along a direction, by differences of fourth order."""
+    energies = [guided.energy(guided.x + share * STEP * direction).sum() for share in (-2, -1, 1, 2)]
+    return (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]).item() / (12 * STEP)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_the_gradient_is_the_slope_along_itself(name, checkpointing):
+    guided = Guided(small(name), checkpointing=checkpointing)
+    _, found = guided()
+    assert found.shape == guided.x.shape
+    size = found.norm()
+    assert slope_along(guided, found / size) == pytest.approx(size.item(), rel=1e-3)

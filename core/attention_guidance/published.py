@@ -24,7 +24,7 @@ class Energy:
     Attributes:
         measure: (maps, targets, progress) -> (b); progress is the share of the run that is done, i / n at its i-th of n
             steps.
-        sites: where its maps are read, one of `sites.PLACES`.
+        sites: where its maps are read, as in `sites.choose_sites`.
         rule: how the gradient becomes a step, see `guidance_step`.
         schedule: (progress, the following call's progress) -> (factor on the energy, steps per model call at most).
         end: share of the run after which nothing is guided.

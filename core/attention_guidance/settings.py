@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass, replace
 
-from ..attention.sites import PLACES, SHARES
+from ..attention.sites import (
+    FIRST_DOWN,
+    FOUND,
+    MIDDLE_AND_FIRST_UP,
+    MIDDLE_BLOCKS,
+    SHARES,
+    check_choice,
+)
 from .energies import DEFAULT_ETA
 from .published import CHEN, Energy, named_energy
 from .step import RULES
+
+ONE_GRID = (*SHARES, FOUND, MIDDLE_BLOCKS)  # places of a U-Net whose maps have one size
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class Guidance:
         end: after which nothing is guided.
         threshold: energy at which steps stop, of the energy without any factor.
         step_rule: one of `step.RULES`.
-        sites: where maps are read, one of `sites.PLACES`.
+        sites: where maps are read, as in `sites.choose_sites`.
         eta: weight of SALI's regulariser.
         checkpointing: less memory, more time.
         prompt: in which the phrases are looked for; "" means the layout's.
@@ -54,13 +63,9 @@ class Guidance:
             "iterations": self.iterations,
         }
         energy = replace(published, **{name: value for name, value in chosen.items() if value is not None})
-        if energy.sites not in PLACES:
-            raise ValueError(f'There is no choice of attentions "{energy.sites}"; known: {", ".join(PLACES)}.')
-        if energy.needs_all_words and energy.sites not in SHARES:
-            raise ValueError(
-                f'The energy "{self.energy}" averages maps of one size, but "{energy.sites}" has several. Choose '
-                f"{' or '.join(SHARES)}."
-            )
+        check_choice(energy.sites)
+        if energy.sites in (MIDDLE_AND_FIRST_UP, FIRST_DOWN):
+            self.check_grids()
         if self.start >= energy.end:
             whose = f'the published end of "{self.energy}"' if self.end is None else "end"
             raise ValueError(
@@ -70,3 +75,17 @@ class Guidance:
         if energy.rule not in RULES:
             raise ValueError(f'There is no step rule "{energy.rule}"; known: {", ".join(RULES)}.')
         return energy
+
+    def check_grids(self) -> None:
+        """Refuse attentions of several sizes in a U-Net for energies that average maps of one.
+
+        Raises:
+            ValueError: they cannot be averaged.
+        """
+        published = named_energy(self.energy, self.eta)
+        sites = self.sites or published.sites
+        if published.needs_all_words and sites not in ONE_GRID:
+            raise ValueError(
+                f'The energy "{self.energy}" averages maps of one size, but "{sites}" has several. Choose '
+                f"{' or '.join(SHARES)}."
+            )

@@ -137,10 +137,10 @@ class _Bench:
             for box, found in BOXES.items()
         ]
 
-        def recorder(known: frozenset) -> AttentionRecorder:
+        def recorder(_: dict[str, Any], known: frozenset) -> AttentionRecorder:
             return AttentionRecorder(MIDDLE_AND_FIRST_UP, (cells, cells), [tokens], known=known)
 
-        gradient = AttentionGradient(self.model, positive, recorder, lambda maps: in_box_share(maps, targets))
+        gradient = AttentionGradient(self.model, positive, recorder, lambda _, maps: in_box_share(maps, targets))
         return torch.inference_mode()(lambda: gradient(x, self.sigma, {})[1])
 
     @cached_property

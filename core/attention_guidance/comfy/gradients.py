@@ -49,8 +49,8 @@ SIGNS = (
     "not have been used in the graph",
     OVERWRITTEN,
 )
-MakeRecorder = Callable[[frozenset[Site]], AttentionRecorder]
-Measure = Callable[[Maps], Tensor]
+MakeRecorder = Callable[[Entry, frozenset[Site]], AttentionRecorder]
+Measure = Callable[[Entry, Maps], Tensor]
 
 
 class AttentionGradient:
@@ -63,8 +63,8 @@ class AttentionGradient:
         inner_model: ComfyUI's BaseModel, loaded.
         entries: processed conditioning entries for the whole canvas; those that are not due at a noise level are left
             out there. Their energies are added up.
-        recorder: makes a recorder, given the sites that earlier passes have used.
-        measure: maps -> (b).
+        recorder: makes an entry's recorder, given the sites that earlier passes have used.
+        measure: an entry's maps -> (b).
         checkpointing: evaluate the inside of blocks again on the way back instead of keeping it: less memory, about a
             third more time.
     """
@@ -118,7 +118,8 @@ class AttentionGradient:
                 self.enlargement /= LESS
 
     def _evaluate(self, x: Tensor, sigma: Tensor, model_options: Options) -> tuple[Tensor, Tensor]:
-        recorders = {entry["uuid"]: self.recorder(self.known) for entry in self.entries}
+        entries = {entry["uuid"]: entry for entry in self.entries}
+        recorders = {uuid: self.recorder(entry, self.known) for uuid, entry in entries.items()}
         energy, gradient = x.new_zeros(len(x), dtype=torch.float32), torch.zeros_like(x, dtype=torch.float32)
 
         def differentiate(
@@ -141,18 +142,18 @@ class AttentionGradient:
                 options = {k: normal_copy(v) if isinstance(v, Tensor) else v for k, v in options.items()}
                 rest = [*normal_copy([t, c_concat, c_crossattn]), residuals_out_of_place(normal_copy(control))]
                 executor(leaf, *rest, options, **normal_copy(kwargs))
-                here = [recorders[uuid] for uuid in options["uuids"]]
-                if not all(each.maps for each in here):
+                here = {uuid: recorders[uuid].maps for uuid in options["uuids"]}
+                if not all(here.values()):
                     raise ValueError(
                         "No attention to the prompt could be read in this model. Another node has replaced its "
                         "attention, or there is none to read; remove that node, or use Layered Rendering, which works "
                         "with every model."
                     )
-                found = sum(self.measure(each.maps) for each in here)
+                found = sum(self.measure(entries[uuid], maps) for uuid, maps in here.items())
                 (slope,) = torch.autograd.grad(found.sum() * self.enlargement, leaf)
             energy = energy + found.detach()
             gradient = gradient + reduce(slope.float(), "(e b) ... -> b ...", "sum", e=len(here)) / self.enlargement
-            self.known = frozenset(here[0].maps)
+            self.known = frozenset(next(iter(here.values())))
             return torch.zeros_like(x)
 
         options = comfy.model_patcher.create_model_options_clone(model_options)

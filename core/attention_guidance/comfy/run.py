@@ -1,62 +1,32 @@
 """What attention guidance does around one run of a ComfyUI sampler."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import comfy.model_management
-import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...attention.comfy.recording import PLACE_OPTIONS
+from ...attention.comfy.families import UNET, Family
+from ...attention.comfy.found_blocks import find_blocks, is_found
+from ...attention.comfy.prompts import length_in
 from ...attention.recorder import AttentionRecorder
-from ...attention.sites import CROSS, SELF, Site
-from ...comfy.guider import OURS
+from ...attention.sites import BLOCK, CROSS, SELF, Site
 from ...comfy.runs import Run
 from ...comfy.state import signal_and_noise
-from ...comfy.types import Conditioning, Denoiser, Entry, Options, Sampler
+from ...comfy.types import Denoiser, Entry, Options, Sampler
 from ..descent import descend
 from ..energies import Maps
 from ..log import GuidedRunLog, Measurement
 from ..published import Energy
 from ..settings import Guidance
-from ..target import Target
+from ..transformer_maps import energy_of_blocks
 from .gradients import AttentionGradient
+from .guided_prompt import GuidedPrompt, Words, entries_like, region_masks
 
 WRAPPER = "stagecraft_attention_guidance"
-# Of the sampler's prompt, what does not apply to another prompt for the whole canvas and the whole run. Nor does what
-# our other methods have written on it: they would take the guided prompt for one of theirs.
-NOT_COPIED = (
-    *PLACE_OPTIONS,
-    "set_area_to_bounds",
-    "default",
-    "start_percent",
-    "end_percent",
-    "clip_start_percent",
-    "clip_end_percent",
-    "cross_attn",
-    "pooled_output",
-    "attention_mask",
-    "model_conds",
-    "uuid",
-)
-
-
-@dataclass(frozen=True)
-class Words:
-    """Where one layout's phrases are among the recorded tokens, and what shall be there.
-
-    Attributes:
-        positions: int64 (m), of the recorded tokens along the prompt.
-        length: of the prompt in tokens.
-        targets: one for each region that is guided; columns count through `positions`.
-    """
-
-    positions: Tensor
-    length: int
-    targets: tuple[Target, ...]
 
 
 @dataclass
@@ -73,20 +43,20 @@ class _Trajectory:
 
 
 class GuidedRun:
-    """One run of a sampler: the guided prompt's entries among the guider's, and how far the energy has come.
+    """One run of a sampler: the guided prompts' entries among the guider's, and how far the energy has come.
 
     Args:
         run: before it begins.
+        family: of its network.
         energy: with a person's settings.
         guidance: the settings.
-        words: of each layout, one for each picture or one for all.
-        embedded: the guided prompt.
+        prompts: that are guided.
     """
 
     def __init__(
-        self, run: Run, energy: Energy, guidance: Guidance, words: Sequence[Words], embedded: Conditioning
+        self, run: Run, family: Family, energy: Energy, guidance: Guidance, prompts: Sequence[GuidedPrompt]
     ) -> None:
-        self.guider, self.chosen, self.guidance, self.words = run.guider, energy, guidance, words
+        self.guider, self.family, self.chosen, self.guidance = run.guider, family, energy, guidance
         self.sampling = run.model_sampling
         self.latent: tuple[int, int] = tuple(run.noise.shape[-2:])
         # In float32, as samplers hold them.
@@ -95,11 +65,15 @@ class GuidedRun:
             for share in (guidance.start, energy.end)
         )
         self.log = GuidedRunLog(f"Attention guidance ({guidance.energy})", energy.threshold)
-        entries = _entries_like(embedded, self.guider.conds)
         # Beside the sampler's prompts: ComfyUI prepares every list of them, and evaluates those that it is asked to.
         self.name = f"{WRAPPER}_{len(self.guider.conds)}"
+        self.prompts: dict[Hashable, GuidedPrompt] = {}
+        entries: list[Entry] = []
+        for prompt in prompts:
+            own = entries_like(prompt.embedded, self.guider.conds)
+            self.prompts |= {entry["uuid"]: prompt for entry in own}
+            entries += own
         self.guider.conds[self.name] = entries
-        self.uuids = {entry["uuid"] for entry in entries}
         # Of the whole run, whatever pieces a sampler is given it in.
         self.steps: list[float] = run.sigmas.tolist()
         self.trajectories: dict[frozenset[object], _Trajectory] = {}
@@ -132,7 +106,7 @@ class GuidedRun:
         """Change a state in place, as often as the settings say.
 
         Args:
-            x: (b c h w).
+            x: (b c h w) or (b c f h w).
             sigma: (b).
             see: what the model is shown of a state.
             freedom: how much of each value the sampler may change, 0..1; also the derivative of `see`.
@@ -149,6 +123,8 @@ class GuidedRun:
 
         def measure(x: Tensor) -> tuple[Tensor, Tensor]:
             comfy.model_management.throw_exception_if_processing_interrupted()
+            if is_found(self.chosen.sites) and self.family is not UNET and not self.gradient.known:
+                self.gradient.known = self._found_blocks(see(x), sigma, model_options)
             energy, gradient = self.gradient(see(x), sigma, model_options)
             _check_finite(energy, gradient, level)
             return energy, gradient * freedom
@@ -178,34 +154,63 @@ class GuidedRun:
 
     @functools.cached_property
     def gradient(self) -> AttentionGradient:
-        """Of the guided prompt's energy; there is none before the model is loaded and its prompts are prepared."""
-        # Not those that ComfyUI adds as counterparts of prompts with an area.
-        entries = [entry for entry in self.guider.conds[self.name] if entry["uuid"] in self.uuids]
+        """Of the guided prompts' energy; there is none before the model is loaded and its prompts are prepared."""
         return AttentionGradient(
-            self.guider.inner_model, entries, self._recorder, self._measure, self.guidance.checkpointing
+            self.guider.inner_model, self._entries, self._recorder, self._measure, self.guidance.checkpointing
         )
 
-    def _recorder(self, known: frozenset[Site]) -> AttentionRecorder:
-        regions = _region_masks(self.words, *self.latent) if self.chosen.needs_self else None
-        columns = [each.positions for each in self.words]
-        lengths = [each.length for each in self.words]
-        return AttentionRecorder(self.chosen.sites, self.latent, columns, lengths=lengths, regions=regions, known=known)
+    @property
+    def _entries(self) -> list[Entry]:
+        # Not those that ComfyUI adds as counterparts of prompts with an area.
+        return [entry for entry in self.guider.conds[self.name] if entry["uuid"] in self.prompts]
 
-    def _measure(self, maps: Maps) -> Tensor:
-        chosen, words, progress = self.chosen, self.words, self.progress
-        if len(words) == 1:
-            return chosen.measure(maps, words[0].targets, progress)
-        return torch.cat([_measure_picture(chosen, maps, row, each, progress) for row, each in enumerate(words)])
+    def _found_blocks(self, x: Tensor, sigma: Tensor, model_options: Options) -> frozenset[Site]:
+        """Measure once where a transformer's phrases look; as a U-Net's places say it for others."""
+        first = next(iter(self.prompts.values()))
+        entries = [entry for entry in self._entries if self.prompts[entry["uuid"]] is first]
+        columns = {entry["uuid"]: [each.prompt for each in first.words] for entry in entries}
+        inner, keeps_self = self.guider.inner_model, self.chosen.needs_self
+        return find_blocks(inner, entries, columns, x, sigma, model_options, keeps_self=keeps_self)
+
+    def _recorder(self, entry: Entry, known: frozenset[Site]) -> AttentionRecorder:
+        words = self.prompts[entry["uuid"]].words
+        return AttentionRecorder(
+            self.chosen.sites,
+            self.latent,
+            [each.positions for each in words],
+            lengths=[length_in(self.family, each.prompt, entry) for each in words],
+            regions=region_masks(words) if self.chosen.needs_self else None,
+            known=known,
+        )
+
+    def _measure(self, entry: Entry, maps: Maps) -> Tensor:
+        prompt, progress = self.prompts[entry["uuid"]], self.progress
+        if len(prompt.words) == 1:
+            return _measure_words(self.chosen, maps, prompt.words[0], progress)
+        return torch.cat(
+            [
+                _measure_picture(self.chosen, maps, row, each, progress, row in prompt.rows)
+                for row, each in enumerate(prompt.words)
+            ]
+        )
 
 
-def _measure_picture(energy: Energy, maps: Maps, row: int, words: Words, progress: float) -> Tensor:
+def _measure_picture(energy: Energy, maps: Maps, row: int, words: Words, progress: float, is_meant: bool) -> Tensor:
     """Energy (1) of one picture among others with other prompts."""
-    if not words.targets:  # its regions are all switched off: nothing moves it
+    if not words.targets or not is_meant:  # its regions are all switched off: nothing moves it
         return sum(found[row : row + 1].sum((1, 2, 3)) for found in maps.values()) * 0
     # Recorded tokens and regions are filled up to the largest number of all pictures.
     kept = {CROSS: len(words.positions), SELF: len(words.targets)}
     own = {site: found[row : row + 1, ..., : kept[site.stream]] for site, found in maps.items()}
-    return energy.measure(own, words.targets, progress)
+    return _measure_words(energy, own, words, progress)
+
+
+def _measure_words(energy: Energy, maps: Maps, words: Words, progress: float) -> Tensor:
+    """Energy (b) of pictures with one prompt."""
+    if next(iter(maps)).part != BLOCK:
+        return energy.measure(maps, words.targets, progress)
+    compared = words.compared if energy.needs_all_words else ()
+    return energy_of_blocks(lambda maps: energy.measure(maps, words.targets, progress), maps, compared)
 
 
 class _GuidedModel:
@@ -239,26 +244,6 @@ class _GuidedModel:
             return x * mask + given * (1 - mask)
 
         return see, mask
-
-
-def _region_masks(words: Sequence[Words], height: int, width: int) -> Tensor:
-    """(o h w), or (b o h w) with empty masks where a picture has fewer regions."""
-    most = max(len(each.targets) for each in words)
-    # Of any picture: all regions of some may be switched off.
-    empty = torch.zeros_like(next(target.mask for each in words for target in each.targets))
-    masks = [
-        torch.stack([target.mask for target in each.targets] + [empty] * (most - len(each.targets))) for each in words
-    ]
-    return masks[0] if len(masks) == 1 else torch.stack(masks)
-
-
-def _entries_like(embedded: Conditioning, conds: dict[str, list[Entry]]) -> list[Entry]:
-    """The guided prompt with all that the sampler's prompt for the whole canvas has besides its text."""
-    given = conds.get("positive") or next(iter(conds.values()))
-    whole = next((entry for entry in given if "mask" not in entry and "area" not in entry), given[0])
-    options = {key: value for key, value in whole.items() if key not in NOT_COPIED and not str(key).startswith(OURS)}
-    entries = comfy.sampler_helpers.convert_cond(embedded)
-    return [{**options, **entry} for entry in entries]
 
 
 def _check_finite(energy: Tensor, gradient: Tensor, level: float) -> None:

@@ -59,8 +59,8 @@ def gradient(patcher, clip, *, checkpointing=False, count=1, options=None):
         evaluate = AttentionGradient(
             inner,
             entries,
-            lambda known: AttentionRecorder(MIDDLE_AND_FIRST_UP, (16, 16), [torch.tensor(positions)], known=known),
-            lambda maps: in_box_share(maps, [target]),
+            lambda _, known: AttentionRecorder(MIDDLE_AND_FIRST_UP, (16, 16), [torch.tensor(positions)], known=known),
+            lambda _, maps: in_box_share(maps, [target]),
             checkpointing,
         )
         for _ in range(count):

@@ -9,6 +9,7 @@ from stagecraft.core.attention.sites import ALL_BLOCKS
 from stagecraft.core.attention_guidance.comfy.gradients import AttentionGradient
 from stagecraft.core.attention_guidance.energies import in_box_share
 from stagecraft.core.attention_guidance.target import Target
+from stagecraft.core.attention_guidance.transformer_maps import energy_of_blocks
 from stagecraft.tests.comfy.attention_guidance.transformer_models import model_of
 from stagecraft.tests.comfy.transformers import TRANSFORMERS, small
 
@@ -38,21 +39,18 @@ class Guided:
             self.model, self.entries, self.recorder, self.measure, checkpointing=checkpointing
         )
 
-    def recorder(self, known=frozenset()):
+    def recorder(self, _=None, known=frozenset()):
         return AttentionRecorder(self.which, self.x.shape[-2:], [COLUMNS], known=known)
 
-    def measure(self, maps):
-        folded = {
-            site: each.unflatten(2, (site.frames, -1)).transpose(1, 2).flatten(0, 1) for site, each in maps.items()
-        }
-        return in_box_share(folded, [self.target]).unflatten(0, (len(self.x), -1)).mean(1)
+    def measure(self, _, maps):
+        return energy_of_blocks(lambda maps: in_box_share(maps, [self.target]), maps)
 
     def energy(self, x):
         """Without a gradient, in double precision where it is small."""
         recorder = self.recorder()
         options = recording({}, {"ours": recorder}, leave_early=True)
         comfy.samplers.calc_cond_batch(self.model, [self.entries], x, self.sigma, options)
-        return self.measure({site: each.double() for site, each in recorder.maps.items()})
+        return self.measure(None, {site: each.double() for site, each in recorder.maps.items()})
 
     def __call__(self, options=None):
         return self.gradient(self.x, self.sigma, options or {})

@@ -2,35 +2,58 @@
 
 import pytest
 import torch
+from comfy.text_encoders.pixart_t5 import PixArtTokenizer
+from comfy.text_encoders.qwen_image import QwenImageTokenizer
 from stagecraft.core.attention.sites import HALF
 from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.attention_guidance.published import ENERGIES
 from stagecraft.core.attention_guidance.step import NORMALISED
+from stagecraft.core.layered_rendering.comfy.render import render_in_layers
+from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.tests.comfy.attention_guidance.guided import END, TWO, guide, guided, sample
+from stagecraft.tests.comfy.attention_guidance.transformer_models import RandomText
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT
-from stagecraft.tests.comfy.families import FAMILIES, build_family
+from stagecraft.tests.comfy.families import FAMILIES, WIDTH, build_family
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
+
+
+# Families whose text encoder is none of ComfyUI's have its tokenizer.
+TOKENIZERS = {"QwenImage": QwenImageTokenizer, "WAN21_T2V": PixArtTokenizer}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families(name):
     family = build_family(name)
+    clip = RandomText(WIDTH, TOKENIZERS[name]) if name in TOKENIZERS else family.clip
     layout = parse_layout("a dog: 0 0 0.5 0.5\na cat: 0.5 0.5 1 1", width=64, height=64, prompt=PROMPT)
-    if name not in ("SD15", "SDXL"):
-        with pytest.raises(ValueError, match="mixes text and picture otherwise. Use Layered Rendering"):
-            guide(family.model, family.clip, layout)
-        return
-    prompts = [family.clip.encode_from_tokens_scheduled(family.clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
-    plain = sample(family.model, prompts, 8, 8)
+    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
+    noise = torch.randn(family.latent(8, 8).shape, generator=torch.Generator().manual_seed(1))
+    plain = sample(family.model, prompts, noise=noise)
     for energy in ENERGIES:
         log = GuidanceLog()
-        ours = guide(family.model, family.clip, layout, energy=energy, strength=5.0, end=END, log=log)
-        found = sample(ours, prompts, 8, 8)
+        ours = guide(family.model, clip, layout, energy=energy, strength=5.0, end=END, log=log)
+        found = sample(ours, prompts, noise=noise)
         assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
-    assert torch.equal(sample(family.model, prompts, 8, 8), plain)
+    assert torch.equal(sample(family.model, prompts, noise=noise), plain)
+
+
+@pytest.mark.parametrize("mode", ["paper", "trajectories"])
+@pytest.mark.parametrize("name", ["SD3", "Flux", "QwenImage", "WAN21_T2V"])
+def test_transformers_beside_layered_rendering(name, mode):
+    family = build_family(name)
+    clip = RandomText(WIDTH, TOKENIZERS[name]) if name in TOKENIZERS else family.clip
+    text = "a dog: 0 0 0.5 0.5 | colour=red\na cat: 0.5 0.5 1 1 | colour=blue"
+    layout = parse_layout(text, width=64, height=64, prompt=PROMPT, background="on a meadow")
+    both = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
+    noise = torch.randn(family.latent(8, 8).shape, generator=torch.Generator().manual_seed(1))
+    layered, *prompts = render_in_layers(family.model, clip, family.vae, layout, *both, Rendering(0.5, 1.0, mode=mode))
+    plain, log = sample(layered, prompts, noise=noise), GuidanceLog()
+    found = sample(guide(layered, clip, layout, log=log, strength=5.0, end=0.6), prompts, noise=noise)
+    assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
+    assert torch.equal(sample(layered, prompts, noise=noise), plain)
 
 
 def test_sites_that_an_energy_cannot_read(model, clip):

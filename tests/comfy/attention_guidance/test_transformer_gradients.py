@@ -1,5 +1,6 @@
 """Gradients of attention through ComfyUI's transformers, against differences along the gradient itself."""
 
+import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
@@ -11,6 +12,7 @@ from stagecraft.core.attention_guidance.energies import in_box_share
 from stagecraft.core.attention_guidance.target import Target
 from stagecraft.core.attention_guidance.transformer_maps import energy_of_blocks
 from stagecraft.tests.comfy.attention_guidance.transformer_models import model_of
+from stagecraft.tests.comfy.small_network import normal
 from stagecraft.tests.comfy.transformers import TRANSFORMERS, small
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -22,7 +24,7 @@ STEP = 0.005  # of differences: larger ones meet the jumps of HiDream's experts,
 class Guided:
     """A small network as ComfyUI's model, a state and an energy."""
 
-    def __init__(self, made, which=ALL_BLOCKS, checkpointing=False, batch=1):
+    def __init__(self, made, which=ALL_BLOCKS, checkpointing=False, batch=1, control=None):
         self.which = which
         self.patcher = model_of(made)
         self.patcher.pre_run()
@@ -32,6 +34,8 @@ class Guided:
         mask[: mask.shape[0] // 2, mask.shape[1] // 3 :] = 1
         self.target = Target((0, 1, 2), mask)
         entries = [{"cross_attn": made.prompt(), "model_conds": {}, "uuid": "ours"}]
+        if control is not None:
+            entries[0]["control"] = control
         self.entries = comfy.samplers.encode_model_conds(
             self.model.extra_conds, entries, self.x, self.x.device, "positive"
         )
@@ -70,3 +74,34 @@ def test_the_gradient_is_the_slope_along_itself(name, checkpointing):
     assert found.shape == guided.x.shape
     size = found.norm()
     assert slope_along(guided, found / size) == pytest.approx(size.item(), rel=1e-3)
+
+
+class FixedControl(comfy.controlnet.ControlBase):
+    """ComfyUI's base of all ControlNets, around residuals that are there already."""
+
+    def __init__(self, residuals):
+        super().__init__()
+        self.residuals = residuals
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        return {place: [each.clone() for each in found] for place, found in self.residuals.items()}
+
+    def cleanup(self):
+        """Nothing is loaded."""
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [("Flux", ("input", "output")), ("Chroma", ("input", "output")), ("SD 3", ("output",)), ("Qwen-Image", ("input",))],
+)
+def test_a_control_net_acts_and_changes_nothing_that_the_way_back_needs(name, places, checkpointing):
+    """They are added in place, to parts of the tokens."""
+    made = small(name)
+    tokens, width = made.shape[-1] * made.shape[-2] // 4, {"SD 3": 128}.get(name, 64)
+    control = FixedControl({place: [normal(1, tokens, width, seed=i) for i in range(2)] for place in places})
+    guided = Guided(made, checkpointing=checkpointing, control=control)
+    energy, found = guided()
+    size = found.norm()
+    assert slope_along(guided, found / size) == pytest.approx(size.item(), rel=1e-3)
+    assert (energy - Guided(made)()[0]).abs() > 1e-4

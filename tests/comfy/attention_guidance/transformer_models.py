@@ -1,10 +1,14 @@
 """The small transformers as ComfyUI's models: sampled as a flow, with all that they are given besides a prompt."""
 
+import types
+
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_patcher
 import torch
+from comfy.text_encoders.pixart_t5 import PixArtTokenizer
+from stagecraft.tests.comfy.small_network import WIDTH, normal
 from stagecraft.tests.comfy.transformers import NO_NETWORK, small
 
 
@@ -50,3 +54,19 @@ def model_of(made, kind="FLOW"):
 def small_model(name, kind="FLOW"):
     """One of `TRANSFORMERS`, or skip the test."""
     return model_of(small(name), kind)
+
+
+class RandomText:
+    """A text encoder with one of ComfyUI's tokenizers, here T5's without padding; every token has a random vector."""
+
+    def __init__(self, width=WIDTH, tokenizer=PixArtTokenizer):
+        self.tokenizer, self.width = tokenizer(), width
+        self.cond_stage_model = types.SimpleNamespace(t5xxl=self)  # SD 3 may have any of its encoders
+
+    def tokenize(self, text):
+        return self.tokenizer.tokenize_with_weights(text)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        (chunks,) = tokens.values()
+        vectors = [normal(self.width, seed=token) for chunk in chunks for token, *_ in chunk]
+        return [[torch.stack(vectors)[None], {}]]

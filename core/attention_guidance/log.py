@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ..attention.sites import BLOCK, CROSS, Site
 from ..drawing.plots import plot_energies
 
 KEPT_RUNS = 64
@@ -36,18 +38,29 @@ class GuidedRunLog:
         threshold: energy at which steps stop; -inf: none.
         measurements: in their order.
         why_not: what it says where there are none.
+        read_in: which of a transformer's blocks were read; "" for U-Nets, where the settings say it.
     """
 
     title: str
     threshold: float
     measurements: list[Measurement] = field(default_factory=list)
     why_not: str = "no noise level of the run lies between start and end"
+    read_in: str = ""
+
+    def note_sites(self, sites: Iterable[Site]) -> None:
+        """Remember where attention was read."""
+        read = sorted((site for site in sites if site.part == BLOCK and site.stream == CROSS), key=lambda s: s.number)
+        if read:
+            numbers, (height, width) = ", ".join(str(site.number) for site in read), read[0].grid
+            self.read_in = f"blocks {numbers} of 0 to {read[0].blocks - 1}, {width} x {height}"
 
     def text(self) -> str:
         """Say in a line per model call how the energy fell."""
         if not self.measurements:
             return f"{self.title}: nothing was guided; {self.why_not}."
         lines = [f"{self.title}: energy per model call, mean over {len(self.measurements[0].energies)} pictures"]
+        if self.read_in:
+            lines.append(f"attention was read in {self.read_in}")
         calls: dict[int, list[Measurement]] = {}
         for each in self.measurements:
             calls.setdefault(each.call, []).append(each)

@@ -5,6 +5,8 @@ a picture                         bench.bench_picture
 layered rendering                 bench.bench_layered
 attention guidance                guidance.bench_guidance
 ... on one network                guidance_network.main
+... of joint attention            joint.bench_joint
+... on one of its networks        joint_network.main
 soft guidance, local fuser        soft.bench_soft
 ... on one network                soft_network.main
 TCIG's first stage                tcig.bench_tcig

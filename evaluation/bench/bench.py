@@ -24,6 +24,7 @@ from ..painter import Painter
 from ..result_rows import RESULTS, bench_row, read_results, write_results
 from ..sets.sets import LAYOUT_SETS, Item, load_set
 from .guidance import bench_guidance
+from .joint import bench_joint
 from .soft import bench_soft
 from .tcig import bench_tcig
 
@@ -161,6 +162,7 @@ def _cropped_steps(painter: Painter) -> list[dict]:
 AT_SERVER: dict[str, Callable[[Painter], list[dict]]] = {"picture": bench_picture, "layered": bench_layered}
 BY_ITSELF: dict[str, Callable[[bool], list[dict]]] = {
     "guidance": bench_guidance,
+    "joint": bench_joint,
     "soft": bench_soft,
     "tcig": bench_tcig,
 }

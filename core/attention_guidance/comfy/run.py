@@ -131,6 +131,7 @@ class GuidedRun:
 
         def report(energy: Tensor) -> None:
             self.log.measurements.append(Measurement(self.calls, level, tuple(energy.tolist())))
+            self.log.note_sites(self.gradient.known)
 
         how = self.chosen.descent(self.progress, (done + 1) / count, self.guidance.strength)
         before = trajectory.energy if self.chosen.persists else None

@@ -1,5 +1,7 @@
 """What the nodes of attention guidance take and refuse: models, settings, the report."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from comfy.text_encoders.pixart_t5 import PixArtTokenizer
@@ -13,9 +15,10 @@ from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from stagecraft.tests.comfy.attention_guidance.guided import END, TWO, guide, guided, sample
-from stagecraft.tests.comfy.attention_guidance.transformer_models import RandomText
+from stagecraft.tests.comfy.attention_guidance.transformer_models import RandomText, model_of, small_model
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT
 from stagecraft.tests.comfy.families import FAMILIES, WIDTH, build_family
+from stagecraft.tests.comfy.transformers import small
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -61,6 +64,32 @@ def test_sites_that_an_energy_cannot_read(model, clip):
         guided(model, clip, energy="boxdiff", sites="middle and first up")
     with pytest.raises(ValueError, match='no choice of attentions "all"'):
         guided(model, clip, sites="all")
+    for sites in ("all blocks", "0-1"):
+        with pytest.raises(ValueError, match=f'"refocusing" averages maps of one size, but "{sites}" has several'):
+            guided(model, clip, energy="refocusing", sites=sites)
+
+
+def test_a_network_that_nobody_knows_is_refused_by_its_name(clip):
+    made = small("SD 3")
+    unknown = model_of(replace(made, network=torch.nn.Sequential(made.network)))
+    with pytest.raises(ValueError, match="this model, Sequential, .*does not know that class.*Use Layered Rendering"):
+        guided(unknown, clip)
+
+
+def test_weights_that_are_paged_and_cannot_be_loaded_otherwise(model, clip):
+    class Paged(type(model)):
+        def is_dynamic(self):
+            return True
+
+        def clone(self, disable_dynamic=False, **more):
+            if disable_dynamic:
+                raise RuntimeError("cached_patcher_init is not initialized.")
+            return super().clone(**more)
+
+    other = model.clone()
+    other.__class__ = Paged
+    with pytest.raises(ValueError, match="paged in and out.*start ComfyUI with --disable-dynamic-vram"):
+        guided(other, clip)
 
 
 def test_a_range_without_a_step_is_refused(model, clip):
@@ -76,6 +105,9 @@ def test_the_editor_shows_settings_that_do_not_go_together():
     assert valid(energy="chen", start=0.3, end=0.5, sites="half of the latent") is True
     assert "start is 0.3" in valid(energy="sali", start=0.3, end=0.0) and valid("refocusing", 0.3, 0.0) is True
     assert "averages maps of one size" in valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up")
+    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="found") is True
+    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up", blocks="8-12, 15") is True
+    assert 'no choice of attentions "eight"' in valid(energy="chen", start=0.0, end=0.0, blocks="eight")
     assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
 
 
@@ -92,6 +124,17 @@ def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
     assert node.execute({"samples": latents[0]}).args[1] == reports[0][1], "the older one is still there"
     plot, text = node.execute({"samples": sample(model, prompts, noise=noises[0])}).args
     assert plot.shape == reports[0][0].shape and "nothing was guided" in text and "strength of 0" in text
+
+
+def test_the_report_says_which_blocks_of_a_transformer_were_read():
+    model, clip = small_model("Flux"), RandomText()
+    layout = parse_layout(TWO, width=96, height=128, prompt=PROMPT)
+    given = ("chen", 1.0, 0, 0.0, 0.5, 0.0, "as published")
+    (ours,) = StageAttentionGuidance.execute(model, clip, layout, *given, blocks="1, 3").args
+    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
+    found = sample(ours, prompts, noise=torch.randn(1, 4, 16, 12, generator=torch.Generator().manual_seed(1)))
+    text = StageGuidanceReport.PREPARE_CLASS_CLONE({}).execute({"samples": found}).args[1]
+    assert "attention was read in blocks 1, 3 of 0 to 3, 6 x 8" in text
 
 
 def test_published_settings_are_those_of_the_core(model, clip, prompts):

@@ -4,6 +4,7 @@ import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
+from stagecraft.core.attention.comfy.families import known_family
 from stagecraft.core.attention.comfy.recording import recording
 from stagecraft.core.attention.recorder import AttentionRecorder
 from stagecraft.core.attention.sites import ALL_BLOCKS
@@ -105,3 +106,44 @@ def test_a_control_net_acts_and_changes_nothing_that_the_way_back_needs(name, pl
     size = found.norm()
     assert slope_along(guided, found / size) == pytest.approx(size.item(), rel=1e-3)
     assert (energy - Guided(made)()[0]).abs() > 1e-4
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_checkpointing_evaluates_mlps_again_and_leaves_them_as_they_were(name):
+    made, counts = small(name), []
+    names = known_family(made.network).checkpointed
+    parts = [part for full, part in made.network.named_modules() if full.rpartition(".")[2] in names]
+    assert parts
+
+    def counted(forward):
+        def evaluate(*args, **kwargs):
+            counts.append(1)
+            return forward(*args, **kwargs)
+
+        return evaluate
+
+    for part in parts:
+        part.forward = counted(part.forward)
+    own = [part.forward for part in parts]
+    evaluated = []
+    for checkpointing in (False, True):
+        counts.clear()
+        Guided(made, checkpointing=checkpointing)()
+        evaluated.append(len(counts))
+    assert evaluated[1] > evaluated[0] > 0
+    assert [part.forward for part in parts] == own
+
+
+@pytest.mark.parametrize("name", ["Flux", "SD 3", "Wan"])
+def test_a_pass_ends_at_the_last_block_that_is_read(name):
+    made = small(name)
+    family = known_family(made.network)
+    blocks = [block for each in family.blocks for block in getattr(made.network, each)]
+    seen = []
+    for number, block in enumerate(blocks):
+        block.register_forward_pre_hook(lambda *_, number=number: seen.append(number))
+    guided = Guided(made, which="0" if len(blocks) < 3 else "0-1")
+    for _ in range(2):  # the first pass does not know yet which attention is the last
+        seen.clear()
+        guided()
+    assert seen == list(range(len(guided.gradient.known))) and len(seen) < len(blocks)

@@ -25,16 +25,7 @@ FILES = [path for path in sorted((CLONE / "workflows").glob("*.json")) if LOADER
 STEPS = 4
 # What a workflow says that needs networks which belong to the U-Net, or reads what only a U-Net has.
 FUSERS = "These CnC fusers belong to Sticker World"
-CROSS_ATTENTION = "cross-attention of a U-Net"
-SAYS = {
-    "cnc_depth": f"{FUSERS}|{CROSS_ATTENTION}",
-    "cnc_looks": FUSERS,
-    "attention_guidance": CROSS_ATTENTION,
-    "attention_maps": CROSS_ATTENTION,
-    "lrdiff_masks": CROSS_ATTENTION,
-    "soft_guidance": CROSS_ATTENTION,
-    "spatial_latent": CROSS_ATTENTION,
-}
+SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS, "lrdiff_masks": "Dynamic vision guidance reads the cross-attention"}
 # Text2Layer has networks of its own and takes only the checkpoint's text encoder.
 SAME_PICTURE = ("text2layer", "text2layer_n")
 # For the things that were asked for, which random weights do not paint.

@@ -29,7 +29,7 @@ EVEN_TIMES = 0.2  # share of samples whose time is drawn evenly, so that both en
 OBJECTS_BELOW = 0.6  # time below which cells of things count more: noise no longer hides where they are
 BEHIND = 3  # double block behind which a token has to know what it shows
 WORD_BLOCKS = (1, 2, 3, 4)  # whose attention has to keep each thing's word to that thing
-CLASS_WEIGHT, WORD_WEIGHT = 0.5, 0.1
+CLASS_WEIGHT, WORD_WEIGHT = 0.5, 0.3
 TAUGHT = 0.5  # share of samples that the U-Net gives the target of
 # Shares of the schedule up to which each of these lasts.
 TEACHER_UNTIL, CLASSES_UNTIL, WORDS_UNTIL, SHORT_UNTIL = 0.5, 0.4, 0.6, 0.6

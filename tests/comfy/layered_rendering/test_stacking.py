@@ -98,9 +98,10 @@ def test_two_layouts_combined_share_every_step(model, clip, vae, prompts):
     assert_same_picture(sample(two, combined, steps=1), mean)
 
 
-def test_layered_prompts_cannot_be_layered_again(model, clip, vae, prompts):
-    ours, our_prompts = layered(model, clip, vae, TWO, prompts)
-    with pytest.raises(ValueError, match="positive prompt already has a place on the canvas"):
+@pytest.mark.parametrize("mode", ["paper", "trajectories"])
+def test_layered_prompts_cannot_be_layered_again(model, clip, vae, prompts, mode):
+    ours, our_prompts = layered(model, clip, vae, TWO, prompts, mode=mode)
+    with pytest.raises(ValueError, match="positive prompt comes from Layered Rendering, so it cannot be layered"):
         layered(ours, clip, vae, TWO, our_prompts)
 
 

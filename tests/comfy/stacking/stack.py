@@ -126,13 +126,13 @@ class World:
         return self.runs[names]
 
 
-def sample(stack: Stack, calls: Calls | None = None) -> Tensor:
+def sample(stack: Stack, calls: Calls | None = None, steps: int = STEPS) -> Tensor:
     """What a sampler gives."""
     model = stack.model
     if calls is not None:
         model = model.clone()
         model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", calls.keep)
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", STEPS)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     noise = (stack.noise or Fresh()).generate_noise({"samples": stack.latent})
     euler = comfy.samplers.sampler_object("euler")
     how = CFG, euler, sigmas, stack.positive, stack.negative, stack.latent

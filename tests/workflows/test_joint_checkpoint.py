@@ -23,9 +23,9 @@ from torch import nn
 LOADER = "CheckpointLoaderSimple"
 FILES = [path for path in sorted((CLONE / "workflows").glob("*.json")) if LOADER in path.read_text(encoding="utf-8")]
 STEPS = 4
-# What a workflow says that needs networks which belong to the U-Net, or reads what only a U-Net has.
+# What a workflow says that needs networks which belong to the U-Net.
 FUSERS = "These CnC fusers belong to Sticker World"
-SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS, "lrdiff_masks": "Dynamic vision guidance reads the cross-attention"}
+SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS}
 # Text2Layer has networks of its own and takes only the checkpoint's text encoder.
 SAME_PICTURE = ("text2layer", "text2layer_n")
 # For the things that were asked for, which random weights do not paint.

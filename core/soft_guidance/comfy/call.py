@@ -115,7 +115,13 @@ class SoftCall:
         length = self.length_of(columns)
         conds["c_crossattn"] = type(plain)(columns.context(length, keeps_mean=self.family.pools))
         mask = getattr(conds.get(TEXT_MASK), "cond", None)
-        if isinstance(mask, Tensor) and mask.shape[-1] == columns.text.shape[1]:
+        if isinstance(mask, Tensor):
+            if mask.shape[-1] != columns.text.shape[1]:
+                raise ValueError(
+                    "The prompt has a mask of attention for its own tokens, as Apply Style Model gives it with "
+                    "strength_type attn_bias; soft guidance cannot put tokens behind it. Choose multiply there, or "
+                    "give the picture to Region Tokens."
+                )
             conds[TEXT_MASK] = type(conds[TEXT_MASK])(F.pad(mask, (0, length - mask.shape[-1]), value=1))
         if self.has_control:
             # A ControlNet has no mask for the tokens, so it reads the text alone.

@@ -1,6 +1,9 @@
 """Soft guidance in real samplers on transformers: joint attention and cross-attention, pictures and videos."""
 
+import comfy.clip_vision
+import comfy.ldm.flux.redux
 import comfy.sample
+import comfy.sd
 import pytest
 import torch
 from stagecraft.core.attention.comfy.families import family_of
@@ -8,8 +11,10 @@ from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.comfy.apply import apply_soft_guidance, words_for
 from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
-from stagecraft.nodes.soft_guidance.soft_guidance import StageSoftGuidance
-from stagecraft.tests.comfy.families import CELL, build_family
+from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
+from stagecraft.tests.comfy.families import CELL, WIDTH, build_family, fill
+
+import nodes as comfy_nodes
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 NAMES = ("SD3", "Flux", "QwenImage", "WAN21_T2V")
@@ -122,3 +127,30 @@ def test_hard_regions_are_for_transformers():
     family = build_family("SD15")
     with pytest.raises(ValueError, match=r"hard_until closes .*Set hard_until to 0"):
         soft(family, [RegionTokens(tokens(family, 1), left(), hard_until=0.3)])
+
+
+def redux():
+    """A style model of Flux, and what CLIP Vision has seen."""
+    network = comfy.ldm.flux.redux.ReduxImageEncoder(redux_dim=8, txt_in_features=WIDTH)
+    fill(network, 6)
+    seen = comfy.clip_vision.Output()
+    seen.last_hidden_state = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(7))
+    return comfy.sd.StyleModel(network), seen
+
+
+def test_a_reference_picture_for_one_region_of_flux():
+    family = build_family("Flux")
+    style, seen = redux()
+    mask = {"mask": left(), "strength": 1.0, "outside": False, "on_negative": False}
+    (regions,) = StageRegionTokens.execute(**mask, style_model=style, clip_vision_output=seen).args
+    prompts, plain = prompts_of(family), sample(family, family.model, prompts_of(family))
+    model, *made = StageSoftGuidance.execute(family.model, *prompts, strength=1.0, rule="area", regions=regions).args
+    inside, outside = changes(sample(family, model, made), plain)
+    assert inside > 2 * outside > 0
+    apply = comfy_nodes.StyleModelApply().apply_stylemodel
+    (styled,) = apply(prompts[0], style, seen, 0.5, "attn_bias")
+    model, *made = StageSoftGuidance.execute(
+        family.model, styled, prompts[1], strength=1.0, rule="area", regions=regions
+    ).args
+    with pytest.raises(ValueError, match="a mask of attention for its own tokens.*Choose multiply"):
+        sample(family, model, made)

@@ -1,6 +1,5 @@
 """ComfyUI's own nodes that patch a model or prompts, as members of a stack."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_freelunch import FreeU, FreeU_V2
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from stagecraft.tests.comfy.conftest import encode
+from stagecraft.tests.comfy.signatures import accepted
 from stagecraft.tests.comfy.stacking.stack import HEIGHT, WIDTH, Stack, World
 
 import nodes as comfy_nodes
@@ -88,12 +88,6 @@ def set_area(world: World, stack: Stack) -> Stack:
 
 
 def windows(world: World, stack: Stack) -> Stack:
-    method = ContextWindowsManualNode.execute
-    more = {
-        each.name: each.default
-        for each in inspect.signature(method).parameters.values()
-        if each.default is not inspect.Parameter.empty
-    }
     values = {
         "context_length": 3,
         "context_overlap": 1,
@@ -102,8 +96,9 @@ def windows(world: World, stack: Stack) -> Stack:
         "closed_loop": False,
         "fuse_method": "pyramid",
         "dim": 0,
+        **accepted(ContextWindowsManualNode.execute, freenoise=False),
     }
-    return replace(stack, model=run(ContextWindowsManualNode, model=stack.model, **(more | values)))
+    return replace(stack, model=run(ContextWindowsManualNode, model=stack.model, **values))
 
 
 NEIGHBOURS = [

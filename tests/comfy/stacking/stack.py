@@ -126,7 +126,7 @@ class World:
         return self.runs[names]
 
 
-def sample(stack: Stack, calls: Calls | None = None, steps: int = STEPS) -> Tensor:
+def sample(stack: Stack, calls: Calls | None = None, steps: int = STEPS, sampler: str = "euler") -> Tensor:
     """What a sampler gives."""
     model = stack.model
     if calls is not None:
@@ -134,8 +134,7 @@ def sample(stack: Stack, calls: Calls | None = None, steps: int = STEPS) -> Tens
         model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", calls.keep)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     noise = (stack.noise or Fresh()).generate_noise({"samples": stack.latent})
-    euler = comfy.samplers.sampler_object("euler")
-    how = CFG, euler, sigmas, stack.positive, stack.negative, stack.latent
+    how = CFG, comfy.samplers.sampler_object(sampler), sigmas, stack.positive, stack.negative, stack.latent
     return comfy.sample.sample_custom(model, noise, *how, disable_pbar=True, seed=SEED)
 
 

@@ -1,13 +1,15 @@
 """Values that fit a node's own schema. ComfyUI lets NaN through its range, and any choice of a V3 node's drop-down.
 
 JSON may hold NaN, an API client may send a number where a name is expected, and a link into a widget brings whatever
-the node before it made. So every node of the pack looks at its numbers and choices first, whoever calls it.
+the node before it made. What ComfyUI cannot make a number of it hands to `validate_inputs` as it came. So every node of
+the pack looks at its numbers, texts and choices first, whoever calls it.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import wraps
+from numbers import Real
 
 from .api import io
 
@@ -19,7 +21,7 @@ def unfit(node: type[io.ComfyNode], values: Mapping[str, object], own: frozenset
 
     Args:
         node: whose schema it is.
-        values: name -> value; links and texts are no concern of this.
+        values: name -> value; links are no concern of this.
         own: drop-downs whose choices the node looks up itself, because files come and go; here they must be a text.
 
     Returns:
@@ -31,8 +33,11 @@ def unfit(node: type[io.ComfyNode], values: Mapping[str, object], own: frozenset
         value = values[each.id]
         shown = repr(value) if len(repr(value)) <= _SHOWN else f"{repr(value)[:_SHOWN]} ..."
         if isinstance(each, io.Int.Input | io.Float.Input):
-            if isinstance(value, float) and not math.isfinite(value):
+            if not isinstance(value, Real) or not math.isfinite(value):
                 return f"{each.id} is {shown}; expected a finite number{_span(each)}."
+        elif isinstance(each, io.String.Input):
+            if not isinstance(value, str):
+                return f"{each.id} is {shown}; expected a text."
         elif isinstance(each, io.Combo.Input):
             choices = [str(choice) for choice in each.options or ()]
             if not isinstance(value, str) or (each.id not in own and choices and value not in choices):

@@ -8,6 +8,8 @@ from stagecraft.nodes.api import io
 from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 
 NUMBERS = (float("nan"), float("inf"), float("-inf"))
+NO_NUMBERS = ({"a": 1}, "many", ["a"], None)
+NO_TEXTS = ({"a": 1}, 7, ["a"], None)
 NO_NAMES = (7, None, {"a": 1}, ["a"], 0.5)
 
 
@@ -27,9 +29,25 @@ def inputs(kind):
 
 
 def valid(node):
-    """The defaults of all choices."""
-    chosen = (each for each in node.define_schema().inputs if isinstance(each, io.Combo.Input))
-    return {each.id: each.default or each.options[0] for each in chosen}
+    """Defaults of all numbers, texts and choices."""
+    usual = {}
+    for each in node.define_schema().inputs:
+        if isinstance(each, io.Combo.Input):
+            usual[each.id] = each.default or each.options[0]
+        elif isinstance(each, io.Int.Input | io.Float.Input):
+            usual[each.id] = 1 if each.default is None else each.default
+        elif isinstance(each, io.String.Input):
+            usual[each.id] = each.default or ""
+    return usual
+
+
+def validated(node, name, value):
+    """What `validate_inputs` answers to one value, links aside; "" where it does not take that input."""
+    asked = inspect.signature(node.validate_inputs).parameters
+    if name not in asked:
+        return ""
+    needed = {each.name: None for each in asked.values() if each.default is inspect.Parameter.empty}
+    return node.validate_inputs(**{key: each for key, each in needed.items() if key != "cls"} | {name: value})
 
 
 @pytest.mark.parametrize("value", NUMBERS)
@@ -39,16 +57,31 @@ def test_a_number_that_is_none_is_refused_by_name(node, name, value):
         node.execute(**required(node) | valid(node) | {name: value})
 
 
+@pytest.mark.parametrize(("node", "name"), inputs(io.Float.Input | io.Int.Input))
+def test_what_is_no_number_is_refused_by_name(node, name):
+    """ComfyUI hands what it cannot make a number of to `validate_inputs` as it is."""
+    for value in NO_NUMBERS:
+        with pytest.raises(ValueError, match=f"^{name} is .*; expected a finite number"):
+            node.execute(**required(node) | valid(node) | {name: value})
+        if value is not None and (answer := validated(node, name, value)):
+            assert "expected a finite number" in answer and answer.startswith(name)
+
+
+@pytest.mark.parametrize(("node", "name"), inputs(io.String.Input))
+def test_what_is_no_text_is_refused_by_name(node, name):
+    for value in NO_TEXTS:
+        with pytest.raises(ValueError, match=f"^{name} is .*; expected a text"):
+            node.execute(**required(node) | valid(node) | {name: value})
+        if value is not None and (answer := validated(node, name, value)):
+            assert "expected a text" in answer and answer.startswith(name)
+
+
 @pytest.mark.parametrize(("node", "name"), inputs(io.Combo.Input))
 def test_a_choice_that_is_no_text_is_refused_by_name(node, name):
     for value in NO_NAMES:
         with pytest.raises(ValueError, match=f"^{name} is .*; expected one of these choices"):
             node.execute(**required(node) | valid(node) | {name: value})
-    asked = inspect.signature(node.validate_inputs).parameters
-    if name in asked:
-        needed = {each.name: None for each in asked.values() if each.default is inspect.Parameter.empty}
-        for value in (each for each in NO_NAMES if each is not None):
-            answer = node.validate_inputs(**{key: each for key, each in needed.items() if key != "cls"} | {name: value})
+        if value is not None and (answer := validated(node, name, value)):
             assert "expected one of these choices" in answer and answer.startswith(name)
 
 

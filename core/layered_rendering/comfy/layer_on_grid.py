@@ -1,6 +1,6 @@
 """One layer of one run, on the run's grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from einops import rearrange, reduce
@@ -66,18 +66,18 @@ class RunLayer:
         self._set_delta(self.factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
 
     def xi_for(
-        self, rows: Tensor, area: tuple[int, ...] | None = None, pictures: Sequence[int] | None = None
+        self, rows: Tensor, area: tuple[int, ...] | None = None, cut: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
         """Xi in the shape of a layer's rows (b c ...).
 
         Args:
             rows: for shape and type.
             area: rows, columns, top and left of what is evaluated; None: the whole canvas.
-            pictures: of the batch that are evaluated, where context windows cut it; None: all.
+            cut: where context windows cut the batch, what gives the pictures that are evaluated; None: all are.
         """
         xi = self.xi.to(rows)
-        if pictures is not None and len(xi) not in (1, len(rows)):
-            xi = xi[list(pictures)]
+        if cut is not None and len(xi) not in (1, len(rows)):
+            xi = cut(xi)
         if area is not None:
             height, width, top, left = area
             xi = xi[..., top : top + height, left : left + width]

@@ -148,12 +148,12 @@ class LayeredRun:
         # Compared where it lies: asking for the value would make the host wait for the device.
         at_first = (t >= self.first_sigma.to(t)).to(x).reshape(scale.shape)
         window = rest[-1].get(WINDOW)
-        pictures = None if window is None else window.index_list
+        cut = None if window is None else window.get_tensor
         chunks = (part.chunk(len(uuids)) for part in (offset, scale, at_first))
         for uuid, layer, (rows, factor, first) in zip(uuids, guided, zip(*chunks, strict=True), strict=True):
             if layer is not None:
                 factor = factor if layer.inject == EVERY_STEP else factor * first
-                rows += factor * layer.xi_for(rows, self.areas.get(uuid), pictures)
+                rows += factor * layer.xi_for(rows, self.areas.get(uuid), cut)
         return executor(x + offset, *rest, **kwargs)
 
     def _has_xi(self, uuid: UUID) -> bool:

@@ -113,7 +113,7 @@ NEIGHBOURS = [
     Neighbour("SetArea", set_area),
     Neighbour(
         "EasyCache",
-        on_model(EasyCacheNode, reuse_threshold=3.0, start_percent=0.0, end_percent=0.95, verbose=False),
+        on_model(EasyCacheNode, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False),
     ),
 ]
 WINDOWS = Neighbour("context windows", windows)

@@ -14,7 +14,7 @@ from einops import reduce
 from stagecraft.nodes.api import io
 from torch import Tensor
 
-STEPS, CFG, SEED = 4, 2.0, 7
+STEPS, CFG, SEED = 3, 2.0, 7
 CELL, HEIGHT, WIDTH = 8, 64, 128  # pixels; 8 x 16 cells, of which a cropped layer sees 8 x 8
 
 PACK = Path(__file__).resolve().parents[3]

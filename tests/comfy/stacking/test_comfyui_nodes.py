@@ -8,7 +8,7 @@ import torch
 from stagecraft.tests.comfy.stacking.conftest import make_world
 from stagecraft.tests.comfy.stacking.neighbours import AREAS, CONTROL_NETS, MASKS, NEIGHBOURS, WINDOWS
 from stagecraft.tests.comfy.stacking.patchers import EDITS, INVERTED, LAYERED, PATCHERS, STARTS, evidence
-from stagecraft.tests.comfy.stacking.stack import assert_same_picture, difference, refusal, sample
+from stagecraft.tests.comfy.stacking.stack import STEPS, assert_same_picture, difference, refusal, sample
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -77,8 +77,8 @@ def test_pairs(world, theirs, ours):
 
 @pytest.fixture(scope="module")
 def batch(no_gradients, make_model, clip, remembering_vae, cnc, stacked_control_net):
-    """Five pictures, as many as noise levels: ComfyUI 0.3.75 compares the two without asking how many there are."""
-    return make_world(make_model(), clip, remembering_vae, cnc, stacked_control_net, batch=5)
+    """As many pictures as noise levels: ComfyUI 0.3.75 compares the two without asking how many there are."""
+    return make_world(make_model(), clip, remembering_vae, cnc, stacked_control_net, batch=STEPS + 1)
 
 
 @pytest.mark.parametrize("ours", PATCHERS, ids=lambda each: each.name)

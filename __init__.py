@@ -18,7 +18,6 @@ async def comfy_entrypoint() -> "ComfyExtension":
     """Give ComfyUI our nodes, after making the shipped weights appear in its drop-downs."""
     import folder_paths
 
-    from .core.comfy.sticker_joint import register_joint_class
     from .core.comfy.sticker_world import register_model_class
     from .core.comfy.web_files import serve_files
     from .nodes import NODES
@@ -29,7 +28,6 @@ async def comfy_entrypoint() -> "ComfyExtension":
             folder_paths.add_model_folder_path(folder.name, str(folder))
 
     register_model_class()
-    register_joint_class()
     serve_files(PACK.name, {"extensions": PACK / "web", "workflow_templates": PACK / "workflows"})
 
     class Stagecraft(ComfyExtension):

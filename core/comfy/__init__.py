@@ -13,7 +13,6 @@ Pictures in the input folder        pictures.load_references
 Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
 Our files on ComfyUI's page          web_files.serve_files
-The embedded checkpoint             sticker_world.register_model_class
-The embedded transformer            sticker_joint.register_joint_class
+The embedded checkpoints            sticker_world.register_model_class
 ComfyUI without its server          library.use_comfyui
 """

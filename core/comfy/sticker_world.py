@@ -1,5 +1,6 @@
-"""Teaches ComfyUI's stock loaders the embedded Sticker World checkpoint: SD 1's architecture at a small size."""
+"""Teaches ComfyUI's stock loaders the embedded Sticker World checkpoints: SD 1 and FLUX.1 at a small size."""
 
+from pathlib import Path
 from typing import Any
 
 import comfy.latent_formats
@@ -7,6 +8,7 @@ import comfy.model_base
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.utils
 import torch
 
 CONTEXT = 128
@@ -22,6 +24,8 @@ TEXT_CONFIG = {
 }
 TABLE = "clip_l.transformer.text_model.embeddings.token_embedding.weight"
 TOKEN_IDS = "clip_l.token_ids"
+# The U-Net's file; the transformer was trained on the latents of its autoencoder.
+WITH_VAE = Path(__file__).parents[2] / "models" / "checkpoints" / "sticker_world.safetensors"
 
 
 class StickerLatents(comfy.latent_formats.LatentFormat):
@@ -138,7 +142,72 @@ class StickerWorld(comfy.supported_models.SD15):
         return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
 
 
+class StickerJoint(comfy.supported_models.Flux):
+    """The model class for a Flux of 192 channels, 4 latent channels and a text of width 128.
+
+    ComfyUI's detection sets what it cannot see in a file to FLUX.1's own values; `unet_extra_config` sets them right.
+    """
+
+    unet_config = {
+        "image_model": "flux",
+        "guidance_embed": False,
+        "in_channels": 4,
+        "hidden_size": 192,
+        "context_in_dim": CONTEXT,
+        "vec_in_dim": CONTEXT,
+    }
+    unet_extra_config = {"num_heads": 6, "axes_dim": [8, 12, 12], "out_channels": 4}
+    sampling_settings = {"multiplier": 1.0, "shift": 1.0}
+    latent_format = StickerLatents
+    vae_key_prefix = ["first_stage_model."]
+    text_encoder_key_prefix = ["cond_stage_model."]
+    memory_usage_factor = 1.0
+
+    @classmethod
+    def matches(
+        cls,
+        unet_config: dict[str, Any],
+        state_dict: dict[str, Any] | None = None,
+        **kwargs: object,
+    ) -> bool:
+        """Whether the detected configuration is ours; newer hosts pass more keywords."""
+        return all(unet_config.get(key) == value for key, value in cls.unet_config.items())
+
+    def get_model(
+        self, state_dict: dict[str, torch.Tensor], prefix: str = "", device: torch.device | str | None = None
+    ) -> comfy.model_base.Flux:
+        """ComfyUI's Flux, sampled by plain flow matching: time is sigma, 0..1."""
+        return comfy.model_base.Flux(self, model_type=comfy.model_base.ModelType.FLOW, device=device)
+
+    def process_clip_state_dict(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The text encoder's weights by ComfyUI's names, its token table spread over all of CLIP's tokens."""
+        prefix = {self.text_encoder_key_prefix[0]: "clip_l."}
+        return spread_rows(comfy.utils.state_dict_prefix_replace(state_dict, prefix, filter_keys=True))
+
+    def process_clip_state_dict_for_saving(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The names of the file again."""
+        kept = {key: value for key, value in state_dict.items() if key.startswith("clip_l.transformer.text_model.")}
+        return comfy.utils.state_dict_prefix_replace(kept, {"clip_l.": self.text_encoder_key_prefix[0]})
+
+    def process_vae_state_dict(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A file without a VAE shares the one in the U-Net's file."""
+        if state_dict or not WITH_VAE.is_file():
+            return state_dict
+        weights = comfy.utils.load_torch_file(str(WITH_VAE), safe_load=True)
+        return comfy.utils.state_dict_prefix_replace(weights, {self.vae_key_prefix[0]: ""}, filter_keys=True)
+
+    def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
+        """Tokenizer and text encoder."""
+        return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
+
+
 def register_model_class() -> None:
-    """Append our class to ComfyUI's list once; core classes keep their precedence."""
-    if StickerWorld not in comfy.supported_models.models:
-        comfy.supported_models.models.append(StickerWorld)
+    """Put our classes into ComfyUI's list once: the U-Net's behind the core's, which keep their precedence.
+
+    The transformer's comes before them: FLUX.1-schnell's would take its file. Real Flux files stay the core's.
+    """
+    models = comfy.supported_models.models
+    if StickerWorld not in models:
+        models.append(StickerWorld)
+    if StickerJoint not in models:
+        models.insert(0, StickerJoint)

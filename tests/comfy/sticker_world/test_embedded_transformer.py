@@ -8,8 +8,7 @@ import pytest
 import torch
 from comfy.ldm.flux.model import Flux, FluxParams
 from safetensors.torch import load_file
-from stagecraft.core.comfy.sticker_joint import StickerJoint, register_joint_class
-from stagecraft.core.comfy.sticker_world import StickerWorld, register_model_class
+from stagecraft.core.comfy.sticker_world import StickerJoint, StickerWorld, register_model_class
 from stagecraft.sticker_world.checkpoint.export import export_transformer
 from stagecraft.sticker_world.checkpoint.shipped_weights import load_encoder
 from stagecraft.sticker_world.checkpoint.transformer_training import TaughtTransformer
@@ -59,7 +58,6 @@ def path(taught, tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(path):
     register_model_class()
-    register_joint_class()
     return comfy.sd.load_checkpoint_guess_config(str(path), embedding_directory=[])
 
 
@@ -68,7 +66,7 @@ def conditioning(clip, text):
 
 
 def test_registered_once_and_before_the_cores(loaded):
-    register_joint_class()
+    register_model_class()
     models = comfy.supported_models.models
     assert [m for m in models if m is StickerJoint] == [StickerJoint]
     assert models.index(StickerJoint) < models.index(comfy.supported_models.FluxSchnell)

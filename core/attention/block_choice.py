@@ -7,7 +7,7 @@ Ours: on Sticker World's U-Net it picks the sites whose maps hit the exact masks
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -63,9 +63,13 @@ def choose_blocks(prompts: Sequence[WordMaps], text_shares: Sequence[float] | No
 
     Returns:
         Numbers of the best `MOST` to `LEAST` among the first `FIRST_SHARE` of all, ascending; none where no block says
-        anything.
+        anything: a phrase that is all of a prompt stands out from no other word.
     """
-    told = [each for each in prompts if each.phrases]
+    contrasted = [
+        replace(each, phrases=[phrase for phrase in each.phrases if not set(phrase) >= set(each.words)])
+        for each in prompts
+    ]
+    told = [each for each in contrasted if each.phrases]
     blocks = len(told[0].maps) if told else 0
     usable = [i for i in range(blocks) if text_shares is None or text_shares[i] >= SMALLEST_TEXT]
     if not usable:

@@ -77,7 +77,7 @@ class AttentionRecorder:
         """
         for site, found in self._found.items():
             if not isinstance(found, Tensor):
-                self._found[site] = found()
+                self._keep(site, found())
         return self._found
 
     def wants(self, site: Site) -> bool:

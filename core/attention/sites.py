@@ -1,5 +1,6 @@
 """Where attention happens in a network, named alike in every host, and which of these sites are read."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def block_numbers(which: str) -> frozenset[int]:
 
 def _is_chosen_block(site: Site, which: str) -> bool:
     if which == MIDDLE_BLOCKS:
-        first = round(MIDDLE_FROM * site.blocks)
+        first = math.ceil(MIDDLE_FROM * site.blocks)
         return MIDDLE_FROM <= site.depth <= MIDDLE_TO and (site.number - first) % 2 == 0
     return which in PLACES or site.number in block_numbers(which)
 

@@ -189,6 +189,18 @@ def _hunyuan_video() -> Small:
     return Small(network, (4, 3, 8, 12), lambda batch: {"guidance": None, "txt_byt5": normal(batch, 5, 1472, seed=8)})
 
 
+def _hunyuan_video_of_a_picture() -> Small:
+    """A frame before the video, and a vision encoder's tokens before the text."""
+    network = _hunyuan(patch_size=[1, 2, 2], axes_dim=[4, 6, 6], vision_in_dim=16).network
+
+    def given(batch: int) -> dict[str, Any]:
+        # ComfyUI itself fails with a frame before several videos.
+        before = {"ref_latent": normal(1, 4, 2, 8, 12, seed=6)} if batch == 1 else {}
+        return {"guidance": None, "clip_fea": normal(batch, 3, 16, seed=7), **before}
+
+    return Small(network, (4, 3, 8, 12), given)
+
+
 def _hidream() -> Small:
     network = class_of("hidream.model", "HiDreamImageTransformer2DModel")(
         patch_size=2,
@@ -281,6 +293,7 @@ TRANSFORMERS: dict[str, Callable[[], Small]] = {
     "Z-Image in pixels": lambda: _lumina(True, "NextDiTPixelSpace", decoder_hidden_size=32, decoder_num_res_blocks=1),
     "HunyuanImage": _hunyuan,
     "HunyuanVideo 1.5": _hunyuan_video,
+    "HunyuanVideo of a picture": _hunyuan_video_of_a_picture,
     "HiDream-I1": _hidream,
     "Wan": wan,
     "Wan with pictures": wan_with_pictures,

@@ -92,7 +92,9 @@ FAMILIES: dict[str, Family] = {
     "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": Family(
         "SD 3, SD 3.5", plain_order, ("joint_blocks",), checkpointed=("mlp",), prompt=CLIPS_AND_T5
     ),
-    "aura.mmdit.MMDiT": Family("AuraFlow", aura_order, ("double_layers", "single_layers"), checkpointed=("mlp",)),
+    "aura.mmdit.MMDiT": Family(
+        "AuraFlow", aura_order, ("double_layers", "single_layers"), checkpointed=("mlp", "mlpC", "mlpX")
+    ),
     "qwen_image.model.QwenImageTransformer2DModel": Family(
         "Qwen-Image", qwen_order, ("transformer_blocks",), checkpointed=_MLPS
     ),

@@ -1,5 +1,6 @@
 """The order of text and picture in the attention calls of ComfyUI's transformers, one function for each way."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -150,8 +151,9 @@ def hunyuan_order(call: Call) -> TokenOrder | None:
     text = [("text", call.text), ("glyphs", glyphs)]
     text = [("vision", call.length("clip_fea")), *(text if network.cond_type_embedding is None else text[::-1])]
     reference = call.given.get("ref_latent")
-    cells = reference.shape[-2:] if isinstance(reference, Tensor) else (0, 0)
-    before = _patches(cells[0], patch[-2]) * _patches(cells[1], patch[-1])
+    before = 0
+    if isinstance(reference, Tensor):  # (b c f h w)
+        before = math.prod(map(_patches, reference.shape[-len(patch) :], patch))
     picture = [("reference", before), ("image", frames * grid[0] * grid[1])]
     is_flipped = len(network.double_blocks) > 0 and getattr(network.double_blocks[0], "flipped_img_txt", False)
     return _joined(call, picture + text if is_flipped else text + picture, grid, frames)

@@ -195,6 +195,8 @@ def test_blocks_that_agree_are_found_under_what_all_words_share():
     assert 5 not in choose_blocks([prompt], shares)
     assert choose_blocks([prompt], [0.01] * 15) == []
     assert choose_blocks([WordMaps(maps, [], [0])]) == []
+    assert choose_blocks([WordMaps(maps, [[0, 1]], [0, 1])]) == [], "no other word to stand out from"
+    assert choose_blocks([WordMaps(maps, [[0, 1], [0], [1]], [0, 1]), WordMaps(maps, [[0]], [0])]) == [2, 5, 6]
     assert choose_blocks([WordMaps(maps[:1], [[0]], [0, 1])]) == [0]
 
 

@@ -4,7 +4,7 @@ ComfyUI's things by name            types.ModelSampling
 A run of a sampler                  runs.Run
 A method around every run           runs.around_runs
 A sampler's settings                sampling.Sampling
-A state's shares of data and noise  state.signal_and_noise
+A state's shares of data and noise  sampling.signal_and_noise
 Drop-downs of files and folders     named_files.NamedFiles
 Models that are folders             model_folders.config_folders
 Whether files were replaced         model_folders.fingerprint

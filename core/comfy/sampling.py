@@ -1,13 +1,14 @@
-"""How a sampler runs, as KSampler names it: one noun for every method that runs samplers of its own."""
+"""How a sampler runs, as KSampler names it: one noun for every method that runs samplers of its own; and its states."""
 
 from dataclasses import dataclass, replace
 
 import comfy.sample
 import comfy.samplers
 import comfy.utils
+import torch
 from torch import Tensor
 
-from .types import Callback, Conditioning, Model
+from .types import Callback, Conditioning, Model, ModelSampling
 
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 SEEDS = 2**64
@@ -85,3 +86,19 @@ class Sampling:
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=self.seed,
         )
+
+
+def signal_and_noise(sampling: ModelSampling, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares a and b of states a x0 + b eps, as a model's own sampling mixes them.
+
+    Args:
+        sampling: ComfyUI's model_sampling.
+        x: (b c ...), for shape and type.
+        sigma: (b), noise levels as samplers count them.
+
+    Returns:
+        (b 1 1 ...) each: 1 and sigma of eps and v models, 1 - sigma and sigma of flows.
+    """
+    one = x.new_ones((len(x),) + (1,) * (x.ndim - 1))
+    zero = torch.zeros_like(one)
+    return sampling.noise_scaling(sigma, zero, one), sampling.noise_scaling(sigma, one, zero)

@@ -15,7 +15,7 @@ from ...attention.comfy.prompts import length_in
 from ...attention.recorder import AttentionRecorder
 from ...attention.sites import BLOCK, CROSS, SELF, Site
 from ...comfy.runs import Run
-from ...comfy.state import signal_and_noise
+from ...comfy.sampling import signal_and_noise
 from ...comfy.types import Denoiser, Entry, Options, Sampler
 from ..descent import descend
 from ..energies import Maps

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ...comfy.state import signal_and_noise
+from ...comfy.sampling import signal_and_noise
 from ...comfy.types import ModelSampling
 from ..vision_guidance import state_scale
 

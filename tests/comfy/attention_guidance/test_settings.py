@@ -43,8 +43,10 @@ def test_families(name):
     assert torch.equal(sample(family.model, prompts, noise=noise), plain)
 
 
-@pytest.mark.parametrize("mode", ["paper", "trajectories"])
-@pytest.mark.parametrize("name", ["SD3", "Flux", "QwenImage", "WAN21_T2V"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("SD3", "paper"), ("Flux", "trajectories"), ("QwenImage", "trajectories"), ("WAN21_T2V", "paper")],
+)
 def test_transformers_beside_layered_rendering(name, mode):
     family = build_family(name)
     clip = RandomText(WIDTH, TOKENIZERS[name]) if name in TOKENIZERS else family.clip

@@ -7,7 +7,7 @@ import torch
 from stagecraft.core.attention.sites import ALL_BLOCKS, FOUND, QUARTER
 from stagecraft.core.attention_guidance.log import GuidanceLog
 from stagecraft.core.attention_guidance.published import ENERGIES
-from stagecraft.core.attention_guidance.step import NORMALISED, RULES
+from stagecraft.core.attention_guidance.step import NORMALISED, PLAIN, RULES
 from stagecraft.core.layout.layout import Layout
 from stagecraft.core.layout.region import Region
 from stagecraft.tests.comfy.attention_guidance.guided import assert_same_picture, guide
@@ -65,9 +65,8 @@ def test_strength_0_is_the_plain_model_and_more_lowers_the_energy(name, text):
     assert torch.equal(sample(model, text), plain), "something is left behind"
 
 
-@pytest.mark.parametrize("name", ["Flux", "Wan"])
+@pytest.mark.parametrize(("name", "rule"), [*(("Qwen-Image", rule) for rule in RULES), ("Flux", PLAIN), ("Wan", PLAIN)])
 @pytest.mark.parametrize("energy", ENERGIES)
-@pytest.mark.parametrize("rule", RULES)
 def test_every_energy_falls_by_every_rule(name, energy, rule, text):
     model, log = small_model(name), GuidanceLog()
     strength = 0.5 if rule == NORMALISED else 2.0

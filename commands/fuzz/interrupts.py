@@ -13,7 +13,7 @@ from .values import VALID
 
 PATIENCE = 2.0  # seconds from the interrupt to the end of the run
 _SOONEST, _LATEST = 0.2, 5.0  # seconds after queueing
-_TRIES = 6  # graphs for one interrupt, where they end before it
+_TRIES = 20  # graphs for one interrupt, where they end before it
 # What makes a run long, far below what would take all memory.
 _LONG = {"steps": 1000, "draw_steps": 1000, "iterations": 3000}
 _TARGETS = (

@@ -1,6 +1,7 @@
 """Attention of the networks that ComfyUI runs.
 
 record while a model is evaluated        recording.recording
+what an attention is given               arguments.named_arguments
 what each class of networks is like      families.FAMILIES
 text and picture in a transformer's call orders.Call
 where a prompt's phrases are             prompts.columns_in

@@ -18,6 +18,7 @@ from ...comfy.types import Executor, Model, Options, Wrappers
 from ..recorder import AttentionRecorder, LastMapRecorded
 from ..sites import BLOCK, CROSS, DOWN, MIDDLE, SELF, UP, Site, SiteCounter
 from ..token_order import TokenOrder, views
+from .arguments import named_arguments
 from .families import Family, has_context, known_family
 from .orders import Call
 from .shortcuts import uncompiled, without_shortcuts
@@ -30,7 +31,6 @@ STREAMS = {"attn1": SELF, "attn2": CROSS}  # ComfyUI's names for a block's two a
 PLACE_OPTIONS = ("mask", "mask_strength", "area", "strength", "timestep_start", "timestep_end")
 # Not for evaluations that are recorded: context windows would cut the batch, whose maps belong together.
 WINDOWS = "context_handler"
-POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attentions, behind heads
 Attend = Callable[..., Tensor]
 
 
@@ -156,7 +156,7 @@ class _Watcher:
         """Attention override."""
         options, now = kwargs.get("transformer_options") or {}, self.now
         if now is not None:
-            named = kwargs | dict(zip(POSITIONAL, args, strict=False))
+            named = named_arguments(args, kwargs)
             if now.family is not None and now.family.order is not None:
                 self._look_at_block(q, k, heads, named)
             elif "block" in options:

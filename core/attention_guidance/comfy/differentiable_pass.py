@@ -11,17 +11,17 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...attention.comfy.arguments import POSITIONAL, named_arguments
 from ...attention.recomputed import recomputed_attention
 
 NOT_PLAIN = ("mask", "scale", "enable_gqa")  # what our own backward pass does not know
-POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attention, behind heads
 OVERWRITTEN = "modified by an inplace operation"  # what PyTorch says
 Residuals = dict[str, list[Tensor | None]]  # of a ControlNet, by the part of the network
 
 
 def differentiable_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kwargs: object) -> Tensor:
     """PyTorch's attention; on CPUs, where its backward pass is slow, with our own in place of that."""
-    named = kwargs | dict(zip(POSITIONAL, args, strict=False))
+    named = named_arguments(args, kwargs)
     plain = all(named.get(key) is None or named[key] is False for key in NOT_PLAIN) and len(args) <= len(POSITIONAL)
     if q.device.type != "cpu" or not plain or q.shape[-1] != k.shape[-1]:
         return attention_pytorch(q, k, v, heads, *args, **kwargs)

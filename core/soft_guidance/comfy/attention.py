@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -10,12 +10,12 @@ from comfy.ldm.modules import attention as backends
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor
 
+from ...attention.comfy.arguments import named_arguments
 from ...attention.token_order import TokenOrder
 from ...comfy.types import Options
 from ..soft_guidance import joined_mask
 
 Attend = Callable[..., Tensor]
-POSITIONAL = ("mask", "attn_precision", "skip_reshape", "skip_output_reshape")  # of ComfyUI's attentions, behind heads
 # ComfyUI's own functions that add a mask to the logits; others may hand it to a kernel that ignores it. An override is
 # given what is inside ComfyUI's wrapper around them.
 KEEP_MASKS = tuple(
@@ -45,11 +45,6 @@ class RowMasks(Protocol):
 
     def text_columns(self, options: Options, rows: int, device: torch.device) -> Tensor:
         """Where each row's text is, (rows t)."""
-
-
-def named_arguments(args: Sequence[object], kwargs: Options) -> Options:
-    """What an attention is given behind the number of heads, by name."""
-    return kwargs | dict(zip(POSITIONAL, args, strict=False))
 
 
 class MaskedAttention:

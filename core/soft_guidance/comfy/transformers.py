@@ -7,10 +7,11 @@ from operator import attrgetter
 
 from torch import Tensor, nn
 
+from ...attention.comfy.arguments import named_arguments
 from ...attention.comfy.families import Family
 from ...attention.comfy.orders import Call
 from ...comfy.types import Options
-from .attention import Attend, MaskedAttention, RowMasks, named_arguments
+from .attention import Attend, MaskedAttention, RowMasks
 
 
 @dataclass(frozen=True)

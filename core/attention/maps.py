@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 AT_ONCE = 2**24  # logits of some queries that are in memory together
-INDICATOR = 2.0**10
+INDICATOR = 2.0**10  # large, because half precision has no small numbers
 
 
 def token_maps(
@@ -85,18 +85,22 @@ def indicator_maps(
         columns = columns[None]
     q, k = _heads_first(q, heads)[:, :, rows], _heads_first(k, heads)
     k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-    width = columns.shape[-1] + (text is not None)
-    # Kernels want widths of eights. Half precision has no small numbers, so the indicators are large.
-    values = k.new_zeros(len(k), 1, k.shape[2], -(-width // 8) * 8)
-    columns = columns.to(k.device).clone().expand(len(k), -1)
-    values.scatter_(2, columns[:, None, None], INDICATOR)
-    if text is not None:
-        values[:, :, text, width - 1] = INDICATOR
     if mask is not None:
         mask = _rows_of(mask[:, None] if mask.ndim == 3 else mask, rows)
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
-    found = F.scaled_dot_product_attention(q, k, values.expand(-1, k.shape[1], -1, -1), mask, scale=scale)
-    return found[..., :width].float() / INDICATOR
+    # Cloned, because an index from inference mode cannot be kept for the way back.
+    columns = columns.to(k.device).clone().expand(len(k), -1)
+    asked = [k.new_zeros(len(k), 1, k.shape[2], columns.shape[-1]).scatter_(2, columns[:, None, None], INDICATOR)]
+    if text is not None:
+        asked.append(k.new_zeros(len(k), 1, k.shape[2], 1))
+        asked[1][:, :, text] = INDICATOR
+    found = []
+    # Fused kernels want values as wide as the keys; others would make the whole softmax for them.
+    for values in torch.cat(asked, -1).split(k.shape[-1], -1):
+        width = values.shape[-1]
+        values = F.pad(values, (0, k.shape[-1] - width)).expand(-1, k.shape[1], -1, -1)
+        found.append(F.scaled_dot_product_attention(q, k, values, mask, scale=scale)[..., :width].float() / INDICATOR)
+    return torch.cat(found, -1)
 
 
 def among_words(maps: Tensor, words: Sequence[int] | None = None) -> Tensor:

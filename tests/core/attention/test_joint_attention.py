@@ -70,6 +70,12 @@ def test_both_ways_have_the_same_gradient():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_more_columns_than_keys_are_wide():
+    q, k = joint()
+    found = indicator_maps(q, k, 2, torch.arange(ALL), rows=IMAGE, text=TEXT)
+    torch.testing.assert_close(found, token_maps(q, k, 2, torch.arange(ALL), rows=IMAGE, text=TEXT), rtol=0, atol=1e-6)
+
+
 def test_indicators_keep_small_numbers_in_half_precision():
     q, k = joint(dtype=torch.float16)
     k[:, :, 3] -= 4 * q.mean((0, 1, 2))

@@ -7,16 +7,10 @@ from torch import Tensor
 from ...core.comfy.pictures import check_references, load_references
 from ...core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas, shape_warning
 from ...core.layout.preview import draw_layout, fit_picture, fit_within, preview_size
-from ...core.layout.writing import (
-    reference_batch,
-    write_bounding_boxes,
-    write_elements,
-    write_json_prompt,
-    write_layers,
-)
+from ...core.layout.writing import reference_batch, write_bounding_boxes, write_elements, write_layers
 from ..api import Array, BoundingBox, BoundingBoxes, Layers, Layout, io, ui
 from ..inputs import NOT_CONNECTED, category_of
-from .layout import JSON_PROMPT, Layouts, LayoutText, visible_regions
+from .layout import Layouts, LayoutText, visible_regions
 
 EXAMPLE = json.dumps(
     {
@@ -95,7 +89,6 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
                     tooltip="One picture for each thing, farthest first, for Vision Guidance: its reference, else its "
                     "colour, else grey.",
                 ),
-                io.String.Output(display_name="json_prompt", tooltip=JSON_PROMPT),
             ],
         )
 
@@ -146,6 +139,5 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
             write_elements(built),
             write_layers(built, pictures),
             reference_batch(built, pictures),
-            write_json_prompt(built),
             ui=shown | {"stage_warnings": warnings},
         )

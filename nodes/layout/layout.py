@@ -24,7 +24,6 @@ Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brin
 MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
 FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
-JSON_PROMPT = "Prompt and boxes as Ideogram 4's JSON, for the CLIP Text Encode of that model."
 MOST_VALUES = 2**26  # of all masks that a layout gives out, 256 MB; with more of them each is coarser
 
 
@@ -37,15 +36,13 @@ def layout_outputs() -> list[Any]:
         BoundingBox.Output(display_name="boxes", tooltip="Each thing's box in pixels, farthest first."),
         io.Int.Output(display_name="width", tooltip="Canvas width, for the empty latent."),
         io.Int.Output(display_name="height", tooltip="Canvas height, for the empty latent."),
-        io.String.Output(display_name="json_prompt", tooltip=JSON_PROMPT),
     ]
 
 
 def layout_values(built: LayoutValue) -> tuple[Any, ...]:
     """Values of `layout_outputs`."""
     boxes = write_bounding_boxes(built)
-    sides = built.width, built.height
-    return built, built.prompt, visible_regions(built), boxes, *sides, write_json_prompt(built)
+    return built, built.prompt, visible_regions(built), boxes, built.width, built.height
 
 
 def visible_regions(built: LayoutValue) -> Tensor:
@@ -207,7 +204,8 @@ class StageLayoutPreview(io.ComfyNode):
             node_id="StageLayoutPreview",
             display_name="Layout Preview",
             category=category_of(__name__),
-            description="Draws a layout's boxes and masks in painter's order with their numbers and names.",
+            description="Draws a layout's boxes and masks in painter's order with their numbers and names; and gives it "
+            "as Ideogram 4's JSON prompt.",
             is_output_node=True,
             inputs=[
                 Layout.Input("layout", tooltip="What to draw; higher orders are drawn over lower ones."),
@@ -218,7 +216,14 @@ class StageLayoutPreview(io.ComfyNode):
                     "none gives one drawing on an empty canvas.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The drawing, at least 512 pixels on each side.")],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The drawing, at least 512 pixels on each side."),
+                io.String.Output(
+                    display_name="json_prompt",
+                    tooltip="Prompt and boxes of the (first) layout as Ideogram 4's JSON, for the CLIP Text Encode of "
+                    "that model.",
+                ),
+            ],
         )
 
     @classmethod
@@ -231,7 +236,7 @@ class StageLayoutPreview(io.ComfyNode):
         else:
             pictures = image.split(1)
             drawn = torch.cat([draw_layout(*pair) for pair in zip(layouts, pictures, strict=True)])
-        return io.NodeOutput(drawn, ui=ui.PreviewImage(drawn, cls=cls))
+        return io.NodeOutput(drawn, write_json_prompt(layouts[0]), ui=ui.PreviewImage(drawn, cls=cls))
 
 
 class StageLayoutBatch(io.ComfyNode):

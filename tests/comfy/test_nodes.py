@@ -9,6 +9,7 @@ from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import LayerSettings, Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
+from stagecraft.core.layout.writing import write_json_prompt
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.nodes import NODES
 from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
@@ -95,6 +96,7 @@ def test_a_batch_of_layouts_reaches_every_node():
     with pytest.raises(LayoutError, match="3 layouts for 2 pictures"):
         StageLayoutPreview.execute(three, torch.zeros(2, 64, 64, 3))
     assert len(StageLayoutPreview.execute(three, torch.zeros(3, 64, 64, 3)).args[0]) == 3
+    assert StageLayoutPreview.execute(three).args[1] == write_json_prompt(layouts[0])
 
 
 def test_layout_is_only_refused_early_where_everything_is_known():

@@ -9,8 +9,8 @@ from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import LayerSettings, Rendering
 from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.core.layout.writing import write_json_prompt
 from stagecraft.core.layout.region import LayoutError
+from stagecraft.core.layout.writing import write_json_prompt
 from stagecraft.nodes import NODES
 from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings

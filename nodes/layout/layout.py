@@ -204,8 +204,8 @@ class StageLayoutPreview(io.ComfyNode):
             node_id="StageLayoutPreview",
             display_name="Layout Preview",
             category=category_of(__name__),
-            description="Draws a layout's boxes and masks in painter's order with their numbers and names; and gives it "
-            "as Ideogram 4's JSON prompt.",
+            description="Draws a layout's boxes and masks in painter's order with their numbers and names, and gives "
+            "it as Ideogram 4's JSON prompt.",
             is_output_node=True,
             inputs=[
                 Layout.Input("layout", tooltip="What to draw; higher orders are drawn over lower ones."),

@@ -19,7 +19,7 @@ from ..soft_guidance import PUBLISHED, RULES
 from .run import WRAPPER, show_regions
 from .tokens import RegionTokens, with_regions
 
-METHOD = "Regions of soft guidance"
+METHOD = "Soft guidance"
 
 
 def apply_soft_guidance(

@@ -213,7 +213,7 @@ def test_a_network_whose_attention_nobody_knows_is_refused_before_anything_is_dr
     family, runs = build_family("SD3"), []
     unknown = type("Unknown", (type(family.model.model.diffusion_model),), {})
     family.model.model.diffusion_model.__class__ = unknown
-    with pytest.raises(ValueError, match="Attention maps read .* Unknown, .* Let cut_out be .* or connect images and"):
+    with pytest.raises(ValueError, match="Attention maps: .* Unknown, .* Let cut_out be .* or connect images and"):
         started(watched(family.model, runs), family.clip, family.vae)
     assert not runs
     start = started(family.model, family.clip, family.vae, **given_things(start=SDE))[1]

@@ -138,7 +138,7 @@ def test_dynamic_delta(family, mode):
 def test_dynamic_delta_names_a_network_that_nobody_knows(family, mode):
     model = family.model.clone()
     model.add_object_patch("diffusion_model", torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"Dynamic vectors read .* Linear, .*Choose the delta"):
+    with pytest.raises(ValueError, match=r"Dynamic vectors: .* Linear, .*Choose the delta"):
         layered(family, two(SIZES[0]), mode, model=model, guidance=VisionGuidance(source="dynamic"))
 
 

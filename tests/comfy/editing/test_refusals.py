@@ -52,5 +52,5 @@ def test_edits_of_edits_and_of_layers_are_refused(model, clip, vae, prompts):
         sample(ours, (our_prompts[0] * 2, our_prompts[1]), latent)
     layout = parse_layout("a dog: 0 0 0.5 1", width=SIZE, height=SIZE)
     layered = render_in_layers(model, clip, None, layout, *prompts, Rendering(T0, 1.0))
-    with pytest.raises(EditError, match="already has a place on the canvas"):
+    with pytest.raises(EditError, match="comes from Layered Rendering, so it cannot be edited with"):
         edited(layered[0], clip, vae, [remove(corner())], layered[1:])

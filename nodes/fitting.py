@@ -70,7 +70,23 @@ def refuse_unfit(node: type[io.ComfyNode]) -> None:
 
     node.execute = classmethod(_after(refuse, node.execute.__func__))
     if has_own:
-        node.validate_inputs = classmethod(_after(sentence, validate))
+        node.validate_inputs = classmethod(_where_all_is_there(_after(sentence, validate)))
+
+
+def _where_all_is_there(validate: Callable[..., bool | str]) -> Callable[..., bool | str]:
+    """Leave a required input that a graph lacks to ComfyUI, which names it, and asks about the rest all the same."""
+    signature = inspect.signature(validate)
+
+    @wraps(validate)
+    def asked(cls: type, *args: object, **kwargs: object) -> bool | str:
+        try:
+            signature.bind(cls, *args, **kwargs)
+        except TypeError:
+            return True
+        return validate(cls, *args, **kwargs)
+
+    asked.__signature__ = signature
+    return asked
 
 
 def _after(look: Callable[[type, Mapping[str, object]], str | None], method: Callable[..., object]) -> Callable:

@@ -106,3 +106,12 @@ def test_what_comfyui_does_not_hear_of_before_the_run_is_said_in_it():
         StageSoftGuidance.execute(None, (), (), 1.0, "area")
     with pytest.raises(ValueError, match="A region needs either a conditioning or a style_model"):
         StageRegionTokens.execute(None, 1.0, False, False)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_a_required_input_that_is_not_there_is_left_to_comfyui(node):
+    """It names the input, and asks `validate_inputs` about the others all the same."""
+    asked = [each for each in inspect.signature(node.validate_inputs).parameters.values() if each.name != "cls"]
+    needed = [each.name for each in asked if each.default is inspect.Parameter.empty and each.kind != each.VAR_KEYWORD]
+    for missing in needed:
+        assert node.validate_inputs(**dict.fromkeys(name for name in needed if name != missing)) is True

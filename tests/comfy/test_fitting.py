@@ -9,7 +9,7 @@ from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, Stag
 
 NUMBERS = (float("nan"), float("inf"), float("-inf"))
 NO_NUMBERS = ({"a": 1}, "many", ["a"], None)
-NO_TEXTS = ({"a": 1}, 7, ["a"], None)
+NO_TEXTS = ({"a": 1}, 7, ["a"], None, "a \ud800 dog")
 NO_NAMES = (7, None, {"a": 1}, ["a"], 0.5)
 
 

@@ -39,7 +39,7 @@ def unfit(node: type[io.ComfyNode], values: Mapping[str, object], own: frozenset
             if not isinstance(value, str):
                 return f"{each.id} is {shown}; expected a text."
             if any("\ud800" <= letter <= "\udfff" for letter in value):  # half of a pair, as JSON may hold one
-                return f"{each.id} is {ascii(shown)}; expected a text without halves of letters (\\ud800 to \\udfff)."
+                return f"{each.id} is {shown}; expected a text without halves of letters (\\ud800 to \\udfff)."
         elif isinstance(each, io.Combo.Input):
             choices = [str(choice) for choice in each.options or ()]
             if not isinstance(value, str) or (each.id not in own and choices and value not in choices):

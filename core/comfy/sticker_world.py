@@ -1,7 +1,7 @@
 """Teaches ComfyUI's stock loaders the embedded Sticker World checkpoints: SD 1 and FLUX.1 at a small size."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.latent_formats
 import comfy.model_base
@@ -106,17 +106,10 @@ def spread_rows(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state_dict
 
 
-class StickerWorld(comfy.supported_models.SD15):
-    """The model class that the stock detection picks for a U-Net with 64 channels and a context of 128."""
+class _Embedded:
+    """What the classes of both embedded checkpoints have in common; stands before ComfyUI's own."""
 
-    unet_config = {
-        "context_dim": CONTEXT,
-        "model_channels": 64,
-        "use_linear_in_transformer": False,
-        "adm_in_channels": None,
-        "use_temporal_attention": False,
-    }
-    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+    unet_config: ClassVar[dict[str, Any]]
     latent_format = StickerLatents
 
     @classmethod
@@ -129,6 +122,23 @@ class StickerWorld(comfy.supported_models.SD15):
         """Whether the detected configuration is ours; newer hosts pass more keywords."""
         return all(unet_config.get(key) == value for key, value in cls.unet_config.items())
 
+    def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
+        """Tokenizer and text encoder."""
+        return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
+
+
+class StickerWorld(_Embedded, comfy.supported_models.SD15):
+    """The model class that the stock detection picks for a U-Net with 64 channels and a context of 128."""
+
+    unet_config = {
+        "context_dim": CONTEXT,
+        "model_channels": 64,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+    }
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
+
     def model_type(self, state_dict: dict[str, Any], prefix: str = "") -> comfy.model_base.ModelType:
         """Sticker World predicts v."""
         return comfy.model_base.ModelType.V_PREDICTION
@@ -137,12 +147,8 @@ class StickerWorld(comfy.supported_models.SD15):
         """The text encoder's weights by ComfyUI's names, its token table spread over all of CLIP's tokens."""
         return spread_rows(super().process_clip_state_dict(state_dict))
 
-    def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
-        """Tokenizer and text encoder."""
-        return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
 
-
-class StickerJoint(comfy.supported_models.Flux):
+class StickerJoint(_Embedded, comfy.supported_models.Flux):
     """The model class for a Flux of 192 channels, 4 latent channels and a text of width 128.
 
     ComfyUI's detection sets what it cannot see in a file to FLUX.1's own values; `unet_extra_config` sets them right.
@@ -158,20 +164,9 @@ class StickerJoint(comfy.supported_models.Flux):
     }
     unet_extra_config = {"num_heads": 6, "axes_dim": [8, 12, 12], "out_channels": 4}
     sampling_settings = {"multiplier": 1.0, "shift": 1.0}
-    latent_format = StickerLatents
     vae_key_prefix = ["first_stage_model."]
     text_encoder_key_prefix = ["cond_stage_model."]
     memory_usage_factor = 1.0
-
-    @classmethod
-    def matches(
-        cls,
-        unet_config: dict[str, Any],
-        state_dict: dict[str, Any] | None = None,
-        **kwargs: object,
-    ) -> bool:
-        """Whether the detected configuration is ours; newer hosts pass more keywords."""
-        return all(unet_config.get(key) == value for key, value in cls.unet_config.items())
 
     def get_model(
         self, state_dict: dict[str, torch.Tensor], prefix: str = "", device: torch.device | str | None = None
@@ -195,10 +190,6 @@ class StickerJoint(comfy.supported_models.Flux):
             return state_dict
         weights = comfy.utils.load_torch_file(str(WITH_VAE), safe_load=True)
         return comfy.utils.state_dict_prefix_replace(weights, {self.vae_key_prefix[0]: ""}, filter_keys=True)
-
-    def clip_target(self, state_dict: dict[str, Any] | None = None) -> comfy.supported_models_base.ClipTarget:
-        """Tokenizer and text encoder."""
-        return comfy.supported_models_base.ClipTarget(StickerTokenizer, StickerClip)
 
 
 def register_model_class() -> None:

@@ -162,13 +162,17 @@ REFUSED: dict[str, str] = {
 
 def network_of(model: Model) -> nn.Module:
     """The network itself, also where another node has compiled it."""
-    network = model.get_model_object("diffusion_model")
+    return uncompiled_network(model.get_model_object("diffusion_model"))
+
+
+def uncompiled_network(network: nn.Module) -> nn.Module:
+    """What another node has compiled, as it was."""
     return getattr(network, "_orig_mod", network)
 
 
 def known_family(network: nn.Module) -> Family | None:
     """The family of a network, None if its class is not known."""
-    network = getattr(network, "_orig_mod", network)
+    network = uncompiled_network(network)
     # What a pack derives from a U-Net still says where its blocks are; a transformer's order may be another's then.
     if isinstance(network, UNetModel):
         return UNET

@@ -19,7 +19,7 @@ from ..recorder import AttentionRecorder, LastMapRecorded
 from ..sites import BLOCK, CROSS, DOWN, MIDDLE, SELF, UP, Site, SiteCounter
 from ..token_order import TokenOrder, views
 from .arguments import named_arguments
-from .families import Family, has_context, known_family
+from .families import Family, has_context, known_family, uncompiled_network
 from .orders import Call
 from .shortcuts import uncompiled, without_shortcuts
 
@@ -138,8 +138,7 @@ class _Watcher:
     ) -> Tensor:
         """APPLY_MODEL wrapper: an evaluation begins, and may end early."""
         options = {} if transformer_options is None else transformer_options
-        network = executor.class_obj.diffusion_model
-        network = getattr(network, "_orig_mod", network)
+        network = uncompiled_network(executor.class_obj.diffusion_model)
         text = 0 if c_crossattn is None else c_crossattn.shape[1]
         self.now = _Evaluation(network, known_family(network), x.shape, text, kwargs, options.get("uuids", ()))
         try:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
-from ...attention.comfy.families import UNET, known_family
+from ...attention.comfy.families import UNET, known_family, uncompiled_network
 from ...attention.comfy.recording import OVERRIDE
 from ...attention.token_order import TokenOrder
 from ...comfy.types import BaseModel, Entry, Executor, Options, Wrappers
@@ -173,8 +173,8 @@ class SoftCall:
         if c_crossattn is None:  # an unconditional evaluation without any text
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         self._check_size(options, tuple(x.shape[-2:]))
-        network, inputs = executor.class_obj.diffusion_model, Inputs(x.shape, c_crossattn.shape[1], kwargs)
-        network = getattr(network, "_orig_mod", network)
+        network = uncompiled_network(executor.class_obj.diffusion_model)
+        inputs = Inputs(x.shape, c_crossattn.shape[1], kwargs)
         soft = TransformerForward(self, options.get(OVERRIDE), network, self.family, inputs)
         options[OVERRIDE] = soft.attend
         out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)

@@ -29,13 +29,47 @@ PICTURES = {
     ],
 }
 GLIGEN = {"phrases": ["a dog", "a cat"], "boxes": [[0.1, 0.2, 0.4, 0.5], [0.5, 0.1, 1.0, 0.9]]}
-ELEMENTS = [{"type": "obj", "bbox": [100, 200, 500, 600], "desc": "a lamp"}]
-FRAMES = [[{"x": 51, "y": 102, "width": 256, "height": 204, "metadata": {"text": "a boat"}}]]
+# Of the boxes that have an order of their own the smaller one lies behind, so that an order by size is another one.
+ELEMENTS = [
+    {"type": "obj", "bbox": [300, 300, 400, 400], "desc": "a cup", "color_palette": ["#2040c0"]},
+    {"type": "obj", "bbox": [100, 200, 500, 600], "desc": "a lamp"},
+]
+FRAMES = [
+    [
+        {"x": 51, "y": 102, "width": 256, "height": 204, "metadata": {"text": "a boat", "z_index": 2}},
+        {"x": 10, "y": 10, "width": 450, "height": 450, "metadata": {"text": "a lake", "z_index": 1}},
+        {
+            "x": 51,
+            "y": 102,
+            "width": 25,
+            "height": 20,
+            "metadata": {"text": "a duck", "palette": ["#ff0000", "#00ff00"]},
+        },
+    ]
+]
+JSON_PROMPT = {
+    "high_level_description": " A poster of a fox over a village. ",
+    "style_description": {"aesthetics": "calm", "medium": "gouache", "color_palette": ["#101840"]},
+    "compositional_deconstruction": {
+        "background": "a night sky",
+        "elements": [
+            {"type": "text", "bbox": [20, 100, 110, 300], "text": "GOOD NIGHT", "desc": "large white letters"},
+            {"type": "obj", "bbox": [10, 0, 1000, 1000], "desc": "a fox", "color_palette": ["#C03020", "#FFFFFF"]},
+        ],
+    },
+}
+FORMATS = {
+    "coco": COCO,
+    "pictures": PICTURES,
+    "gligen": GLIGEN,
+    "elements": ELEMENTS,
+    "frames": FRAMES,
+    "json prompt": JSON_PROMPT,
+}
+PROMPTED = (PICTURES, JSON_PROMPT)  # they come with a prompt of their own
 
 
-@pytest.mark.parametrize(
-    "data", [COCO, PICTURES, GLIGEN, ELEMENTS, FRAMES], ids=["coco", "pictures", "gligen", "elements", "frames"]
-)
+@pytest.mark.parametrize("data", FORMATS.values(), ids=FORMATS)
 def test_foreign_layouts_are_read_as_in_python(run, data):
     text = json.dumps(data)
     script = """const state = await import("/extensions/stagecraft/layout_canvas/state.js");
@@ -44,11 +78,12 @@ def test_foreign_layouts_are_read_as_in_python(run, data):
     ours, theirs = layout_from_data(written), import_layout(text)
     assert (ours.width, ours.height) == (theirs.width, theirs.height)
     # Without a prompt of the text's own it stays empty here and goes on to follow the phrases.
-    assert written["prompt"] == (theirs.prompt if data is PICTURES else "")
+    assert written["prompt"] == (theirs.prompt if data in PROMPTED else "")
+    assert ours.background == theirs.background
     pairs = list(zip(ours.sorted_regions(), theirs.sorted_regions(), strict=True))
     assert pairs
     for mine, other in pairs:
-        assert mine.phrase == other.phrase
+        assert (mine.phrase, mine.colour) == (other.phrase, other.colour)
         masks = (region.mask_on(ours.height, ours.width) for region in (mine, other))
         difference = torch.sub(*masks).abs().sum()
         # A pixel along a slanted edge may fall to either side.
@@ -79,3 +114,20 @@ def test_a_coco_outline_that_cannot_be_read_is_named(run, outline, message):
     else:
         assert message in found
         assert not found.startswith("crashed")
+
+
+@pytest.mark.parametrize(
+    ("composition", "message"),
+    [
+        ({"elements": [{"type": "obj", "desc": "a fox"}]}, "The element “a fox” of this JSON prompt has no place"),
+        ({"elements": "a fox"}, "has no list of elements"),
+        ("a fox", "has no list of elements"),
+        ({"elements": [{"bbox": [0, 0, 10], "desc": "a fox"}]}, "A box has no known form"),
+        ({"elements": []}, "There is no box in this file"),
+    ],
+)
+def test_a_json_prompt_without_places_says_so(run, composition, message):
+    script = """const state = await import("/extensions/stagecraft/layout_canvas/state.js");
+        try { module.importText(argument, state.emptyLayout(512, 512)); return "read" }
+        catch (error) { return error instanceof state.LayoutTextError ? error.message : `crashed: ${error}` }"""
+    assert message in run("import", script, json.dumps({"compositional_deconstruction": composition}))

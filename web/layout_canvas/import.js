@@ -1,4 +1,4 @@
-// Reads layouts of others: our own JSON, COCO, GLIGEN-style boxes and ComfyUI's own bounding boxes.
+// Reads layouts of others: our own JSON, COCO, GLIGEN-style boxes, Ideogram 4's JSON prompt and ComfyUI's own boxes.
 
 import {
   boundsOf,
@@ -17,6 +17,9 @@ import { addRegion, LayoutTextError, layoutOf } from "./state.js";
 
 const GRID = 1000; // elements of ComfyUI's box editor count from 0 to this along each side
 const NAMES = ["phrase", "text", "label", "name", "desc", "caption", "category"];
+const COMPOSITION = "compositional_deconstruction"; // the part of Ideogram 4's prompt that says what is where
+const STYLE = ["aesthetics", "lighting", "photo", "medium", "art_style"];
+const PALETTES = ["palette", "color_palette"];
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const isBox = (value) => Array.isArray(value) && value.length === 4 && value.every(Number.isFinite);
 
@@ -36,15 +39,19 @@ export function importText(text, layout) {
   if (isObject(data) && Array.isArray(data.regions)) {
     return layoutOf({ width: layout.width, height: layout.height, ...data });
   }
-  const { canvas, places } =
-    isObject(data) && Array.isArray(data.annotations) ? readCoco(data) : readBoxes(data, layout);
+  const { canvas, places, isOrdered } = readerOf(data)(data, layout);
   let result = layout.regions.length || !canvas ? layout : { ...layout, ...canvas };
-  // Larger things are laid behind smaller ones, because these formats know no order.
-  const sized = places(result).map((place) => ({ place, area: areaOf(place) }));
-  sized.sort((a, b) => b.area - a.area);
+  const sized = places(result).map(({ order = 0, ...place }) => ({ place, order, area: isOrdered ? 0 : areaOf(place) }));
+  // Larger things are laid behind smaller ones where a format knows no order.
+  sized.sort((a, b) => a.order - b.order || b.area - a.area);
   for (const { place } of sized) result = addRegion(result, place)[0];
   if (result.regions.length === layout.regions.length) throw new LayoutTextError("There is no box in this file.");
   return result;
+}
+
+function readerOf(data) {
+  if (isObject(data) && Array.isArray(data.annotations)) return readCoco;
+  return isObject(data) && data[COMPOSITION] !== undefined ? readJsonPrompt : readBoxes;
 }
 
 /** The share of the canvas that a place covers. */
@@ -114,6 +121,35 @@ function readRuns(counts, columns, rows, phrase) {
   }
 }
 
+/** Ideogram 4's prompt: elements with boxes, farthest first; the words of its style join the prompt. */
+function readJsonPrompt(data, layout) {
+  const composition = data[COMPOSITION];
+  const elements = isObject(composition) ? composition.elements : null;
+  if (!Array.isArray(elements) || !elements.every(isObject)) {
+    throw new LayoutTextError(
+      `The "${COMPOSITION}" of this JSON prompt has no list of elements with "desc" and ` +
+        '"bbox": [ymin, xmin, ymax, xmax] from 0 to 1000.',
+    );
+  }
+  const withoutPlace = elements.find((each) => each.bbox === undefined);
+  if (withoutPlace) {
+    throw new LayoutTextError(
+      `The element “${nameOf(withoutPlace)}” of this JSON prompt has no place. Give it a "bbox": ` +
+        "[ymin, xmin, ymax, xmax] from 0 to 1000, or take it out.",
+    );
+  }
+  const style = isObject(data.style_description) ? data.style_description : {};
+  const isSaid = (text) => typeof text === "string" && text.trim();
+  const said = [data.high_level_description, ...STYLE.map((key) => style[key])].filter(isSaid);
+  const prompt = said.map((text) => text.trim().replace(/\.+$/, "")).join(", ");
+  const { background } = composition;
+  return {
+    ...readBoxes(elements, layout),
+    isOrdered: true,
+    canvas: { ...(prompt && { prompt }), ...(isSaid(background) && { background: background.trim() }) },
+  };
+}
+
 /** Everything else: lists of boxes with or without names, GLIGEN's phrases and locations, ComfyUI's boxes. */
 function readBoxes(data, layout) {
   const phrases = isObject(data) ? (data.phrases ?? data.gligen_phrases ?? data.labels) : null;
@@ -136,8 +172,20 @@ function readBoxes(data, layout) {
     boxes.map((box, i) => ({
       phrase: nameOf(box, phrases?.[i]),
       box: onCanvas(readBox(box, width, height, inPixels)),
+      ...looksOf(box),
     }));
-  return { canvas, places };
+  return { canvas, places, isOrdered: boxes.every((box) => isObject(box) && (box.bbox ?? box.x) !== undefined) };
+}
+
+/** What ComfyUI's boxes and elements say beside their place: the colour that comes first, and how near they are. */
+function looksOf(box) {
+  const sources = isObject(box) ? [isObject(box.metadata) ? box.metadata : {}, box] : [];
+  const palette = sources.flatMap((each) => PALETTES.map((key) => each[key])).find((each) => each?.length);
+  const order = sources[0]?.z_index;
+  return {
+    ...(Array.isArray(palette) && { colour: String(palette[0]) }),
+    ...(Number.isInteger(order) && { order }),
+  };
 }
 
 function readBox(box, width, height, inPixels) {

@@ -171,7 +171,7 @@ export class LayoutCanvas {
     return [
       {
         text: "Import…",
-        hint: "A layout's JSON, COCO annotations, GLIGEN-style or ComfyUI's bounding boxes",
+        hint: "A layout's JSON, COCO annotations, GLIGEN-style or ComfyUI's bounding boxes, Ideogram 4's JSON prompt",
         isShown: () => true,
         act: () => this.chooseImport(),
       },

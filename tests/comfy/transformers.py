@@ -13,7 +13,7 @@ from stagecraft.tests.comfy.families import fill
 from stagecraft.tests.comfy.signatures import accepted
 from stagecraft.tests.comfy.small_network import NO_NETWORK, OWN, TEXT, WIDTH, Small, class_of, normal
 
-__all__ = ["NO_NETWORK", "TRANSFORMERS", "Small", "small"]
+__all__ = ["NO_NETWORK", "TRANSFORMERS", "Small", "filled", "flux", "small"]
 
 
 def small(name: str) -> Small:
@@ -22,6 +22,11 @@ def small(name: str) -> Small:
         built = TRANSFORMERS[name]()
     except ModuleNotFoundError as error:
         pytest.skip(f"this ComfyUI has no {name}: {error}")
+    return filled(built)
+
+
+def filled(built: Small) -> Small:
+    """The same with random weights."""
     fill(built.network, 3)
     for each in built.network.parameters():
         each.requires_grad_(False)
@@ -59,12 +64,13 @@ def _pooled(batch: int) -> dict[str, Any]:
     return {"y": normal(batch, 32, seed=3), "guidance": None}
 
 
-def _flux(**changed: Any) -> Small:
+def flux(**changed: Any) -> Small:
+    """Flux, with some of its sizes changed."""
     return Small(_of_params("flux.model", "Flux", "FluxParams", FLUX | changed), (4, 16, 12), _pooled)
 
 
 def _flux2() -> Small:
-    return _flux(
+    return flux(
         global_modulation=True,
         mlp_silu_act=True,
         qkv_bias=False,
@@ -76,7 +82,7 @@ def _flux2() -> Small:
 
 
 def _flux_with_references() -> Small:
-    plain = _flux()
+    plain = flux()
     return Small(
         plain.network,
         plain.shape,
@@ -278,7 +284,7 @@ def _lens() -> Small:
 
 
 TRANSFORMERS: dict[str, Callable[[], Small]] = {
-    "Flux": _flux,
+    "Flux": flux,
     "Flux with references": _flux_with_references,
     "Flux.2": _flux2,
     "Chroma": _chroma,

@@ -60,17 +60,17 @@ class Nothing:
 
 @dataclass
 class Calls:
-    """What the U-Net was given in a run: its state, context and residuals, call by call."""
+    """What the network was given in a run: its state, context and residuals, call by call."""
 
     states: list[Tensor] = field(default_factory=list)
     contexts: list[Tensor] = field(default_factory=list)
     residuals: list[Tensor] = field(default_factory=list)
 
-    def keep(self, executor, x, timesteps, context, y, control, options, *args, **kwargs):
+    def keep(self, executor, x, t, c_concat, context, control, options, **kwargs):
         self.states.append(x.detach().clone())
         self.contexts.append(context.detach().clone())
         self.residuals += [each.detach().clone() for each in (control or {}).get("middle", []) if each is not None]
-        return executor(x, timesteps, context, y, control, options, *args, **kwargs)
+        return executor(x, t, c_concat, context, control, options, **kwargs)
 
 
 @dataclass
@@ -118,7 +118,7 @@ class World:
         return self.run(*members)[0]
 
     def run(self, *members: Member) -> tuple[Tensor, Calls]:
-        """What is sampled of a stack, and what the U-Net was given on the way."""
+        """What is sampled of a stack, and what the network was given on the way."""
         names = tuple(member.name for member in members)
         if names not in self.runs:
             calls = Calls()
@@ -131,7 +131,7 @@ def sample(stack: Stack, calls: Calls | None = None, steps: int = STEPS, sampler
     model = stack.model
     if calls is not None:
         model = model.clone()
-        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", calls.keep)
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "test", calls.keep)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     noise = (stack.noise or Fresh()).generate_noise({"samples": stack.latent})
     how = CFG, comfy.samplers.sampler_object(sampler), sigmas, stack.positive, stack.negative, stack.latent

@@ -29,12 +29,20 @@ from .result_rows import RESULTS, write_results
 from .sets.sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
 from .tcig import evaluate as tcig
 from .text2layer import evaluate as text2layer
+from .two_networks import evaluate as networks
 
 PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a picture that does all it was asked
 BASE = "base"
 ALL = "all"  # sweeps
 SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
-APART = (cnc.CNC, *cnc.PARTS, text2layer.TEXT2LAYER, *text2layer.PARTS, tcig.TCIG_NAME)  # with pictures of their own
+APART = (
+    cnc.CNC,
+    *cnc.PARTS,
+    text2layer.TEXT2LAYER,
+    *text2layer.PARTS,
+    tcig.TCIG_NAME,
+    networks.NETWORKS,
+)  # with pictures of their own
 CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, *APART)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
@@ -68,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, partial(_keep, options.pictures))
         if tcig.TCIG_NAME in methods:
             results |= _evaluate_tcig(yardsticks, options)
+        if networks.NETWORKS in methods:
+            asked, keep = {"layouts": options.layouts, "tuning": options.tuning}, partial(_keep, options.pictures)
+            with evaluation_server() as server:
+                results[networks.NETWORKS] = networks.evaluate(Painter(server), yardsticks, **asked, keep=keep)
     except (PromptFailed, PromptRejected, SegmenterError, Text2LayerFileError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
@@ -253,6 +265,7 @@ def result_files(results: dict, methods: list[str], options: argparse.Namespace)
         files.append((RESULTS / f"{cnc.CNC}.json", results[cnc.CNC]))
     if text2layer.is_whole(results.get(text2layer.TEXT2LAYER)):
         files.append((RESULTS / f"{text2layer.TEXT2LAYER}.json", results[text2layer.TEXT2LAYER]))
-    if tcig.TCIG_NAME in results:
-        files.append((RESULTS / f"{tcig.TCIG_NAME}.json", results[tcig.TCIG_NAME]))
+    files += [
+        (RESULTS / f"{name}.json", results[name]) for name in (tcig.TCIG_NAME, networks.NETWORKS) if name in results
+    ]
     return files

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..commands.comfy_api import Result
 from ..commands.comfy_server import ComfyServer
 from ..commands.environment import CLONE, current_environment
 from ..sticker_world.world.concepts import CANVAS
@@ -52,7 +53,7 @@ class Painter:
             PromptRejected: the server does not accept the graph.
             PromptFailed: a node failed.
         """
-        return self.paint_graph(method(item.layout, item.seed, pictures, self._masks(item)))
+        return self.paint_graph(method(item.layout, item.seed, pictures, self.masks(item)))
 
     def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
         """Paint one picture of a plain prompt; returns as `paint`."""
@@ -60,11 +61,13 @@ class Painter:
 
     def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
         """Run a method's graph and fetch its pictures; returns as `paint`."""
-        result = self.server.run(graph, timeout=TIMEOUT)
-        pictures = [
-            np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[PICTURES]
-        ]
+        result = self.run(graph)
+        pictures = pictures_of(result)
         return pictures, result.seconds / len(pictures)
+
+    def run(self, graph: Graph) -> Result:
+        """Run a graph; raises as `paint`."""
+        return self.server.run(graph, timeout=TIMEOUT)
 
     def upload(self, picture: np.ndarray) -> str:
         """Put a picture into the server's input folder, once.
@@ -85,7 +88,7 @@ class Painter:
                 self._pictures[name] = self.server.upload(path)
         return self._pictures[name]
 
-    def _masks(self, item: Item) -> tuple[str, ...]:
+    def masks(self, item: Item) -> tuple[str, ...]:
         """Names of the item's masks in the server's input folder; empty for an item of boxes."""
         if "masks" not in item.tags:
             return ()
@@ -94,6 +97,13 @@ class Painter:
                 paths = write_masks(item, Path(folder))
                 self._uploaded[item.seed] = tuple(self.server.upload(path) for path in paths)
         return self._uploaded[item.seed]
+
+
+def pictures_of(result: Result) -> list[np.ndarray]:
+    """The uint8 pictures (h w 3) of a method's graph."""
+    return [
+        np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[PICTURES]
+    ]
 
 
 def write_masks(item: Item, folder: Path) -> list[Path]:

@@ -60,6 +60,8 @@ TABLES = {
     "tcig": Table("python stage.py evaluate tcig", "tcig"),
     "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
     "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),
+    "networks": Table("python stage.py evaluate networks", "networks"),
+    "networks_measures": Table("python stage.py evaluate networks", "networks", measures_table, "measures"),
     "bench": Table("python stage.py bench", "bench", bench_table),
 }
 

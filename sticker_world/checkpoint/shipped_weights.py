@@ -10,6 +10,7 @@ from ..shipped import CHECKPOINT_FILE
 from .autoencoder import TAESD_WIDTH, Autoencoder, narrow
 from .diffusion import StickerDiffusion
 from .export import ldm_names
+from .transformer_training import TaughtTransformer
 
 FIRST_STAGE = "first_stage_model."
 UNET = "model.diffusion_model."
@@ -47,6 +48,14 @@ def load_diffusion(checkpoint: Path) -> StickerDiffusion:
     model = StickerDiffusion()
     names = ldm_names(model.unet.state_dict())
     _load(model.unet, checkpoint, lambda key: UNET + names[key])
+    _load(model.text, checkpoint, lambda key: TEXT + key.removeprefix("text_model."))
+    return model
+
+
+def load_transformer(checkpoint: Path) -> TaughtTransformer:
+    """Transformer and text encoder with the compact vocabulary's rows; the layer that reads tokens is in no file."""
+    model = TaughtTransformer().requires_grad_(False)
+    _load(model.transformer, checkpoint, lambda key: UNET + key)
     _load(model.text, checkpoint, lambda key: TEXT + key.removeprefix("text_model."))
     return model
 

@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 from stagecraft.evaluation import cli, sweeps
 from stagecraft.evaluation.graphs import builder, methods
+from stagecraft.evaluation.graphs.plain import plain_prompt
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.pages.tables import ROW_KEYS
 from stagecraft.evaluation.painter import Painter, evaluation_server, write_masks
 from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
+from stagecraft.evaluation.two_networks import evaluate as networks
+from stagecraft.evaluation.two_networks.counted import COUNTED, counted
 from stagecraft.sticker_world.world.concepts import CANVAS
 
 
@@ -53,15 +56,24 @@ def test_stock_masks_are_the_layouts_visible_masks(evaluation, tmp_path, kind):
 def test_users_do_not_meet_the_baselines(evaluation, object_info):
     """They are nodes of the evaluation's server and of no other."""
     extra = evaluation.object_info().keys() - object_info.keys()
-    assert extra == {"EvaluationMultiDiffusion"}
+    assert extra == {"EvaluationMultiDiffusion", "EvaluationCount", "EvaluationCounted"}
 
 
-@pytest.mark.parametrize("name", list(cli.PAINTED))
+def test_rows_are_counted_for_every_run_by_itself(evaluation):
+    for seed in (1, 2, 2):
+        graph = counted(plain_prompt("a dog", seed, 1, steps=3), builder.CHECKPOINT)
+        assert evaluation.run(graph).outputs[COUNTED]["text"] == ["6"]  # 3 steps with and without the prompt
+
+
+METHODS = {**cli.PAINTED, **networks.METHODS}
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_input_of_a_graph_is_known(evaluation, name):
     """ComfyUI ignores an input that a node does not have, so a wrong name would change nothing."""
     item = overlapping("boxes")
     known = evaluation.object_info()
-    for node in cli.PAINTED[name](item.layout, item.seed, 1, ()).values():
+    for node in counted(METHODS[name](item.layout, item.seed, 1, ()), builder.CHECKPOINT).values():
         inputs = known[node["class_type"]]["input"]
         declared = inputs.get("required", {}) | inputs.get("optional", {})
         assert node["inputs"].keys() <= declared.keys(), node["class_type"]

@@ -24,7 +24,7 @@ CACHE_FOLDER_VARIABLE = "STAGECRAFT_CACHE_FOLDER"
 CLONE = Path(__file__).absolute().parent.parent
 # A Python with these was set up for ComfyUI.
 _COMFYUI_PACKAGES = ("torch", "torchvision", "torchaudio", "torchsde", "aiohttp", "comfyui_frontend_package")
-_TOOL_PACKAGES = ("diffusers", "hypothesis", "matplotlib", "playwright", "pytest", "ruff", "scipy", "tqdm")
+_TOOL_PACKAGES = ("diffusers", "hypothesis", "matplotlib", "playwright", "pytest", "ruff", "scipy", "tqdm", "xdist")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ TOOLS = (
     "tqdm",
     "matplotlib",
     "pytest",
+    "pytest-xdist",
     "hypothesis",
     "ruff",
     "playwright",

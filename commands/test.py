@@ -16,6 +16,8 @@ RUFF = {"check .": "check --fix .", "format --check .": "format ."}
 DEVICES = ("cuda", "mps")
 DEVICE = "STAGECRAFT_TEST_DEVICE"  # the environment variable by which tests/comfy/conftest.py hears of the choice
 MARKER = "device"  # of tests that touch a device
+THREADS = "OMP_NUM_THREADS"
+MEMORY_OF_ONE = 5e9  # bytes that a process of the whole suite needs, with its ComfyUI and its browser
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -54,12 +56,41 @@ def main(arguments: Sequence[str]) -> int:
     import pytest
 
     os.chdir(CLONE)
-    checked = 0 if arguments else check_code()
+    checked = 0
+    if not arguments:
+        checked = check_code()
+        arguments = shared_out(os.cpu_count() or 1, available_memory())
     # A kill is to pytest what Ctrl-C is: it stops, and its fixtures stop their servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # pytest runs in any case and comes last, so that its summary is the last line. It runs in this process, because
     # `python -m pytest` would put the clone onto the path, where the folder `nodes` hides ComfyUI's module.
     return int(pytest.main(list(arguments))) or checked
+
+
+def shared_out(cores: int, memory: float) -> list[str]:
+    """Share the whole suite out among processes, file by file; each gets its part of the cores.
+
+    One process with all cores waits most of the time for the one core that a small network keeps busy.
+
+    Args:
+        cores: of the machine.
+        memory: bytes that are free.
+
+    Returns:
+        Arguments for pytest; none where there is room for one process only.
+    """
+    processes = min(cores, int(memory / MEMORY_OF_ONE))
+    if processes < 2:
+        return []
+    os.environ.setdefault(THREADS, str(cores // processes))
+    return ["-n", str(processes), "--dist", "loadfile"]
+
+
+def available_memory() -> float:
+    """Bytes that new processes can have."""
+    import psutil  # comes with the environment, for ComfyUI
+
+    return psutil.virtual_memory().available
 
 
 def why_not(device: str) -> str | None:

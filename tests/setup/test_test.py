@@ -51,3 +51,20 @@ def test_ruff_is_left_out_where_pytest_is_told_what_to_run(monkeypatch):
     monkeypatch.setattr(pytest, "main", lambda arguments: 0)
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     assert command.main(["tests/core"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "processes", "threads"),
+    [(2, 20e9, 2, "1"), (8, 16e9, 3, "2"), (16, 4e9, 0, None), (1, 64e9, 0, None)],
+)
+def test_the_whole_suite_is_shared_out_as_far_as_cores_and_memory_go(monkeypatch, cores, memory, processes, threads):
+    monkeypatch.delenv(command.THREADS, raising=False)
+    found = command.shared_out(cores, memory)
+    assert found == (["-n", str(processes), "--dist", "loadfile"] if processes else [])
+    assert os.environ.get(command.THREADS) == threads
+
+
+def test_whoever_sets_the_threads_keeps_them(monkeypatch):
+    monkeypatch.setenv(command.THREADS, "3")
+    command.shared_out(8, 64e9)
+    assert os.environ[command.THREADS] == "3"

@@ -11,7 +11,7 @@ from ..commands.environment import current_environment
 from .checkpoint.diffusion import BATCH as DIFFUSION_BATCH
 from .checkpoint.transformer_training import BATCH as TRANSFORMER_BATCH
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
-from .pipeline import BASELINES, CNC_BITS, LAYER_BITS, PARTS, Workshop
+from .pipeline import BASELINES, CNC_BITS, FURTHER, LAYER_BITS, PARTS, Workshop
 from .training.loop import training_folder
 
 # part -> the length of its schedule on a CPU and on a GPU
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         dest="start_from",
         choices=["shipped"],
         default=None,
-        help="weights that diffusion goes on from: those of the shipped checkpoint (default: none, it learns anew)",
+        help=f"weights that {' or '.join(FURTHER)} goes on from: the shipped file's (default: none, it learns anew)",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     export = parser.add_argument_group("cnc_export, t2l_export")
@@ -123,8 +123,8 @@ def main(argv: list[str]) -> None:
         help=f"after the warm-up (default: {LEARNING_RATE}, for {TEXT2LAYER} {LAYER_LEARNING_RATE})",
     )
     options = parser.parse_args(argv)
-    if options.start_from and options.parts != ["diffusion"]:
-        parser.error("--from is for diffusion alone: python stage.py train diffusion --from shipped")
+    if options.start_from and (len(options.parts) != 1 or options.parts[0] not in FURTHER):
+        parser.error(f"--from is for one part, {' or '.join(FURTHER)}: python stage.py train diffusion --from shipped")
     if options.samples and (len(options.parts) != 1 or options.parts[0] not in SAMPLES_PER_STEP):
         parser.error(f"--samples is for one part, {' or '.join(SAMPLES_PER_STEP)}: python stage.py train diffusion")
     if unknown := [part for part in options.parts if part not in PARTS and part not in GROUPS]:

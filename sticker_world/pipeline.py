@@ -44,6 +44,7 @@ from .training.prepared import fingerprint
 from .world.dataset import Scenes, backgrounds_of, open_scenes
 
 CNC_BITS = 6  # of a large weight in the shipped CnC file, which then takes 7 MB instead of 18; see `pack_weights`
+FURTHER = ("diffusion", "transformer")  # parts that can go on from a shipped file
 LAYER_BITS = 5  # of a large weight of the U-Net in the shipped Text2Layer file, which then takes 10 MB
 # What `cnc_export` looks for: the latest stage, else what there is of those before it.
 EXPORTED = (("cnc_joint",), ("cnc_local", "cnc_global"), ("cnc_local",), ("cnc_global",))
@@ -60,7 +61,7 @@ class Workshop:
         fusers: stages whose fusers `cnc_export` writes; none: those of the latest stage that there are weights of.
         bits: of a weight in that file; None for half precision.
         layer_bits: the same for the U-Net that `t2l_export` writes.
-        from_shipped: whether `diffusion` goes on from the shipped checkpoint's weights instead of beginning with none.
+        from_shipped: whether one of `FURTHER` goes on from the shipped file's weights instead of beginning with none.
     """
 
     folder: Path
@@ -105,6 +106,15 @@ class Workshop:
         print(f"There are no trained weights for '{part}' in {self.weights}; the shipped checkpoint's are taken.")
         return weights
 
+    def start_of(self, part: str) -> dict[str, Tensor] | None:
+        """What a part begins with: the shipped file's weights, or none."""
+        if not self.from_shipped:
+            return None
+        weights = shipped_average(part)
+        if weights is None:
+            raise SystemExit(f"There is no shipped file of '{part}' to go on from. Leave --from away.")
+        return weights
+
 
 def _autoencoder(shop: Workshop) -> None:
     train_autoencoder(shop.open(), shop.weights, shop.steps["autoencoder"])
@@ -116,7 +126,7 @@ def _decoder(shop: Workshop) -> None:
 
 def _diffusion(shop: Workshop) -> None:
     latents, _ = shop.latents()
-    start = shipped_average("diffusion") if shop.from_shipped else None
+    start = shop.start_of("diffusion")
     train_diffusion(collect(shop.open(), latents), shop.weights, shop.steps["diffusion"], start)
 
 
@@ -124,7 +134,8 @@ def _transformer(shop: Workshop) -> None:
     latents, _ = shop.latents()
     scenes = shop.open()
     shown = Shown(collect(scenes, latents), np.asarray(scenes.concepts), backgrounds_of(len(scenes)))
-    train_transformer(shown, shop.average("diffusion"), shop.weights, shop.steps["transformer"])
+    start = shop.start_of("transformer")
+    train_transformer(shown, shop.average("diffusion"), shop.weights, shop.steps["transformer"], start)
 
 
 def _clip(shop: Workshop) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..shipped import CHECKPOINT_FILE
+from ..shipped import CHECKPOINT_FILE, TRANSFORMER_FILE
 from .autoencoder import TAESD_WIDTH, Autoencoder, narrow
 from .diffusion import StickerDiffusion
 from .export import ldm_names
@@ -61,10 +61,11 @@ def load_transformer(checkpoint: Path) -> TaughtTransformer:
 
 
 def shipped_average(part: str) -> dict[str, Tensor] | None:
-    """What the shipped checkpoint has of a part of the training, up to its half precision.
+    """What the shipped files have of a part of the training, up to their half precision.
 
     Args:
-        part: "autoencoder" or "diffusion", which every later model is trained with; others are in no file as they were.
+        part: "autoencoder" or "diffusion", which every later model is trained with, or "transformer", whose training
+            can go on; others are in no file as they were.
 
     Returns:
         Weights by the names of the part's averages, or None.
@@ -73,4 +74,6 @@ def shipped_average(part: str) -> dict[str, Tensor] | None:
         return narrow(load_autoencoder(CHECKPOINT_FILE).state_dict())
     if part == "diffusion":
         return load_diffusion(CHECKPOINT_FILE).state_dict()
+    if part == "transformer" and TRANSFORMER_FILE.is_file():
+        return load_transformer(TRANSFORMER_FILE).state_dict()
     return None

@@ -25,6 +25,7 @@ from .velocity_teacher import FIRST, LAST, VelocityTeacher
 
 BATCH = 16
 PEAK_LR, EMA = 1e-3, 0.999
+FURTHER_LR = 5e-4  # from weights that are trained already
 EVEN_TIMES = 0.2  # share of samples whose time is drawn evenly, so that both ends are seen
 OBJECTS_BELOW = 0.6  # time below which cells of things count more: noise no longer hides where they are
 BEHIND = 3  # double block behind which a token has to know what it shows
@@ -116,7 +117,12 @@ def word_loss(maps: list[Tensor], nouns: Tensor, words: Tensor, masks: Tensor) -
 
 
 def train_transformer(
-    shown: Shown, unet: dict[str, Tensor], folder: Path, steps: int, size: Size | None = None
+    shown: Shown,
+    unet: dict[str, Tensor],
+    folder: Path,
+    steps: int,
+    start: dict[str, Tensor] | None = None,
+    size: Size | None = None,
 ) -> dict[str, Tensor]:
     """Train the transformer.
 
@@ -125,6 +131,7 @@ def train_transformer(
         unet: averaged weights of `StickerDiffusion`: the text encoder and the teacher.
         folder: of the state and of the averaged weights.
         steps: length of the schedule.
+        start: weights of `TaughtTransformer` to go on from, or None to begin with none.
         size: of the transformer; None for the shipped one's.
 
     Returns:
@@ -133,6 +140,10 @@ def train_transformer(
     device = pick_device()
     torch.manual_seed(0)
     model = TaughtTransformer(size)
+    if start is not None:
+        model.load_state_dict(start)
+    # Going on from weights, other batches and other noise than those that made them.
+    stream, peak_lr = (6, PEAK_LR) if start is None else (7, FURTHER_LR)
     model.text.load_state_dict({k.removeprefix("text."): v for k, v in unet.items() if k.startswith("text.")})
     model = model.to(device)
     teacher, data = VelocityTeacher(unet, device), shown.data
@@ -141,7 +152,7 @@ def train_transformer(
     behind = min(BEHIND, model.transformer.size.double)
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
-        rng, at = np.random.default_rng([6, step]), step / steps
+        rng, at = np.random.default_rng([stream, step]), step / steps
         chosen = np.sort(rng.integers(0, len(data.latents), BATCH))
         x0 = torch.from_numpy(data.latents[chosen]).to(device).float()
         masks = torch.from_numpy(data.masks[chosen]).to(device).float() / 255
@@ -150,7 +161,7 @@ def train_transformer(
         dropped = torch.from_numpy(rng.uniform(size=BATCH) < DROPPED_CAPTIONS)
         rows[dropped], nouns[dropped] = empty, 0
         rows, nouns, t = rows.to(device), nouns.to(device), draw_times(rng, BATCH).to(device)
-        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(60_000_000 + step)).to(device)
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(stream * 10_000_000 + step)).to(device)
         wide = rearrange(t, "b -> b 1 1 1")
         x, target = (1 - wide) * x0 + wide * noise, noise - x0
         if at < TEACHER_UNTIL:
@@ -187,7 +198,7 @@ def train_transformer(
         loss_of_step,
         folder=folder,
         steps=steps,
-        peak_lr=PEAK_LR,
+        peak_lr=peak_lr,
         ema=EMA,
         weight_decay=0.0,
         warm_up=min(WARM_UP, max(1, steps // 20)),

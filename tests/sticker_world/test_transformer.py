@@ -5,9 +5,10 @@ import functools
 import numpy as np
 import pytest
 import torch
-from stagecraft.sticker_world import cli
-from stagecraft.sticker_world.checkpoint import transformer_training
+from stagecraft.sticker_world import cli, pipeline
+from stagecraft.sticker_world.checkpoint import shipped_weights, transformer_training
 from stagecraft.sticker_world.checkpoint.diffusion import Latents, StickerDiffusion, scaled_linear_alphas
+from stagecraft.sticker_world.checkpoint.export import export_transformer
 from stagecraft.sticker_world.checkpoint.transformer import (
     Size,
     StickerTransformer,
@@ -80,12 +81,12 @@ def broken_off(monkeypatch, at):
 
 def test_resumed_training_equals_unbroken_training(monkeypatch, shown, unet, tmp_path):
     monkeypatch.setattr(transformer_training, "train", functools.partial(train, save_every=0))
-    whole = train_transformer(shown, unet, tmp_path / "whole", 3, TINY)
+    whole = train_transformer(shown, unet, tmp_path / "whole", 3, size=TINY)
     with monkeypatch.context() as patch:
         broken_off(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            train_transformer(shown, unet, tmp_path / "resumed", 3, TINY)
-    resumed = train_transformer(shown, unet, tmp_path / "resumed", 3, TINY)
+            train_transformer(shown, unet, tmp_path / "resumed", 3, size=TINY)
+    resumed = train_transformer(shown, unet, tmp_path / "resumed", 3, size=TINY)
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         torch.testing.assert_close(resumed[key], value, rtol=0, atol=0)
@@ -94,10 +95,37 @@ def test_resumed_training_equals_unbroken_training(monkeypatch, shown, unet, tmp
 def test_training_changes_the_transformer_and_leaves_the_text_encoder(shown, unet, tmp_path):
     torch.manual_seed(0)
     start = TaughtTransformer(TINY).state_dict()
-    weights = train_transformer(shown, unet, tmp_path, 2, TINY)
+    weights = train_transformer(shown, unet, tmp_path, 2, size=TINY)
     assert all(torch.equal(weights[key], unet[key]) for key in unet if key.startswith("text."))
     moved = [key for key in start if key.startswith("transformer.") and not torch.equal(weights[key], start[key])]
     assert "transformer.final_layer.linear.bias" in moved
+
+
+def test_training_goes_on_from_weights(shown, unet, tmp_path):
+    torch.manual_seed(1)
+    start = TaughtTransformer(TINY).state_dict() | {key: each for key, each in unet.items() if key.startswith("text.")}
+    weights = train_transformer(shown, unet, tmp_path, 0, start, TINY)
+    assert all(torch.equal(weights[key], value) for key, value in start.items())
+
+
+def test_it_says_where_there_is_nothing_to_go_on_from(monkeypatch, tmp_path, shown):
+    monkeypatch.setattr(shipped_weights, "TRANSFORMER_FILE", tmp_path / "none.safetensors")
+    shop = pipeline.Workshop(tmp_path, 2, {"transformer": 1}, from_shipped=True)
+    with pytest.raises(SystemExit, match="no shipped file of 'transformer'.*Leave --from away"):
+        shop.start_of("transformer")
+
+
+def test_what_a_file_holds_comes_back(monkeypatch, unet, tmp_path):
+    torch.manual_seed(1)
+    file = tmp_path / "joint.safetensors"
+    weights = TaughtTransformer().state_dict() | {key: each for key, each in unet.items() if key.startswith("text.")}
+    export_transformer(weights, file)
+    monkeypatch.setattr(shipped_weights, "TRANSFORMER_FILE", file)
+    found = shipped_weights.shipped_average("transformer")
+    assert found.keys() == weights.keys()
+    for key, value in found.items():
+        if not key.startswith("classes."):
+            torch.testing.assert_close(value, weights[key], rtol=1e-3, atol=1e-3)
 
 
 def test_the_schedule_is_counted_in_samples(monkeypatch, tmp_path):

@@ -9,7 +9,9 @@ Drop-downs of files and folders     named_files.NamedFiles
 Models that are folders             model_folders.config_folders
 Whether files were replaced         model_folders.fingerprint
 Captions of a batch                 captions.embed_captions
+those that may share an evaluation  captions.rows_of_one_length
 Pictures in the input folder        pictures.load_references
+pictures as latents                 pictures.encode_pictures
 Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
 Our files on ComfyUI's page          web_files.serve_files

@@ -1,4 +1,4 @@
-"""Pictures in ComfyUI's input folder, by the names that Load Image uses."""
+"""Pictures: in ComfyUI's input folder, by the names that Load Image uses, and as latents."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +15,7 @@ from ..layout.layer_stack import FINEST
 from ..layout.layout import Layout
 from ..layout.region import LayoutError
 from ..layout.text import read_layout_text
+from .types import Vae
 
 
 def reference_path(name: str, phrase: str) -> Path:
@@ -113,3 +114,13 @@ def reference_times(text: str | None) -> tuple[int, ...]:
             with suppress(LayoutError, OSError, ValueError):
                 times.append(reference_path(name, "").stat().st_mtime_ns)
     return tuple(times)
+
+
+def encode_pictures(vae: Vae, pictures: Tensor) -> Tensor:
+    """Encode pictures (b h w 3) of which none is another one's next frame: (b c h w), or (b c 1 h w).
+
+    A video model's VAE takes a batch for the frames of one video, so it is given one picture after the other.
+    """
+    if getattr(vae, "latent_dim", 2) == 3:
+        return torch.cat([vae.encode(picture) for picture in pictures.split(1)])
+    return vae.encode(pictures)

@@ -182,6 +182,14 @@ def known_family(network: nn.Module) -> Family | None:
     return FAMILIES.get(f"{kind.__module__.removeprefix(HOME)}.{kind.__qualname__}")
 
 
+def takes_repeated_text(model: Model) -> bool:
+    """Whether prompts of different lengths may share an evaluation, the shorter ones repeated.
+
+    In cross-attention to a text that stays as it is that changes nothing; where text is a part of the state it does.
+    """
+    return isinstance(network_of(model), UNetModel)
+
+
 def family_of(model: Model, method: str, instead: str = OTHER_METHOD) -> Family:
     """The family of a model, for a method that reads its attention.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...clip.comfy.columns import PromptColumns
 from ...comfy.captions import embed_captions
 from ...comfy.guider import Prompts, plain_guider
+from ...comfy.pictures import encode_pictures
 from ...comfy.types import Clip, Denoiser, Model, Options, Vae
 from ..block_choice import pooled_map
 from ..maps import among_words, average_maps, in_frames, phrase_map, smoothed
@@ -143,9 +144,8 @@ def attention_maps(
 def encoded(model: Model, vae: Vae, pictures: Tensor) -> Tensor:
     """Pictures (n h w 3) as the model sees them: (n c h w), (n c 1 h w), or as the frames of one video (1 c f h w)."""
     family = known_family(network_of(model))
-    if getattr(vae, "latent_dim", 2) == 3 and not (family is not None and family.frames):
-        return torch.cat([vae.encode(picture) for picture in pictures.split(1)])
-    return vae.encode(pictures)
+    is_video = family is not None and family.frames
+    return vae.encode(pictures) if is_video else encode_pictures(vae, pictures)
 
 
 def _mean_over_heads(_: Site, found: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...comfy.captions import embed_captions
+from ...attention.comfy.families import takes_repeated_text
+from ...comfy.captions import embed_captions, rows_of_one_length
 from ...comfy.guider import Prompts
-from ...comfy.pictures import load_references
+from ...comfy.pictures import encode_pictures, load_references
 from ...comfy.progress import progress
 from ...comfy.types import Callback
 from ...layout.layout import Layout
@@ -69,11 +70,14 @@ def spatial_latent(
     sigmas = falling_levels(model, drawing.scheduler, steps)
     if start == SDE:
         inversion = replace(inversion, forward_noise_first_k=len(sigmas) - 1)
-    runs = 1 + sum(count_drawings(layout, drawing, given) for layout in layouts)
-    done = iter(range(runs - 1))
+    # Where no text may be repeated, captions of each length are inverted by themselves.
+    together = takes_repeated_text(model) or len(set(captions)) == 1
+    groups = [list(range(len(layouts)))] if together else rows_of_one_length(clip, captions)
+    runs = len(groups) + sum(count_drawings(layout, drawing, given) for layout in layouts)
+    done = iter(range(runs))
 
     def watch() -> Callback:
-        return progress(model, next(done, runs - 2), runs)  # a thing that is drawn again starts its share again
+        return progress(model, next(done, runs - 1), runs)  # a thing that is drawn again starts its share again
 
     references = torch.stack(
         [
@@ -81,6 +85,11 @@ def spatial_latent(
             for layout, first in zip(layouts, reference_seeds(inversion.seed, layouts), strict=True)
         ]
     )
-    prompts, latents = Prompts(embed_captions(clip, captions)), vae.encode(references)
-    found = invert_to_start(model, prompts, latents, sigmas, inversion, callback=progress(model, runs - 1, runs))
+    latents = encode_pictures(vae, references)
+    found: InvertedStart | None = None
+    for number, rows in enumerate(groups, start=runs - len(groups)):
+        prompts = Prompts(embed_captions(clip, [captions[i if i in rows else rows[0]] for i in range(len(captions))]))
+        inverted = invert_to_start(model, prompts, latents, sigmas, inversion, callback=progress(model, number, runs))
+        found = found or inverted
+        found.state[rows] = inverted.state[rows]
     return found, references

@@ -6,10 +6,10 @@ import torch
 from comfy.ldm.modules.attention import SpatialVideoTransformer
 from torch import Tensor
 
-from ...attention.comfy.families import UNET, family_of, network_of
+from ...attention.comfy.families import UNET, family_of, network_of, takes_repeated_text
 from ...attention.comfy.prompts import columns_in
 from ...clip.comfy.words import phrase_positions
-from ...comfy.captions import embed_captions
+from ...comfy.captions import embed_captions, rows_of_one_length
 from ...comfy.types import Clip, Model, Vae
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
@@ -50,7 +50,8 @@ def make_layers(
     layers = []
     # A sliver of background is left to the layers beside it: ComfyUI divides by what is covered.
     if any(visible[0].sum() >= smallest for visible in seen):
-        layers.append(_background_layer(clip, layouts, seen, rendering.background_negative, chosen.get(None, UNSET)))
+        own = chosen.get(None, UNSET)
+        layers += _background_layers(model, clip, layouts, seen, rendering.background_negative, own)
     deltas = _Deltas(model, clip, vae, rendering.guidance, rendering.strength)
     for place in range(max(len(one.regions) for one in layouts)):
         regions = [one.sorted_regions()[place] if place < len(one.regions) else None for one in layouts]
@@ -61,36 +62,70 @@ def make_layers(
         first = regions[0]
         index = next((i for i, region in enumerate(layouts[0].regions) if region is first), None)
         own = UNSET if index is None else chosen.get(index, UNSET)
-        layers.append(
-            Layer(
-                positive=embed_captions(clip, captions) if own.positive is None else own.positive,
-                visible=_stack([visible[place + 1] if len(visible) > place + 1 else None for visible in seen]),
-                negative=own.negative,
-                cfg=own.cfg,
-                vision=deltas.of(layouts, regions, place, captions, own),
+        shown = _stack([visible[place + 1] if len(visible) > place + 1 else None for visible in seen])
+        for rows in _shared(model, clip, captions):
+            # The others have an empty layer here.
+            mine = [region if i in rows else None for i, region in enumerate(regions)]
+            said = _of_rows(captions, rows)
+            layers.append(
+                Layer(
+                    positive=embed_captions(clip, said) if own.positive is None else own.positive,
+                    visible=_only(shown, rows),
+                    negative=own.negative,
+                    cfg=own.cfg,
+                    vision=deltas.of(layouts, mine, place, said, own),
+                )
             )
-        )
     return layers
 
 
-def _background_layer(
+def _background_layers(
+    model: Model,
     clip: Clip,
     layouts: Sequence[Layout],
     seen: Sequence[Tensor],
     background_negative: str,
     own: LayerSettings,
-) -> Layer:
-    negative = own.negative
+) -> list[Layer]:
+    backgrounds = [one.background for one in layouts]
     negatives = [fill_prompt(background_negative, one, None, LAYER_PROMPT) for one in layouts]
-    if negative is None and any(negatives):
-        negative = embed_captions(clip, negatives)
-    return Layer(
-        positive=embed_captions(clip, [one.background for one in layouts]) if own.positive is None else own.positive,
-        visible=_stack([visible[0] for visible in seen]),
-        negative=negative,
-        cfg=own.cfg,
-        is_background=True,
-    )
+    shown, layers = _stack([visible[0] for visible in seen]), []
+    for rows in _shared(model, clip, backgrounds, negatives):
+        negative = own.negative
+        if negative is None and any(negatives):
+            negative = embed_captions(clip, _of_rows(negatives, rows))
+        layers.append(
+            Layer(
+                positive=embed_captions(clip, _of_rows(backgrounds, rows)) if own.positive is None else own.positive,
+                visible=_only(shown, rows),
+                negative=negative,
+                cfg=own.cfg,
+                is_background=True,
+            )
+        )
+    return layers
+
+
+def _shared(model: Model, clip: Clip, *captions: Sequence[str]) -> list[list[int]]:
+    """Numbers of the pictures whose captions can be evaluated together; see `rows_of_one_length`."""
+    everybody = list(range(len(captions[0])))
+    if all(len(set(kind)) == 1 for kind in captions) or takes_repeated_text(model):
+        return [everybody]
+    return rows_of_one_length(clip, *captions)
+
+
+def _of_rows(captions: Sequence[str], rows: Sequence[int]) -> list[str]:
+    """Captions of some pictures; the others, which do not count, say what the first of these does."""
+    return [caption if i in rows else captions[rows[0]] for i, caption in enumerate(captions)]
+
+
+def _only(shown: Tensor, rows: Sequence[int]) -> Tensor:
+    """Masks (b h w) of some pictures, and empty ones of the others."""
+    if len(rows) == len(shown):
+        return shown
+    kept = torch.zeros_like(shown)
+    kept[list(rows)] = shown[list(rows)]
+    return kept
 
 
 class _Deltas:

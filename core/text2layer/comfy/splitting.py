@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ...comfy.pictures import leads_elsewhere
+from ...comfy.pictures import encode_pictures, leads_elsewhere
 from ...comfy.sampling import Sampling
 from ...comfy.types import Conditioning, Model, Vae
 from ...drawing.pictures import PAINTED_NAN, check_finite
@@ -61,9 +61,9 @@ def fill_background(
     touched = F.max_pool2d((padded_holes > 0).float()[:, None], cell)
     free = F.interpolate(touched, scale_factor=cell, mode="nearest")
     seen = torch.where(free[:, 0, ..., None] > 0, torch.full_like(padded, GREY), padded)
-    extra = {"concat_latent_image": _encoded(vae, seen), "concat_mask": free}
+    extra = {"concat_latent_image": encode_pictures(vae, seen), "concat_mask": free}
     prompts = [node_helpers.conditioning_set_values(each, extra) for each in (positive, negative or positive)]
-    latent = comfy.sample.fix_empty_latent_channels(model, _encoded(vae, without_object(padded, free[:, 0])))
+    latent = comfy.sample.fix_empty_latent_channels(model, encode_pictures(vae, without_object(padded, free[:, 0])))
     if not negative:
         sampling = replace(sampling, cfg=1.0)
     show = latent_preview.prepare_callback(model, sampling.steps)
@@ -78,11 +78,6 @@ def _padded(pictures: Tensor, cell: int) -> Tensor:
     height, width = pictures.shape[1:3]
     beyond = (0, -width % cell, 0, -height % cell)
     return F.pad(pictures.movedim(-1, 1), beyond, mode="replicate").movedim(1, -1)
-
-
-def _encoded(vae: Vae, pictures: Tensor) -> Tensor:
-    # One by one: a video model's VAE takes a batch for the frames of one video.
-    return torch.cat([vae.encode(each) for each in pictures.split(1)])
 
 
 def _decoded(vae: Vae, latent: Tensor) -> Tensor:

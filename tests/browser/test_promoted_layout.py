@@ -67,6 +67,8 @@ def reload(editor):
 
 def test_it_is_drawn_on_outside_shown_inside_saved_and_queued(promoted):
     assert promoted.phrases == ["a cat", "a dog"]
+    # Not what the node was made with, which has the same phrases.
+    assert json.loads(promoted.page.evaluate(f"{HOST}.widgets[0].value")) == TWO
     assert drawn(promoted) > 0.1
     promoted.draw("a kite", 300, 40, 420, 120)
     promoted.wait_for_phrases("a kite", "a cat", "a dog")
@@ -150,3 +152,58 @@ def test_it_can_be_promoted_twice_and_taken_back(promoted):
     promoted.page.wait_for_function("() => !app.canvas.graph.nodes[0].widgets[0].element.inert")
     promoted.draw("a tree", 16, 16, 60, 120)
     assert queued(promoted)[0][-1] == "a tree"
+
+
+def test_beside_another_input_it_keeps_its_own_text(promoted):
+    promoted.page.evaluate(
+        f"""(text) => {{
+            app.graph.clear();
+            const [sampler, canvas] = ["KSampler", "StageLayoutCanvas"].map((type) => LiteGraph.createNode(type));
+            for (const node of [sampler, canvas]) app.graph.add(node);
+            canvas.widgets[0].value = text;
+            const {{ subgraph }} = app.graph.convertToSubgraph(new Set([sampler, canvas]));
+            for (const [type, name] of [["KSampler", "steps"], ["StageLayoutCanvas", "layout"]]) {{
+                const node = subgraph.nodes.find((each) => each.type === type);
+                const input = node.inputs.find((each) => (each.widget?.name ?? each.name) === name);
+                if (input.link == null) subgraph.inputNode.emptySlot.connect(input, node);
+            }}
+            subgraph.renameInput(subgraph.inputs.at(-1), "my drawing");
+            app.canvas.setGraph({ROOT}) }}""",
+        json.dumps(TWO),
+    )
+    promoted.bring(HOST)
+    promoted.draw("a kite", 300, 40, 420, 120)
+    promoted.page.evaluate(
+        f"""(text) => {{
+            app.canvas.selectNode({HOST}); app.canvas.copyToClipboard(); app.canvas.pasteFromClipboard();
+            {ROOT}.nodes[1].widgets.find((widget) => widget.element).value = text }}""",
+        json.dumps(TWO),
+    )
+    both = [["a dog", "a cat", "a kite"], ["a dog", "a cat"]]
+    assert queued(promoted) == both
+    saved = json.loads(promoted.page.evaluate(f"JSON.stringify({ROOT}.serialize())"))
+    # So every front end reads what another one has saved.
+    assert [node["widgets_values"][0] for node in saved["nodes"]] == [20, 20]
+    texts = [json.loads(node["widgets_values"][1])["regions"] for node in saved["nodes"]]
+    assert [[region["phrase"] for region in regions] for regions in texts] == both
+    promoted.page.evaluate("(workflow) => app.loadGraphData(workflow)", saved)
+    promoted.page.wait_for_function(f"{ROOT}.nodes.length === 2")
+    assert queued(promoted) == both
+
+
+def test_it_goes_with_its_link_and_with_its_node(promoted):
+    inside = f"const {{ subgraph }} = {HOST}; const [node] = subgraph.nodes;"
+    is_gone = "![...document.querySelectorAll('.stage-surface')].some((each) => each.checkVisibility())"
+    promoted.page.evaluate(
+        f"() => {{ {inside} node.disconnectInput(node.inputs.findIndex((each) => each.link != null)) }}"
+    )
+    promoted.page.wait_for_function(f"{is_gone} && !{HOST}.widgets.length")
+    promoted.page.evaluate(
+        f"() => {{ {inside} const input = node.inputs.find((each) => (each.widget?.name ?? each.name) === 'layout');"
+        " subgraph.inputNode.slots[0].connect(input, node) }"
+    )
+    promoted.bring(HOST)
+    promoted.draw("a kite", 300, 40, 420, 120)
+    assert queued(promoted) == [["a dog", "a cat", "a kite"]]
+    promoted.page.evaluate(f"{ROOT}.remove({HOST})")
+    promoted.page.wait_for_function(is_gone)

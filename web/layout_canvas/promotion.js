@@ -1,11 +1,14 @@
 // A layout that is promoted to the node of a subgraph: a canvas of its own there, and what the node inside shows.
 //
-// ComfyUI feeds a promoted input from the subgraph's node, and each such node keeps a text of its own. Its older front
-// ends make the widget for it by asking the one inside for a copy, and let both show the same element. The newer ones
-// do that for text boxes only, put a bare value in the place of every other widget, which shows nothing, and hide the
-// widget inside. So both get a widget with a canvas from here, and the canvas inside shows what the one outside has.
+// ComfyUI feeds a promoted input from the subgraph's node, and each such node keeps a text of its own here. What front
+// ends make of the widget differs. The oldest ask the one inside for a copy, and let both show the same element. Later
+// ones list views of the widgets inside, which keep no value of their own and are saved with nobody, and list them
+// whatever widget the input has. The newest do the first for text boxes only, put a bare value in the place of every
+// other widget, which shows nothing, and hide the widget inside. So each input gets a widget with a canvas from here,
+// the list of widgets shows it, its text is kept here where nobody else does, and the canvas inside shows that too.
 
 const USABLE_WIDTH = 300; // a node that is narrower was made for a line of text
+const SOURCE = ["sourceNodeId", "sourceWidgetName"]; // what a view says of the widget that it shows
 
 /** The input of a subgraph that feeds an input of a node inside it, or undefined. */
 export function feeding(node, name) {
@@ -39,6 +42,8 @@ export class Promotion {
   constructor({ type, makeCanvas, options, places, size }) {
     Object.assign(this, { type, makeCanvas, options, places, size });
     this.latest = new WeakMap(); // node of a subgraph -> its widgets, by the names of their inputs
+    this.made = new WeakMap(); // widget from here -> the view that it replaces, if any
+    this.texts = new WeakMap(); // node of a subgraph -> the texts that nobody else keeps, by the names of their inputs
   }
 
   /** Prepares a widget inside: for older front ends, which ask it for a copy, and to be shown while it is fed. */
@@ -71,17 +76,100 @@ export class Promotion {
       promote();
       return result;
     };
-    host.subgraph.events.addEventListener("widget-promoted", ({ detail }) => detail.subgraphNode === host && promote());
+    const isOfHost = ({ detail }) => detail.subgraphNode === host;
+    host.subgraph.events.addEventListener("widget-promoted", (event) => isOfHost(event) && promote());
+    host.subgraph.events.addEventListener(
+      "widget-demoted",
+      (event) => isOfHost(event) && this.demoted(host, event.detail.widget),
+    );
+    this.list(host);
+    this.keep(host);
     promote();
   }
 
   promote(host) {
     // A node that is only made to be copied has no place yet.
     if (host.graph?.getNodeById(host.id) !== host) return;
-    for (const input of host.inputs) {
-      const bare = input._widget;
-      if (bare?.type === this.type && !bare.element) input._widget = this.widgetFor(host, bare.name, bare);
-    }
+    for (const input of host.inputs)
+      if (this.isBare(host, input)) input._widget = this.widgetFor(host, input.name, this.keptFor(host, input));
+    // Whoever watches the list of widgets has to be told, and is by being asked.
+    void host.widgets;
+  }
+
+  /** Whether an input of a subgraph's node has what the front end made for a canvas. */
+  isBare(host, { _widget: bare }) {
+    return Boolean(bare) && !this.made.has(bare) && seen(host, bare)?.type === this.type;
+  }
+
+  /** What has the text of an input as its `value`: the front end's widget, or a place here where that keeps none. */
+  keptFor(host, { name, _widget: bare }) {
+    if (!isView(bare)) return bare;
+    const texts = this.textsOf(host);
+    texts[name] ??= seen(host, bare)?.value;
+    return {
+      bare,
+      get value() {
+        return texts[name];
+      },
+      set value(text) {
+        texts[name] = text;
+        bare.value = text;
+      },
+    };
+  }
+
+  textsOf(host) {
+    if (!this.texts.has(host)) this.texts.set(host, {});
+    return this.texts.get(host);
+  }
+
+  /** Lists the widgets from here where the front end lists what it made for their inputs itself. */
+  list(host) {
+    const found = Object.getOwnPropertyDescriptor(host, "widgets");
+    if (!found?.get) return;
+    const get = () => {
+      const all = found.get.call(host);
+      const widgets = host.inputs.map((input) => input._widget);
+      const missing = widgets.filter((each) => this.made.has(each) && !all.includes(each));
+      if (!missing.length) return all;
+      return all.map((each) => {
+        const index = this.made.has(each) ? -1 : missing.findIndex((widget) => widget.name === each.name);
+        return index < 0 ? each : missing.splice(index, 1)[0];
+      });
+    };
+    Object.defineProperty(host, "widgets", { ...found, get });
+  }
+
+  /** Saves and loads the texts that are kept here, where and as other front ends do. */
+  keep(host) {
+    const promoted = () => host.inputs.filter((input) => input._widget);
+    const isKept = (input) =>
+      Boolean(this.made.get(input._widget)) || (isView(input._widget) && this.isBare(host, input));
+    const { onConfigure, onSerialize } = host;
+    host.onConfigure = (saved) => {
+      for (const [index, input] of promoted().entries()) {
+        const text = saved.widgets_values?.[index];
+        if (typeof text === "string" && isKept(input)) this.textsOf(host)[input.name] = text;
+      }
+      this.places.settle();
+      return onConfigure?.call(host, saved);
+    };
+    host.onSerialize = (saved) => {
+      const texts = this.textsOf(host);
+      if (promoted().some(isKept))
+        saved.widgets_values = promoted().map(({ name, _widget }) => texts[name] ?? _widget.value ?? null);
+      return onSerialize?.call(host, saved);
+    };
+  }
+
+  /** Ends a widget from here that its input has lost, with what was listed for it. */
+  demoted(host, widget) {
+    if (!this.made.has(widget) || host.inputs.some((input) => input._widget === widget)) return;
+    widget.onRemove();
+    delete this.textsOf(host)[widget.name];
+    const bare = this.made.get(widget);
+    const isSame = (each) => isView(each) && SOURCE.every((key) => each[key] === bare[key]);
+    if (bare) for (const each of host.widgets.filter(isSame)) host.removeWidget(each);
   }
 
   /** @param kept has the text as its `value`, which others may change */
@@ -108,6 +196,8 @@ export class Promotion {
         onDraw: take,
       },
     });
+    this.made.set(widget, kept.bare);
+    if (kept.bare) widget.serialize = false;
     this.prepare(widget, host);
     const { places, size } = this;
     let isShown = false;
@@ -146,6 +236,19 @@ export class Promotion {
     enter();
     return widget;
   }
+}
+
+/** Whether a widget is a view of one inside. */
+const isView = (widget) => SOURCE.every((key) => key in widget) && widget.serialize === false;
+
+/** What a view shows, through any number of them; it itself may still tell what the one inside was made with. */
+function seen(host, widget) {
+  while (widget && isView(widget)) {
+    const { sourceNodeId, sourceWidgetName } = widget;
+    host = host.subgraph?.getNodeById(sourceNodeId);
+    widget = host?.widgets?.find((each) => each.name === sourceWidgetName);
+  }
+  return widget;
 }
 
 function inherited(object, name) {

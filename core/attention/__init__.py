@@ -11,6 +11,7 @@ self-attention of regions               maps.region_maps
 LRDiff: mean over down stages           maps.average_maps
 a phrase's map at one site              maps.phrase_map
 exact backward pass, no softmax kept    recomputed.recomputed_attention
+attention and its log-sum-exp           with_lse.attention_with_lse
 a map over its picture                  heat_maps.draw_heat_map
 in ComfyUI's networks                   comfy.recording.recording
 how each class orders its tokens        comfy.families.FAMILIES

@@ -5,5 +5,6 @@ cells of a mask          soft_guidance.cell_mask
 as CnC appends tokens    soft_guidance.two_sides
 masked attention         soft_guidance.SoftGuidance
 in joint attention       joint.joint_bias
+the same without a mask  merge.merged_attention
 in ComfyUI               comfy.apply.apply_soft_guidance
 """

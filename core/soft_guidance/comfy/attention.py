@@ -13,6 +13,7 @@ from torch import Tensor
 from ...attention.comfy.arguments import named_arguments
 from ...attention.token_order import TokenOrder
 from ...comfy.types import Options
+from ..merge import Parts
 from ..soft_guidance import joined_mask
 
 Attend = Callable[..., Tensor]
@@ -30,15 +31,20 @@ class RowMasks(Protocol):
 
     Attributes:
         drops_masks: whether the attention in use was found to ignore masks, by the shape of what it is given.
+        largest_bias: bytes of a mask from which on joint attention is evaluated without one.
     """
 
     drops_masks: dict[tuple[int, ...], bool]
+    largest_bias: int
 
     def bias(self, options: Options, grid: tuple[int, int], q: Tensor, length: int) -> Tensor:
         """What is added to the logits of all rows in a U-Net's cross-attention, (b n length) or (1 n length)."""
 
     def token_bias(self, options: Options, order: TokenOrder, q: Tensor, queries: int, keys: int) -> Tensor:
         """The same in a transformer, (b queries keys) or (1 queries keys)."""
+
+    def token_parts(self, options: Options, order: TokenOrder, q: Tensor, keys: int, *, folds: bool) -> list[Parts]:
+        """What gives the same in joint attention without a mask, for each row."""
 
     def text_bias(self, options: Options, tokens: int, q: Tensor) -> Tensor:
         """The same where text is refined, (b tokens tokens)."""

@@ -14,41 +14,16 @@ from ...attention.comfy.recording import OVERRIDE
 from ...attention.token_order import TokenOrder
 from ...comfy.types import BaseModel, Entry, Executor, Options, Wrappers
 from ..joint import cross_bias, joint_bias, text_bias
+from ..merge import Parts, joint_parts
 from ..soft_guidance import joined_mask
 from .attention import SoftForward
 from .columns import EntryColumns
+from .memory import WRAPPER, Memory
 from .transformers import Inputs, TransformerForward
 
-WRAPPER = "stagecraft_soft_guidance"
 ALIGNED = 8  # columns; what the fast kernels want of a mask's rows
 TEXT_MASK = "attention_mask"  # of the prompt's tokens, as some families' networks are given it
 Conds = Sequence[list[Entry] | None]  # the prompts of one evaluation: ComfyUI leaves out those that it does not need
-
-
-class Memory:
-    """What is remembered from one evaluation of prompts to the next.
-
-    Attributes:
-        drops_masks: whether the attention in use was found to ignore masks, by the shape of what it is given, for a
-            kernel may take heads of one width and leave others to another; without a shape that was not tried.
-        biases: that were made.
-    """
-
-    def __init__(self) -> None:
-        self.drops_masks: dict[tuple[int, ...], bool] = {}
-        self.biases: dict[Hashable, Tensor] = {}
-        self._columns: dict[Hashable, tuple[Tensor, EntryColumns]] = {}
-
-    def columns_of(self, place: int, entry: Entry, x: Tensor, *, fills_left: bool) -> EntryColumns:
-        """What an entry's context is made of; the same object as long as nothing has changed."""
-        conds, area = entry["model_conds"], entry.get("area")
-        text, regions = conds["c_crossattn"].cond, conds[WRAPPER].cond if WRAPPER in conds else ()
-        key = (place, entry["uuid"], area and tuple(area), tuple(x.shape[-2:]))
-        known = self._columns.get(key)
-        if known is None or known[0] is not text:
-            columns = EntryColumns(text, regions, key[2], key[3], fills_left=fills_left)
-            known = self._columns[key] = (text, columns)
-        return known[1]
 
 
 class SoftCall:
@@ -86,6 +61,11 @@ class SoftCall:
     def drops_masks(self) -> dict[tuple[int, ...], bool]:
         """The run's."""
         return self.memory.drops_masks
+
+    @property
+    def largest_bias(self) -> int:
+        """The run's."""
+        return self.memory.largest_bias
 
     def install(self, options: Options) -> None:
         """Put the masks on the attentions of an evaluation with these model options."""
@@ -232,6 +212,27 @@ class SoftCall:
             return cross_bias(order, queries, seen, each.spans)
 
         return self._known(key, q, lambda: _for_rows(map(made, columns, hard), columns, rows))
+
+    def token_parts(self, options: Options, order: TokenOrder, q: Tensor, keys: int, *, folds: bool) -> list[Parts]:
+        """What gives the same in joint attention without a mask, for each row.
+
+        Args:
+            options: transformer_options, as in `bias`.
+            order: where text and picture are.
+            q: queries, heads apart or not.
+            keys: tokens.
+            folds: as `merge.joint_parts` takes it.
+        """
+        columns = self._in_batch(options)
+        rows, hard = self._rows(columns, q), [self._hard(each) for each in columns]
+        key = (tuple(each.signature for each in columns), str(order), keys, rows, str(hard), folds, q.device)
+
+        def made(each: EntryColumns, hard: Sequence[bool]) -> list[Parts]:
+            seen = each.bias(order.grid, order.words).to(q.device)
+            of_pictures = [joint_parts(order, keys, one, each.spans, hard, folds=folds) for one in seen]
+            return of_pictures * rows if len(of_pictures) == 1 else of_pictures
+
+        return self.memory.parts_of(key, lambda: sum(map(made, columns, hard), []))
 
     def text_bias(self, options: Options, tokens: int, q: Tensor) -> Tensor:
         """The same where text is refined, (b tokens tokens) or (1 tokens tokens)."""

@@ -9,6 +9,7 @@ import comfy.latent_formats
 import pytest
 import torch
 from stagecraft.core.attention.comfy.families import known_family
+from stagecraft.core.attention.comfy.recording import OVERRIDE
 from stagecraft.core.soft_guidance.comfy.call import WRAPPER, Memory, SoftCall
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA
@@ -28,18 +29,20 @@ def entry(text, *regions):
     return {"model_conds": conds, "uuid": uuid4()}
 
 
-def evaluate(made, entries, x=None, timestep=0.5):
+def evaluate(made, entries, x=None, timestep=0.5, memory=None, override=None):
     """One evaluation of entries in one batch, as ComfyUI's sampling makes it."""
     x = made.state() if x is None else x
     model = SimpleNamespace(
         diffusion_model=made.network, model_sampling=SimpleNamespace(percent_to_sigma=lambda share: 1 - share)
     )
-    call = SoftCall(Memory(), model, [entries], x, torch.tensor([timestep]))
+    call = SoftCall(memory or Memory(), model, [entries], x, torch.tensor([timestep]))
     (with_tokens,) = call.with_tokens([entries])
     texts = [each["model_conds"]["c_crossattn"].cond for each in with_tokens]
     options = {
         "transformer_options": {"uuids": [each["uuid"] for each in entries], "cond_or_uncond": [0] * len(entries)}
     }
+    if override is not None:
+        options["transformer_options"][OVERRIDE] = override
     call.install(options)
     return made.run(x.repeat(len(entries), *[1] * (x.ndim - 1)), torch.cat(texts), options["transformer_options"])
 

@@ -1,0 +1,127 @@
+"""Attention that gives the logarithm of its softmax's denominator too, by which attentions over parts can be merged."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+AT_ONCE = 2**24  # logits that are in memory together where no fused kernel is at hand
+BLOCK = 2**22  # the same on the way back; 16 MB stay near a CPU's caches
+CLOSE = 2e-2  # of half precision on numbers near 1; a kernel that is not meant gives others altogether
+
+
+def attention_with_lse(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T / sqrt(d)) v without a mask, and the log of the sum of the exponentiated logits.
+
+    By the fastest of PyTorch's kernels that gives both on this device, in this type and width. What no kernel takes is
+    evaluated for some queries at a time, so no matrix of all queries and keys is ever there, in the backward pass
+    either.
+
+    Args:
+        q: (b heads n d).
+        k: (b heads t d).
+        v: (b heads t d).
+
+    Returns:
+        (b heads n d) in the type of q, and float32 (b heads n) (float64 of float64); both differentiable.
+    """
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return _AttentionWithLse.apply(q, k, v)
+    return _evaluate(q, k, v)
+
+
+class _AttentionWithLse(torch.autograd.Function):
+    """PyTorch's kernels have no derivative of the second result; here both have one."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate without a graph."""
+        out, lse = _evaluate(q, k, v)
+        ctx.save_for_backward(q, k, v, lse)
+        return out, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, g_out: Tensor, g_lse: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of q, k and v: for logits s, ds = P (g_out v^T - rowsum(P g_out v^T) + g_lse)."""
+        q, k, v, lse = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for rows in _blocks(q, k, BLOCK):
+            logits = (q[:, :, rows] * scale) @ k.mT
+            weights = (logits.to(lse.dtype) - lse[:, :, rows, None]).exp().to(q.dtype)
+            dv += weights.mT @ g_out[:, :, rows]
+            slope = g_out[:, :, rows] @ v.mT
+            shift = g_lse[:, :, rows, None].to(slope) - (slope * weights).sum(-1, keepdim=True)
+            slope = slope.add_(shift).mul_(weights)
+            dq[:, :, rows] = (slope @ k).mul_(scale)
+            dk.add_(slope.mT @ q[:, :, rows], alpha=scale)
+        return dq, dk, dv
+
+
+def _evaluate(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return _kernel(q.device, q.dtype, q.shape[-1])(q, k, v)
+
+
+def plain_with_lse(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by matrix products, for some queries at a time; where no kernel gives both, and to test those that do.
+
+    Args and results as for `attention_with_lse`.
+    """
+    kind = torch.promote_types(q.dtype, torch.float32)
+    out, lse = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=kind)
+    for rows in _blocks(q, k, AT_ONCE):
+        logits = (q[:, :, rows] @ k.mT).to(kind) * q.shape[-1] ** -0.5
+        lse[:, :, rows] = total = logits.logsumexp(-1)
+        out[:, :, rows] = (logits - total[..., None]).exp().to(v.dtype) @ v
+    return out, lse
+
+
+def _blocks(q: Tensor, k: Tensor, numbers: int) -> Iterator[slice]:
+    """Some queries at a time, with no more logits than that."""
+    step = max(1, numbers // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    for start in range(0, q.shape[2], step):
+        yield slice(start, start + step)
+
+
+def _cpu(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
+    return out, lse[..., : q.shape[2]]
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True)
+    return out, lse[..., : q.shape[2]]  # filled up to a multiple of 32
+
+
+_KERNELS: dict[str, tuple[Kernel, ...]] = {"cpu": (_cpu,), "cuda": (_flash, _efficient)}
+
+
+@lru_cache
+def _kernel(device: torch.device, dtype: torch.dtype, width: int) -> Kernel:
+    """The first kernel that is there and gives what it should: these operations are no promise of PyTorch's."""
+    with torch.inference_mode(False), torch.no_grad():
+        # Of two numbers of tokens that are no multiples of anything, heads and values that all differ.
+        tokens = torch.arange(2 * 3 * 37 * width, device=device).view(1, 6, 37, width)
+        q, k, v = (torch.sin(tokens * step).to(dtype) for step in (0.7, 1.3, 2.1))
+        q = q[:, :, :19].transpose(1, 2).contiguous().transpose(1, 2)  # as they come from joined heads
+        expected = plain_with_lse(q, k, v)
+        for kernel in _KERNELS.get(device.type, ()):
+            try:
+                found = kernel(q, k, v)
+            except (AttributeError, RuntimeError, TypeError):
+                continue
+            if all(map(_is_close, found, expected)):
+                return kernel
+    return plain_with_lse
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=CLOSE, atol=CLOSE)

@@ -9,7 +9,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 AT_ONCE = 2**24  # logits that are in memory together where no fused kernel is at hand
-BLOCK = 2**22  # the same on the way back; 16 MB stay near a CPU's caches
+NEAR = 2**22  # the same on a CPU's way back, whose caches these 16 MB stay near
 CLOSE = 2e-2  # of half precision on numbers near 1; a kernel that is not meant gives others altogether
 
 
@@ -50,7 +50,7 @@ class _AttentionWithLse(torch.autograd.Function):
         q, k, v, lse = ctx.saved_tensors
         scale = q.shape[-1] ** -0.5
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for rows in _blocks(q, k, BLOCK):
+        for rows in _blocks(q, k, min(AT_ONCE, NEAR) if q.device.type == "cpu" else AT_ONCE):
             logits = (q[:, :, rows] * scale) @ k.mT
             weights = (logits.to(lse.dtype) - lse[:, :, rows, None]).exp().to(q.dtype)
             dv += weights.mT @ g_out[:, :, rows]

@@ -9,6 +9,7 @@ attention guidance                guidance.bench_guidance
 ... on one of its networks        joint_network.main
 soft guidance, local fuser        soft.bench_soft
 ... on one network                soft_network.main
+operations of a job               operations.count_operations
 TCIG's first stage                tcig.bench_tcig
 ... one draft                     draft_speed.main
 ... the loop it is compared with  plain_draft.plain_draft

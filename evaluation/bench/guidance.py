@@ -1,10 +1,11 @@
 """What attention guidance costs on a U-Net of SD 1.5's size: `python stage.py bench guidance`.
 
-Every measurement runs in a process of its own with two threads, see `guidance_network`: the attention backend is
-chosen where ComfyUI starts, and peak memory is a property of a process.
+Every measurement runs in a process of its own with two threads, or as many as OMP_NUM_THREADS says, see
+`guidance_network`: the attention backend is chosen where ComfyUI starts, and peak memory is a property of a process.
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 
@@ -76,7 +77,8 @@ def measure_apart(module: str, arguments: Sequence[str], name: str, memory: str)
     """
     environment = current_environment()
     command = [str(environment.python), str(LAUNCHER), f"{__package__.partition('.')[2]}.{module}", *arguments]
-    variables = environment.variables() | {"OMP_NUM_THREADS": THREADS, "MKL_NUM_THREADS": THREADS}
+    threads = os.environ.get("OMP_NUM_THREADS", THREADS)
+    variables = environment.variables() | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     # What it reports on the way goes to the terminal; its last line is the result.
     done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True)
     if done.returncode:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...core.compose_and_conquer.config import FuserConfig
 from ...core.compose_and_conquer.global_fuser import TOKENS
 from ...sticker_world.compose_and_conquer.train import LOCAL
 from .bench import measure_in_turns
 from .guidance_network import UNET, fill, start_comfyui, timed
+from .operations import count_operations
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -154,11 +153,3 @@ def _patcher(module: torch.nn.Module, network: torch.nn.Module) -> "ModelPatcher
     module.eval().requires_grad_(False)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(module, load_device=cpu, offload_device=cpu)
-
-
-@torch.no_grad()
-def count_operations(run: Callable[[], Tensor]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention in a run."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        run()
-    return counter.get_total_flops()

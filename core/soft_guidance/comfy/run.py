@@ -15,7 +15,8 @@ from ...attention.comfy.recording import has_cross_attention
 from ...comfy.runs import Run, check_one_gpu, check_parts, warn_of_plain_prompts
 from ...comfy.types import BaseModel, Executor, Options, Wrappers
 from ...layout.masks import is_same_aspect
-from .call import WRAPPER, Conds, Memory, SoftCall
+from .call import Conds, SoftCall
+from .memory import WRAPPER, Memory
 from .tokens import RegionTokens, read_regions
 
 
@@ -65,10 +66,10 @@ def soft_attention(transformer_options: Options) -> Callable[..., Tensor] | None
 
 
 class SoftRun:
-    """One run of a sampler: its evaluations of prompts share what they have made."""
+    """One run of a sampler: its evaluations of prompts share what they have made, in a memory of their own."""
 
-    def __init__(self) -> None:
-        self.memory = Memory()
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory()
 
     def evaluate(
         self,

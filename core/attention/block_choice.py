@@ -17,7 +17,6 @@ from torch import Tensor
 FINEST = 32  # cells along the longer side of the maps that are compared
 FIRST_SHARE = 0.6  # of the blocks; a pass that ends behind the last chosen one is shorter by the rest
 MOST, LEAST, SHARE = 5, 2, 5  # a fifth of the blocks, within these bounds
-SMALLEST_TEXT = 0.1  # times what the text would get if a position looked everywhere alike
 
 
 def pooled_map(found: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -53,13 +52,14 @@ class WordMaps:
     words: Sequence[int]
 
 
-def choose_blocks(prompts: Sequence[WordMaps], text_shares: Sequence[float] | None = None) -> list[int]:
+def choose_blocks(prompts: Sequence[WordMaps]) -> list[int]:
     """Choose the blocks in whose maps phrases are where most other blocks have them.
+
+    How much a block looks at the text at all says nothing: in the embedded transformer those whose maps lie on the
+    things best give it a tenth of what an even look would, because most of the 77 tokens are the prompt's end.
 
     Args:
         prompts: one for each picture with a prompt of its own.
-        text_shares: of each block how much a position looks at the text, over what it would if it looked everywhere
-            alike; blocks below `SMALLEST_TEXT` are left out. None: all look at nothing but text.
 
     Returns:
         Numbers of the best `MOST` to `LEAST` among the first `FIRST_SHARE` of all, ascending; none where no block says
@@ -71,18 +71,17 @@ def choose_blocks(prompts: Sequence[WordMaps], text_shares: Sequence[float] | No
     ]
     told = [each for each in contrasted if each.phrases]
     blocks = len(told[0].maps) if told else 0
-    usable = [i for i in range(blocks) if text_shares is None or text_shares[i] >= SMALLEST_TEXT]
-    if not usable:
+    if not blocks:
         return []
-    scores = torch.stack([block_scores(each, usable) for each in told]).mean(0).tolist()
+    scores = torch.stack([block_scores(each) for each in told]).mean(0).tolist()
     first = max(LEAST, FIRST_SHARE * blocks)
-    ranked = sorted((-score, i) for score, i in zip(scores, usable, strict=True) if i < first)
+    ranked = sorted((-score, i) for i, score in enumerate(scores) if i < first)
     count = min(MOST, max(LEAST, round(blocks / SHARE)))
     return sorted(i for _, i in ranked[:count])
 
 
-def block_scores(prompt: WordMaps, blocks: Sequence[int]) -> Tensor:
-    """How much each of some blocks agrees with all the others of them on where phrases are.
+def block_scores(prompt: WordMaps) -> Tensor:
+    """How much each block agrees with all the others on where phrases are.
 
     A phrase's contrast map is its share among the words, z-scored, so that what all words have in common cancels:
     stripes of positions, and sinks. A block's score is the mean over phrases of the correlation of its contrast map
@@ -91,7 +90,7 @@ def block_scores(prompt: WordMaps, blocks: Sequence[int]) -> Tensor:
     Returns:
         (blocks), at most 1.
     """
-    contrasts = torch.stack([_contrasts(prompt.maps[i], prompt.phrases, prompt.words) for i in blocks])
+    contrasts = torch.stack([_contrasts(each, prompt.phrases, prompt.words) for each in prompt.maps])
     total = contrasts.sum(0)
     scores = []
     for own in contrasts:

@@ -23,7 +23,6 @@ def token_maps(
     mask: Tensor | None = None,
     *,
     rows: slice | None = None,
-    text: slice | None = None,
 ) -> Tensor:
     """Attention that every position pays to some tokens: the asked columns of softmax(q k^T / sqrt(d)).
 
@@ -39,10 +38,9 @@ def token_maps(
         mask: boolean (true takes part) or added to the logits; (n t), (b n t) or (b heads n t), broadcast.
         rows: queries that are asked, where they are image positions and others; some at a time then, so that no
             matrix of all queries and keys is ever there. None: all, at once.
-        text: add the sum over these keys behind the asked columns: how much of its attention a position pays to them.
 
     Returns:
-        float32 (b heads n m), or (b heads n m + 1) with `text`; differentiable in q and k.
+        float32 (b heads n m); differentiable in q and k.
     """
     if columns.ndim == 1:
         columns = columns[None]
@@ -52,16 +50,12 @@ def token_maps(
     def asked(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         logits = _logits(q, k, heads, scale, mask)
         wanted = columns[:, None, None].expand(-1, *logits.shape[1:3], -1)
-        total = logits.logsumexp(-1, keepdim=True)
-        found = (logits.gather(-1, wanted) - total).exp()
-        if text is None:
-            return found
-        return torch.cat([found, (logits[..., text].logsumexp(-1, keepdim=True) - total).exp()], -1)
+        return (logits.gather(-1, wanted) - logits.logsumexp(-1, keepdim=True)).exp()
 
     if rows is None:
         return _without_intermediates(partial(asked, mask=mask), q, k)
     if q.device.type != "cpu":
-        return indicator_maps(q, k, heads, columns, scale, mask, rows=rows, text=text)
+        return indicator_maps(q, k, heads, columns, scale, mask, rows=rows)
     pieces = _pieces(q, k, heads, mask, rows)
     return torch.cat([_without_intermediates(partial(asked, mask=part), piece, k) for piece, part in pieces], 2)
 
@@ -75,7 +69,6 @@ def indicator_maps(
     mask: Tensor | None = None,
     *,
     rows: slice,
-    text: slice | None = None,
 ) -> Tensor:
     """The same as `token_maps`, by a fused kernel: attention whose values say which key is an asked one.
 
@@ -91,13 +84,10 @@ def indicator_maps(
         mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
     # Cloned, because an index from inference mode cannot be kept for the way back.
     columns = columns.to(k.device).clone().expand(len(k), -1)
-    asked = [k.new_zeros(len(k), 1, k.shape[2], columns.shape[-1]).scatter_(2, columns[:, None, None], INDICATOR)]
-    if text is not None:
-        asked.append(k.new_zeros(len(k), 1, k.shape[2], 1))
-        asked[1][:, :, text] = INDICATOR
+    asked = k.new_zeros(len(k), 1, k.shape[2], columns.shape[-1]).scatter_(2, columns[:, None, None], INDICATOR)
     found = []
     # Fused kernels want values as wide as the keys; others would make the whole softmax for them.
-    for values in torch.cat(asked, -1).split(k.shape[-1], -1):
+    for values in asked.split(k.shape[-1], -1):
         width = values.shape[-1]
         values = F.pad(values, (0, k.shape[-1] - width)).expand(-1, k.shape[1], -1, -1)
         found.append(F.scaled_dot_product_attention(q, k, values, mask, scale=scale)[..., :width].float() / INDICATOR)

@@ -27,9 +27,6 @@ class AttentionRecorder:
 
     Attributes:
         is_complete: whether there is nothing more to record in this pass.
-        text_shares: by site of a transformer, how much of its attention each position pays to the prompt, the mean over
-            heads, (b (f h w)).
-        even_shares: how much that were if it looked at everything alike.
     """
 
     def __init__(
@@ -63,8 +60,6 @@ class AttentionRecorder:
         longest = max(len(each) for each in columns)
         self.columns = torch.stack([F.pad(each, (0, longest - len(each))) for each in columns])
         self.seen: list[Site] = []
-        self.text_shares: dict[Site, Tensor] = {}
-        self.even_shares: dict[Site, float] = {}
         self._found: dict[Site, Tensor | Callable[[], Tensor]] = {}
         self.is_complete = False
 
@@ -153,13 +148,9 @@ class AttentionRecorder:
                 "where the prompt's words are. Prompts of different lengths cannot be in one batch with this model: "
                 "sample their pictures one by one; or remove the node that adds tokens."
             )
-        keys = k.shape[2] if k.ndim == 4 else k.shape[1]
-        self.even_shares[site] = order.words / keys
         columns = self.columns.to(q.device)
         columns = torch.where(columns < 0, columns + view.words.stop, columns + view.words.start)
-        found = token_maps(q, k, heads, columns, scale, mask, rows=view.rows, text=view.words)
-        self.text_shares[site] = found[..., -1].detach().mean(1)
-        self._keep(site, found[..., :-1])
+        self._keep(site, token_maps(q, k, heads, columns, scale, mask, rows=view.rows))
 
     def _keep(self, site: Site, found: Tensor) -> None:
         self._found[site] = found if self.keep is None else self.keep(site, found)

@@ -48,9 +48,7 @@ def word_map_measures(checkpoint: Path, scenes_wanted: int = SCENES) -> list[dic
         words = ((rows[0] != END_ROW) & (rows[0] != START_ROW)).nonzero()[:, 0].tolist()
         maps = [rearrange(each, "b (h w) t -> b t 1 h w", h=TOKEN_GRID) for each in watch.maps]
         told = WordMaps(maps, [[noun] for noun in nouns.values()], words)
-        tokens = rows.shape[1]
-        shares = [float(each.sum(-1).mean()) * (TOKEN_GRID**2 + tokens) / tokens for each in watch.maps]
-        chosen = choose_blocks([told], shares)
+        chosen = choose_blocks([told])
         chosen_blocks += chosen
         ways = {FOUND: chosen, "all blocks": blocks} | {f"block {block}": [block] for block in blocks}
         for thing, noun in nouns.items():

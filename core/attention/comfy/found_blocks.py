@@ -99,8 +99,7 @@ def pooled_map_of(site: Site, found: Tensor) -> Tensor:
 def chosen_sites(recorder: AttentionRecorder, told: Sequence[WordMaps], latent: tuple[int, int]) -> frozenset[Site]:
     """The sites of the blocks that were found in a whole pass, or those in the middle where nothing can be found."""
     sites = [site for site in recorder.maps if site.stream == CROSS]
-    shares = [float(recorder.text_shares[site].mean()) / recorder.even_shares[site] for site in sites]
-    numbers = choose_blocks(told, shares)
+    numbers = choose_blocks(told)
     if not numbers:
         return choose_sites(sites, MIDDLE_BLOCKS, latent) or frozenset(sites)
     return frozenset(sites[number] for number in numbers)

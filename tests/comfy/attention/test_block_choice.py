@@ -52,7 +52,7 @@ def test_sites_that_agree_are_those_that_hit_the_masks():
         maps = [pooled_map(each, site.grid) for site, each in recorder.maps.items() if site.stream == CROSS]
         maps = [torch.nn.functional.interpolate(each[:, :, 0], GRID, mode="bilinear")[:, :, None] for each in maps]
         at = [[words.index(position) for position in phrase] for phrase in phrases]
-        scores.append(block_scores(WordMaps(maps, at, range(len(words))), range(len(maps))))
+        scores.append(block_scores(WordMaps(maps, at, range(len(words)))))
         hits.append([hit(each, at, scene) for each in maps])
     scores, hits = torch.stack(scores).mean(0), np.mean(hits, 0)
     assert len(scores) == 7

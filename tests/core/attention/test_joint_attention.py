@@ -45,15 +45,14 @@ def bias():
 
 @pytest.mark.parametrize("read", [token_maps, indicator_maps])
 @pytest.mark.parametrize("mask", [None, bias(), bias()[:1, :, :1], bias()[:, 0]])
-def test_columns_and_the_texts_share_are_those_of_the_whole_softmax(read, mask, monkeypatch):
+def test_columns_are_those_of_the_whole_softmax(read, mask, monkeypatch):
     monkeypatch.setattr(maps_module, "AT_ONCE", 2 * 2 * ALL * 5)  # five rows at a time
     q, k = joint()
-    found = read(q, k, 2, COLUMNS, mask=mask, rows=IMAGE, text=TEXT)
+    found = read(q, k, 2, COLUMNS, mask=mask, rows=IMAGE)
     full = whole(q, k, mask if mask is None or mask.ndim == 4 else mask[:, None])[:, :, IMAGE]
-    expected = torch.cat([full[..., COLUMNS], full[..., TEXT].sum(-1, keepdim=True)], -1)
-    torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found, full[..., COLUMNS].float(), rtol=0, atol=1e-6)
     flat = [each.transpose(1, 2).flatten(2) for each in (q, k)]
-    torch.testing.assert_close(read(*flat, 2, COLUMNS, mask=mask, rows=IMAGE, text=TEXT), found, rtol=0, atol=1e-6)
+    torch.testing.assert_close(read(*flat, 2, COLUMNS, mask=mask, rows=IMAGE), found, rtol=0, atol=1e-6)
     own = read(q, k, 2, torch.tensor([[3], [6]]), mask=mask, rows=IMAGE)
     torch.testing.assert_close(own, torch.stack([found[0, ..., [0]], found[1, ..., [1]]]), rtol=0, atol=1e-6)
 
@@ -62,7 +61,7 @@ def test_both_ways_have_the_same_gradient():
     slopes = []
     for read in (token_maps, indicator_maps):
         q, k = (each.requires_grad_() for each in joint())
-        out = read(q, k, 2, COLUMNS, rows=IMAGE, text=TEXT)
+        out = read(q, k, 2, COLUMNS, rows=IMAGE)
         weights = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
         slopes.append(torch.autograd.grad((out * weights).sum(), (q, k)))
     for one, other in zip(*slopes, strict=True):
@@ -72,8 +71,8 @@ def test_both_ways_have_the_same_gradient():
 
 def test_more_columns_than_keys_are_wide():
     q, k = joint()
-    found = indicator_maps(q, k, 2, torch.arange(ALL), rows=IMAGE, text=TEXT)
-    torch.testing.assert_close(found, token_maps(q, k, 2, torch.arange(ALL), rows=IMAGE, text=TEXT), rtol=0, atol=1e-6)
+    found = indicator_maps(q, k, 2, torch.arange(ALL), rows=IMAGE)
+    torch.testing.assert_close(found, token_maps(q, k, 2, torch.arange(ALL), rows=IMAGE), rtol=0, atol=1e-6)
 
 
 def test_indicators_keep_small_numbers_in_half_precision():
@@ -139,8 +138,6 @@ def test_a_recorder_counts_columns_from_either_end_and_knows_the_prompts_length(
     recorder.record(site, q, k, 2, order=order)
     full = whole(q, k)[:, :, IMAGE]
     torch.testing.assert_close(recorder.maps[site], full[..., [3, 6]].float(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(recorder.text_shares[site], full[..., TEXT].sum(-1).mean(1).float(), rtol=0, atol=1e-6)
-    assert recorder.even_shares[site] == 5 / ALL
     other = AttentionRecorder(ALL_BLOCKS, (6, 8), [torch.tensor([1])], lengths=[7])
     with pytest.raises(ValueError, match=r"reads 5 tokens of text where 7 were expected.*one by one"):
         other.record(site, q, k, 2, order=order)
@@ -197,9 +194,10 @@ def test_blocks_that_agree_are_found_under_what_all_words_share():
     maps = [shown(i in (2, 5, 6, 11), 3.0, i) for i in range(15)]
     prompt = WordMaps(maps, [[0], [1]], [0, 1, 2])
     assert choose_blocks([prompt]) == [2, 5, 6], "the eleventh is too late"
-    shares = [0.05 if i == 5 else 1.0 for i in range(15)]
-    assert 5 not in choose_blocks([prompt], shares)
-    assert choose_blocks([prompt], [0.01] * 15) == []
+    barely = [1e-6 * map_ if i == 5 else map_ for i, map_ in enumerate(maps)]
+    assert choose_blocks([WordMaps(barely, [[0], [1]], [0, 1, 2])]) == [2, 5, 6], (
+        "how much text a block reads says nothing"
+    )
     assert choose_blocks([WordMaps(maps, [], [0])]) == []
     assert choose_blocks([WordMaps(maps, [[0, 1]], [0, 1])]) == [], "no other word to stand out from"
     assert choose_blocks([WordMaps(maps, [[0, 1], [0], [1]], [0, 1]), WordMaps(maps, [[0]], [0])]) == [2, 5, 6]

@@ -54,7 +54,8 @@ def prompt_of(path, object_info, checkpoint=None):
     for inputs in (node["inputs"] for node in prompt.values()):
         if "ckpt_name" in inputs and checkpoint is not None:
             inputs["ckpt_name"] = checkpoint
-        inputs |= {key: STEPS for key in ("steps", "iterations") if key in inputs}
+        if path.stem not in LOOKS_AT_THE_PICTURE:  # of fewer steps there is nothing to be seen
+            inputs |= {key: STEPS for key in ("steps", "iterations") if key in inputs}
     return prompt
 
 

@@ -61,10 +61,23 @@ def main(arguments: Sequence[str]) -> int:
         checked = check_code()
         arguments = shared_out(os.cpu_count() or 1, available_memory())
     # A kill is to pytest what Ctrl-C is: it stops, and its fixtures stop their servers.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, stop)
     # pytest runs in any case and comes last, so that its summary is the last line. It runs in this process, because
     # `python -m pytest` would put the clone onto the path, where the folder `nodes` hides ComfyUI's module.
     return int(pytest.main(list(arguments))) or checked
+
+
+def stop(*_: object) -> None:
+    """Stop as by Ctrl-C, with all processes of a suite that is shared out: they hear of no Ctrl-C themselves.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    import psutil  # comes with the environment, for ComfyUI
+
+    for child in psutil.Process().children():
+        child.terminate()
+    raise KeyboardInterrupt
 
 
 def shared_out(cores: int, memory: float) -> list[str]:

@@ -94,7 +94,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     known = f"{', '.join(CHOICES)}; {SALI} also paints {', '.join(sali.COMPARED)}; default: {', '.join(USUAL)}"
     parser.add_argument("methods", nargs="*", metavar="METHOD", help=known)
     parser.add_argument("--ablation", action="store_true", help=f"also {', '.join(VARIANTS)}")
-    parser.add_argument("--layouts", type=int, metavar="N", help="layouts (or prompts) per set; default: all of them")
+    parser.add_argument(
+        "--layouts",
+        type=int,
+        metavar="N",
+        help=f"layouts (or prompts) per set; default: all, of {networks.NETWORKS} {networks.LAYOUTS}",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per layout; default: 1")
     parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
     single = f"weights of the control that {cnc.CNC} is compared with; default: those in the training folder"

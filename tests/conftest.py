@@ -2,6 +2,7 @@
 
 import gc
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ runpy.run_path(str(Path(__file__).resolve().parent.parent / "commands" / "launch
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("stagecraft", deadline=None)
 settings.load_profile("stagecraft")
+
+
+def pytest_configure(config):
+    """A kill of one of the processes that share the suite stops it as Ctrl-C does, with its fixtures' servers."""
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -51,8 +51,8 @@ class _AttentionWithLse(torch.autograd.Function):
         scale = q.shape[-1] ** -0.5
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for rows in _blocks(q, k, min(AT_ONCE, NEAR) if q.device.type == "cpu" else AT_ONCE):
-            logits = (q[:, :, rows] * scale) @ k.mT
-            weights = (logits.to(lse.dtype) - lse[:, :, rows, None]).exp().to(q.dtype)
+            logits = (q[:, :, rows].to(lse.dtype) * scale) @ k.to(lse.dtype).mT
+            weights = (logits - lse[:, :, rows, None]).exp().to(q.dtype)
             dv += weights.mT @ g_out[:, :, rows]
             slope = g_out[:, :, rows] @ v.mT
             shift = g_lse[:, :, rows, None].to(slope) - (slope * weights).sum(-1, keepdim=True)
@@ -74,7 +74,7 @@ def plain_with_lse(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(q.dtype, torch.float32)
     out, lse = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=kind)
     for rows in _blocks(q, k, AT_ONCE):
-        logits = (q[:, :, rows] @ k.mT).to(kind) * q.shape[-1] ** -0.5
+        logits = (q[:, :, rows].to(kind) * q.shape[-1] ** -0.5) @ k.to(kind).mT
         lse[:, :, rows] = total = logits.logsumexp(-1)
         out[:, :, rows] = (logits - total[..., None]).exp().to(v.dtype) @ v
     return out, lse

@@ -68,8 +68,8 @@ def _read_one(box: object, width: int, height: int) -> dict[str, Any]:
         read["phrase"] = names[0]
     if type(metadata.get("z_index")) is int:
         read["order"] = metadata["z_index"]
-    if palettes and isinstance(palettes[0], Sequence):
-        read["colour"] = str(palettes[0][0])
+    if palettes and isinstance(palettes[0], list | tuple) and isinstance(palettes[0][0], str):
+        read["colour"] = palettes[0][0]
     return read
 
 

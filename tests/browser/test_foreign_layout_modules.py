@@ -65,6 +65,12 @@ FORMATS = {
     "elements": ELEMENTS,
     "frames": FRAMES,
     "json prompt": JSON_PROMPT,
+    "swapped corners": [{"type": "obj", "bbox": [500, 600, 100, 200], "desc": "a lamp"}],
+    "numbers as texts": [
+        {"bbox": ["100", "200", "500", "600"], "name": "a lamp", "label": "lamp", "palette": "#ff0000"},
+        {"x": "51", "y": "102", "width": "256", "height": "204", "desc": 5, "palette": [[255, 0, 0]]},
+    ],
+    "one box": {"x": 51, "y": 102, "width": 256, "height": 204, "metadata": {"text": "a boat"}},
 }
 PROMPTED = (PICTURES, JSON_PROMPT)  # they come with a prompt of their own
 

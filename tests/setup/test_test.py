@@ -1,7 +1,9 @@
 """`python stage.py test` before pytest: what ruff is asked, and what is said where it finds something."""
 
 import os
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from stagecraft.commands import test as command
@@ -68,3 +70,12 @@ def test_whoever_sets_the_threads_keeps_them(monkeypatch):
     monkeypatch.setenv(command.THREADS, "3")
     command.shared_out(8, 64e9)
     assert os.environ[command.THREADS] == "3"
+
+
+def test_a_kill_reaches_the_processes_that_share_the_suite(monkeypatch):
+    stopped = []
+    children = [SimpleNamespace(terminate=lambda name=name: stopped.append(name)) for name in "ab"]
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(children=lambda: children))
+    with pytest.raises(KeyboardInterrupt):
+        command.stop()
+    assert stopped == ["a", "b"]

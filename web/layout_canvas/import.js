@@ -16,7 +16,7 @@ import {
 import { addRegion, LayoutTextError, layoutOf } from "./state.js";
 
 const GRID = 1000; // elements of ComfyUI's box editor count from 0 to this along each side
-const NAMES = ["phrase", "text", "label", "name", "desc", "caption", "category"];
+const NAMES = ["phrase", "text", "name", "label", "desc", "caption", "category"];
 const COMPOSITION = "compositional_deconstruction"; // the part of Ideogram 4's prompt that says what is where
 const STYLE = ["aesthetics", "lighting", "photo", "medium", "art_style"];
 const PALETTES = ["palette", "color_palette"];
@@ -159,8 +159,9 @@ function readBoxes(data, layout) {
   if (!Array.isArray(list)) throw new LayoutTextError("This JSON holds neither a layout nor boxes.");
   // ComfyUI's editor puts the boxes of every frame into a list of their own; a layout is one frame.
   const boxes = list.length === 1 && Array.isArray(list[0]) && !isBox(list[0]) ? list[0] : list;
-  const canvas =
-    isObject(data) && data.width > 0 && data.height > 0 ? { width: data.width, height: data.height } : null;
+  // One box alone has a size too, which is its own.
+  const isCanvas = isObject(data) && data.x === undefined && data.width > 0 && data.height > 0;
+  const canvas = isCanvas ? { width: data.width, height: data.height } : null;
   const { width, height } = canvas ?? layout;
   const plain = boxes
     .map((box) => (isObject(box) ? (box.box ?? box.location) : box))
@@ -183,9 +184,16 @@ function looksOf(box) {
   const palette = sources.flatMap((each) => PALETTES.map((key) => each[key])).find((each) => each?.length);
   const order = sources[0]?.z_index;
   return {
-    ...(Array.isArray(palette) && { colour: String(palette[0]) }),
+    ...(Array.isArray(palette) && typeof palette[0] === "string" && { colour: palette[0] }),
     ...(Number.isInteger(order) && { order }),
   };
+}
+
+/** Four numbers, which some programs write as texts, or null. */
+function numbers(values) {
+  if (!Array.isArray(values)) return null;
+  const read = values.map((each) => (typeof each === "string" && each.trim() ? Number(each) : each));
+  return isBox(read) ? read : null;
 }
 
 function readBox(box, width, height, inPixels) {
@@ -193,12 +201,14 @@ function readBox(box, width, height, inPixels) {
   if (isBox(corners)) {
     return inPixels ? corners.map((value, i) => value / (i % 2 ? height : width)) : corners;
   }
-  if (isObject(box) && isBox(box.bbox)) {
-    const [top, left, bottom, right] = box.bbox.map((value) => value / GRID);
-    return [left, top, right, bottom];
+  const [grid, pixels] = isObject(box) ? [numbers(box.bbox), numbers([box.x, box.y, box.width, box.height])] : [];
+  if (grid) {
+    const [top, left, bottom, right] = grid.map((value) => value / GRID);
+    return [Math.min(left, right), Math.min(top, bottom), Math.max(left, right), Math.max(top, bottom)];
   }
-  if (isObject(box) && isBox([box.x, box.y, box.width, box.height])) {
-    return [box.x / width, box.y / height, (box.x + box.width) / width, (box.y + box.height) / height];
+  if (pixels) {
+    const [x, y, wide, high] = pixels;
+    return [x / width, y / height, (x + wide) / width, (y + high) / height];
   }
   throw new LayoutTextError("A box has no known form; expected x0 y0 x1 y1, or x, y, width and height in pixels.");
 }
@@ -207,7 +217,7 @@ function nameOf(box, phrase) {
   const sources = isObject(box) ? [isObject(box.metadata) ? box.metadata : {}, box] : [];
   const found = sources
     .flatMap((source) => NAMES.map((name) => source[name]))
-    .find((name) => typeof name === "string" && name.trim());
+    .find((name) => (typeof name === "string" && name.trim()) || typeof name === "number");
   return String(phrase ?? found ?? "").trim();
 }
 

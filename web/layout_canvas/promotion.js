@@ -133,11 +133,17 @@ export class Promotion {
       const missing = widgets.filter((each) => this.made.has(each) && !all.includes(each));
       if (!missing.length) return all;
       return all.map((each) => {
-        const index = this.made.has(each) ? -1 : missing.findIndex((widget) => widget.name === each.name);
+        const index = this.made.has(each) ? -1 : missing.findIndex((widget) => this.standsFor(widget, each));
         return index < 0 ? each : missing.splice(index, 1)[0];
       });
     };
     Object.defineProperty(host, "widgets", { ...found, get });
+  }
+
+  /** Whether a widget from here takes the place of a listed one, whose name may be that of the widget inside. */
+  standsFor(widget, listed) {
+    const bare = this.made.get(widget);
+    return bare ? isView(listed) && SOURCE.every((key) => listed[key] === bare[key]) : listed.name === widget.name;
   }
 
   /** Saves and loads the texts that are kept here, where and as other front ends do. */
@@ -167,9 +173,8 @@ export class Promotion {
     if (!this.made.has(widget) || host.inputs.some((input) => input._widget === widget)) return;
     widget.onRemove();
     delete this.textsOf(host)[widget.name];
-    const bare = this.made.get(widget);
-    const isSame = (each) => isView(each) && SOURCE.every((key) => each[key] === bare[key]);
-    if (bare) for (const each of host.widgets.filter(isSame)) host.removeWidget(each);
+    if (!this.made.get(widget)) return;
+    for (const each of host.widgets.filter((listed) => this.standsFor(widget, listed))) host.removeWidget(each);
   }
 
   /** @param kept has the text as its `value`, which others may change */

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from ...attention.comfy.maps import encoded
 from ...comfy.captions import embed_captions
 from ...comfy.entries import prepared_by
 from ...comfy.types import Clip, Conditioning, Model, Vae
@@ -91,7 +92,7 @@ def edit_picture(
     """
     picture = check_finite(colours_of(picture), "The picture to edit", "Connect one that shows something", EditError)
     plan = _cropped(plan_edits(picture, edits, editing.edge), vae.vae_encode_crop_pixels)
-    latent = vae.encode(plan.picture)
+    latent = encoded(model, vae, plan.picture)
     if not plan.free.any():
         return model, positive, negative, latent, plan.free[None]
     for name, prompt in (("positive", positive), ("negative", negative)):

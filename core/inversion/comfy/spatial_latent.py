@@ -74,10 +74,11 @@ def spatial_latent(
     together = takes_repeated_text(model) or len(set(captions)) == 1
     groups = [list(range(len(layouts)))] if together else rows_of_one_length(clip, captions)
     runs = len(groups) + sum(count_drawings(layout, drawing, given) for layout in layouts)
-    done = iter(range(runs))
+    drawings = runs - len(groups)
+    done = iter(range(drawings))
 
     def watch() -> Callback:
-        return progress(model, next(done, runs - 1), runs)  # a thing that is drawn again starts its share again
+        return progress(model, next(done, drawings - 1), runs)  # a thing that is drawn again starts its share again
 
     references = torch.stack(
         [
@@ -87,7 +88,7 @@ def spatial_latent(
     )
     latents = encode_pictures(vae, references)
     found: InvertedStart | None = None
-    for number, rows in enumerate(groups, start=runs - len(groups)):
+    for number, rows in enumerate(groups, start=drawings):
         prompts = Prompts(embed_captions(clip, [captions[i if i in rows else rows[0]] for i in range(len(captions))]))
         inverted = invert_to_start(model, prompts, latents, sigmas, inversion, callback=progress(model, number, runs))
         found = found or inverted

@@ -63,7 +63,7 @@ def make_layers(
         index = next((i for i, region in enumerate(layouts[0].regions) if region is first), None)
         own = UNSET if index is None else chosen.get(index, UNSET)
         shown = _stack([visible[place + 1] if len(visible) > place + 1 else None for visible in seen])
-        for rows in _shared(model, clip, captions):
+        for rows in _shared(model, clip, shown, captions):
             # The others have an empty layer here.
             mine = [region if i in rows else None for i, region in enumerate(regions)]
             said = _of_rows(captions, rows)
@@ -90,7 +90,7 @@ def _background_layers(
     backgrounds = [one.background for one in layouts]
     negatives = [fill_prompt(background_negative, one, None, LAYER_PROMPT) for one in layouts]
     shown, layers = _stack([visible[0] for visible in seen]), []
-    for rows in _shared(model, clip, backgrounds, negatives):
+    for rows in _shared(model, clip, shown, backgrounds, negatives):
         negative = own.negative
         if negative is None and any(negatives):
             negative = embed_captions(clip, _of_rows(negatives, rows))
@@ -106,12 +106,12 @@ def _background_layers(
     return layers
 
 
-def _shared(model: Model, clip: Clip, *captions: Sequence[str]) -> list[list[int]]:
+def _shared(model: Model, clip: Clip, shown: Tensor, *captions: Sequence[str]) -> list[list[int]]:
     """Numbers of the pictures whose captions can be evaluated together; see `rows_of_one_length`."""
     everybody = list(range(len(captions[0])))
     if all(len(set(kind)) == 1 for kind in captions) or takes_repeated_text(model):
         return [everybody]
-    return rows_of_one_length(clip, *captions)
+    return [rows for rows in rows_of_one_length(clip, *captions) if shown[rows].any()]
 
 
 def _of_rows(captions: Sequence[str], rows: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ from stagecraft.core.layered_rendering.comfy.deltas import colour_latent
 from stagecraft.core.layout.region import Region
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT, encode
 from stagecraft.tests.comfy.editing.small_edits import CFG, DOG, SIZE, STEPS, T0, cells, corner, edited, picture, sample
+from stagecraft.tests.comfy.families import build_family
 from stagecraft.tests.comfy.layered_rendering.slow_layers import SlowLayer, SlowRun
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
@@ -127,6 +128,15 @@ def test_interrupting_leaves_the_model_as_it_was(model, clip, vae, prompts, afte
     assert steps == [(step, 2 * STEPS) for step in range(after)], "one bar for inversion and sampling"
     assert torch.equal(sample(ours, our_prompts, latent), expected)
     assert torch.equal(sample(model, prompts, latent), before)
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_a_video_models_vae_encodes_a_batch_picture_by_picture(batch):
+    """Qwen-Image's would make one video of them."""
+    qwen = build_family("QwenImage")
+    words = [qwen.clip.encode_from_tokens_scheduled(text.split()) for text in ("a photo", "")]
+    *_, latent, _ = edited(qwen.model, qwen.clip, qwen.vae, (insert(DOG),), words, picture(batch))
+    assert latent.shape[0] == batch and latent.shape[2] == 1
 
 
 def test_a_batch_is_its_pictures_one_by_one(model, clip, vae, prompts):

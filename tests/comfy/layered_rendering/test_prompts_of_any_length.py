@@ -36,7 +36,9 @@ def layouts():
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"mode": "trajectories"}, {"background_negative": "{phrases}"}, {"layer_prompt": "{phrase}"}], ids=str
+    "more",
+    [{}, {"crop": 1}, {"mode": "trajectories"}, {"background_negative": "{phrases}"}, {"layer_prompt": "{phrase}"}],
+    ids=str,
 )
 def test_a_batch_of_layouts_is_its_layouts_one_by_one(qwen, more):
     noise = torch.randn(3, *qwen.latent(SIDE, SIDE).shape[1:], generator=torch.Generator().manual_seed(0))
@@ -60,7 +62,7 @@ def test_u_nets_evaluate_each_place_once(model, clip, vae):
 
 def test_pictures_of_one_length_share_an_evaluation(qwen):
     made = make_layers(qwen.model, qwen.clip, qwen.vae, layouts(), Rendering(0.5, 1.0, layer_prompt="{phrase}"))
-    assert [bool(layer.is_background) for layer in made] == [True, True, False, False, False, False, False]
+    assert [bool(layer.is_background) for layer in made] == [True, True, False, False, False, False]
     total = torch.stack([layer.visible for layer in made]).sum(0)
     torch.testing.assert_close(total, torch.ones_like(total))
 

@@ -202,3 +202,26 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
             if isinstance(each, torch.Tensor):
                 self.numbers = max(self.numbers, each.untyped_storage().nbytes() // each.element_size())
         return result
+
+
+def test_the_gradient_of_large_logits_in_half_precision_is_as_exact_as_pytorchs():
+    """Rounding the logits before the log-sum-exp is taken off them made weights that do not sum to 1."""
+    whole = [3 * random(1, 2, 1024, 64, seed=seed, dtype=torch.float32).bfloat16().float() for seed in range(3)]
+    slope = random(1, 2, 1024, 64, seed=9, dtype=torch.float32)
+
+    def gradient(attend, dtype):
+        leaves = [each.to(dtype).requires_grad_() for each in whole]
+        return [each.float() for each in torch.autograd.grad((attend(*leaves) * slope.to(dtype)).sum(), leaves)]
+
+    pytorchs = torch.nn.functional.scaled_dot_product_attention
+    ours = gradient(lambda *inputs: attention_with_lse(*inputs)[0], torch.bfloat16)
+    for found, usual, right in zip(
+        ours, gradient(pytorchs, torch.bfloat16), gradient(pytorchs, torch.float32), strict=True
+    ):
+        assert (found - right).norm() < 2 * (usual - right).norm()
+
+
+def test_products_that_half_precision_does_not_hold_are_scaled_first():
+    q = torch.full((1, 1, 4, 128), 25.0, dtype=torch.float16)  # 80000 before they are divided by the root of 128
+    out, lse = plain_with_lse(q, q, q)
+    assert torch.equal(out, q) and lse.isfinite().all()

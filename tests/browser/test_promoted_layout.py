@@ -183,39 +183,24 @@ def test_beside_another_input_it_keeps_its_own_text(promoted):
     assert queued(promoted) == both
     saved = json.loads(promoted.page.evaluate(f"JSON.stringify({ROOT}.serialize())"))
     # So every front end reads what another one has saved.
-    assert [node["widgets_values"][0] for node in saved["nodes"]] == [20, 20]
-    texts = [json.loads(node["widgets_values"][1])["regions"] for node in saved["nodes"]]
+    values = [node["widgets_values"] for node in saved["nodes"]]
+    assert all(20 in each for each in values), "the sampler's steps"
+    texts = [json.loads(next(value for value in each if isinstance(value, str)))["regions"] for each in values]
     assert [[region["phrase"] for region in regions] for regions in texts] == both
     promoted.page.evaluate("(workflow) => app.loadGraphData(workflow)", saved)
     promoted.page.wait_for_function(f"{ROOT}.nodes.length === 2")
     assert queued(promoted) == both
 
 
-# Whether a number that is promoted goes when its link inside does; older front ends leave it.
-DROPS = """() => {
-    const sampler = LiteGraph.createNode("KSampler");
-    app.graph.add(sampler);
-    const { node: host, subgraph } = app.graph.convertToSubgraph(new Set([sampler]));
-    const index = sampler.inputs.findIndex((each) => each.widget?.name === "steps");
-    const [inner] = subgraph.nodes;
-    subgraph.inputNode.emptySlot.connect(inner.inputs[index], inner);
-    inner.disconnectInput(index);
-    const isLeft = host.widgets.some((widget) => widget.name === "steps");
-    host.graph.remove(host);
-    return !isLeft }"""
-
-
-def test_it_goes_with_its_link_as_a_number_does_and_with_its_node(promoted):
+def test_it_is_shown_as_long_as_its_node_has_it(promoted):
     inside = f"const {{ subgraph }} = {HOST}; const [node] = subgraph.nodes;"
     is_gone = "![...document.querySelectorAll('.stage-surface')].some((each) => each.checkVisibility())"
-    drops = promoted.page.evaluate(DROPS)
     promoted.page.evaluate(
         f"() => {{ {inside} node.disconnectInput(node.inputs.findIndex((each) => each.link != null)) }}"
     )
-    if drops:
-        promoted.page.wait_for_function(f"{is_gone} && !{HOST}.widgets.length")
-    else:
-        assert promoted.page.evaluate(f"{HOST}.widgets.length") == 1
+    # Older front ends leave a widget where it is when its link inside is cut, newer ones take it away.
+    promoted.page.wait_for_timeout(500)
+    promoted.page.wait_for_function(f"!{HOST}.widgets.length === {is_gone}")
     promoted.page.evaluate(
         f"() => {{ {inside} const input = node.inputs.find((each) => (each.widget?.name ?? each.name) === 'layout');"
         " subgraph.inputNode.slots[0].connect(input, node) }"

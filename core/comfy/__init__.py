@@ -10,6 +10,7 @@ Models that are folders             model_folders.config_folders
 Whether files were replaced         model_folders.fingerprint
 Captions of a batch                 captions.embed_captions
 those that may share an evaluation  captions.rows_of_one_length
+and what the others say then        captions.captions_of_rows
 Pictures in the input folder        pictures.load_references
 pictures as latents                 pictures.encode_pictures
 Progress, and text on a node        progress.progress

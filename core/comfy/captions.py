@@ -54,6 +54,11 @@ def rows_of_one_length(clip: Clip, *captions: Sequence[str]) -> list[list[int]]:
     return [[i for i, each in enumerate(found) if each == length] for length in dict.fromkeys(found)]
 
 
+def captions_of_rows(captions: Sequence[str], rows: Sequence[int]) -> list[str]:
+    """Captions of some pictures of a batch; the others, which do not count, say what the first of these does."""
+    return [caption if i in rows else captions[rows[0]] for i, caption in enumerate(captions)]
+
+
 def _joined(key: str, values: list[object]) -> object:
     if all(isinstance(value, Tensor) for value in values):
         if len({value.shape[1:] for value in values}) == 1:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...attention.comfy.families import takes_repeated_text
-from ...comfy.captions import embed_captions, rows_of_one_length
+from ...comfy.captions import captions_of_rows, embed_captions, rows_of_one_length
 from ...comfy.guider import Prompts
 from ...comfy.pictures import encode_pictures, load_references
 from ...comfy.progress import progress
@@ -89,7 +89,7 @@ def spatial_latent(
     latents = encode_pictures(vae, references)
     found: InvertedStart | None = None
     for number, rows in enumerate(groups, start=drawings):
-        prompts = Prompts(embed_captions(clip, [captions[i if i in rows else rows[0]] for i in range(len(captions))]))
+        prompts = Prompts(embed_captions(clip, captions_of_rows(captions, rows)))
         inverted = invert_to_start(model, prompts, latents, sigmas, inversion, callback=progress(model, number, runs))
         found = found or inverted
         found.state[rows] = inverted.state[rows]

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...attention.comfy.families import UNET, family_of, network_of, takes_repeated_text
 from ...attention.comfy.prompts import columns_in
 from ...clip.comfy.words import phrase_positions
-from ...comfy.captions import embed_captions, rows_of_one_length
+from ...comfy.captions import captions_of_rows, embed_captions, rows_of_one_length
 from ...comfy.types import Clip, Model, Vae
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
@@ -66,7 +66,7 @@ def make_layers(
         for rows in _shared(model, clip, shown, captions):
             # The others have an empty layer here.
             mine = [region if i in rows else None for i, region in enumerate(regions)]
-            said = _of_rows(captions, rows)
+            said = captions_of_rows(captions, rows)
             layers.append(
                 Layer(
                     positive=embed_captions(clip, said) if own.positive is None else own.positive,
@@ -93,10 +93,12 @@ def _background_layers(
     for rows in _shared(model, clip, shown, backgrounds, negatives):
         negative = own.negative
         if negative is None and any(negatives):
-            negative = embed_captions(clip, _of_rows(negatives, rows))
+            negative = embed_captions(clip, captions_of_rows(negatives, rows))
         layers.append(
             Layer(
-                positive=embed_captions(clip, _of_rows(backgrounds, rows)) if own.positive is None else own.positive,
+                positive=embed_captions(clip, captions_of_rows(backgrounds, rows))
+                if own.positive is None
+                else own.positive,
                 visible=_only(shown, rows),
                 negative=negative,
                 cfg=own.cfg,
@@ -112,11 +114,6 @@ def _shared(model: Model, clip: Clip, shown: Tensor, *captions: Sequence[str]) -
     if all(len(set(kind)) == 1 for kind in captions) or takes_repeated_text(model):
         return [everybody]
     return [rows for rows in rows_of_one_length(clip, *captions) if shown[rows].any()]
-
-
-def _of_rows(captions: Sequence[str], rows: Sequence[int]) -> list[str]:
-    """Captions of some pictures; the others, which do not count, say what the first of these does."""
-    return [caption if i in rows else captions[rows[0]] for i, caption in enumerate(captions)]
 
 
 def _only(shown: Tensor, rows: Sequence[int]) -> Tensor:

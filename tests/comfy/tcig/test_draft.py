@@ -92,7 +92,7 @@ def test_progress_shows_previews_and_cancelling_ends_it_at_once(models, layout):
 
     def hook(value, total, preview, node_id=None, **more):
         calls.append((value, total, preview))
-        if value == 8:
+        if value >= 8:  # newer versions leave some calls out where they come fast
             comfy.model_management.interrupt_current_processing()
 
     comfy.utils.set_progress_bar_global_hook(hook)
@@ -102,7 +102,9 @@ def test_progress_shows_previews_and_cancelling_ends_it_at_once(models, layout):
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
         comfy.model_management.interrupt_current_processing(False)
-    assert [value for value, *_ in calls] == list(range(1, 9)) and {total for _, total, _ in calls} == {20}
+    values = [value for value, *_ in calls]
+    assert values == sorted(set(values)) and sum(value >= 8 for value in values) == 1, "none behind the interrupt"
+    assert {total for _, total, _ in calls} == {20}
     previews = [preview for *_, preview in calls if preview is not None]
     assert len(previews) == 2 and PREVIEW_EVERY == 5
     assert all(

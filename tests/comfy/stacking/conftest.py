@@ -17,7 +17,7 @@ from stagecraft.tests.comfy.compose_and_conquer.small_cnc import LOOKS
 from stagecraft.tests.comfy.conftest import CONTEXT, NEGATIVE, PROMPT, UNET, encode
 from stagecraft.tests.comfy.families import RememberingVAE, fill
 from stagecraft.tests.comfy.inversion.spatial import things
-from stagecraft.tests.comfy.stacking.stack import CELL, HEIGHT, WIDTH, Stack, World
+from stagecraft.tests.comfy.stacking.stack import CELL, HEIGHT, WIDTH, Stack, World, sample
 
 folder, cnc = fusers.folder, fusers.cnc  # fixtures
 TEXTS = (
@@ -95,3 +95,15 @@ def remembering_vae():
 @pytest.fixture(scope="module")
 def world(no_gradients, make_model, clip, remembering_vae, cnc, stacked_control_net):
     return make_world(make_model(), clip, remembering_vae, cnc, stacked_control_net)
+
+
+@pytest.fixture(scope="module")
+def before(world):
+    return sample(world.start, steps=1)
+
+
+@pytest.fixture
+def unharmed(world, before):
+    """A plain run is what it was before, bit for bit."""
+    yield
+    assert torch.equal(sample(world.start, steps=1), before)

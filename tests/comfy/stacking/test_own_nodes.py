@@ -4,27 +4,14 @@ import itertools
 import random
 
 import pytest
-import torch
 from stagecraft.nodes import NODES
 from stagecraft.tests.comfy.stacking.expected import check, expected_refusals, is_ordered, two
 from stagecraft.tests.comfy.stacking.patchers import BY_NAME, PATCHERS, evidence
-from stagecraft.tests.comfy.stacking.stack import assert_same_picture, difference, patches, sample
+from stagecraft.tests.comfy.stacking.stack import assert_same_picture, difference, patches
 
-pytestmark = pytest.mark.usefixtures("no_gradients")
+pytestmark = pytest.mark.usefixtures("no_gradients", "unharmed")
 
 TRIPLES, REFUSED_TRIPLES = 40, 10
-
-
-@pytest.fixture(scope="module")
-def before(world):
-    return sample(world.start, steps=1)
-
-
-@pytest.fixture(autouse=True)
-def unharmed(world, before):
-    """A plain run is what it was before, bit for bit."""
-    yield
-    assert torch.equal(sample(world.start, steps=1), before)
 
 
 def test_every_node_that_patches_is_stacked():

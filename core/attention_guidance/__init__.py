@@ -9,6 +9,7 @@ Attention Refocusing (arXiv 2306.05427): CAR       energies.cross_refocusing
 Attention Refocusing: SAR                          energies.self_refocusing
 published scales, schedules, stops                 published.ENERGIES
 what a person chooses                              settings.Guidance
+through steps that write over what is needed       overwritten.overwriting_allowed
 a thing and its region on attention's grids        target.Target
 what a run did                                     log.GuidanceLog
 in any ComfyUI sampler                             comfy.guide.guide_attention

@@ -45,7 +45,7 @@ class Family:
             foreign ones. A U-Net has no such function: its blocks say what they are.
         blocks: the lists of its blocks, in the order of evaluation.
         in_place: it adds to tensors that a way back still needs, so a gradient wants
-            `torch.autograd.graph.allow_mutation_on_saved_tensors`.
+            `attention_guidance.overwritten.overwriting_allowed`.
         checkpointed: what the parts of a block are called that can be evaluated again on the way back.
         appends: more tokens of text, which nobody sees, leave the picture as it is.
         refiner: where the blocks are that mix the text in attentions of its own first; "": there are none.

@@ -22,6 +22,7 @@ from ...attention.sites import Site
 from ...comfy.types import BaseModel, Entry, Executor, Options, Wrappers
 from ...weights.differentiable import GradientSession, NotDifferentiableError, normal_copy
 from ..energies import Maps
+from ..overwritten import overwriting_allowed
 from .differentiable_pass import (
     OVERWRITTEN,
     Residuals,
@@ -181,7 +182,7 @@ class AttentionGradient:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             if self.overwrites:
-                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+                stack.enter_context(overwriting_allowed())
             yield
 
 

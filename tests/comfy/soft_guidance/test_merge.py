@@ -8,6 +8,7 @@ import pytest
 import torch
 from stagecraft.core.attention.comfy.families import known_family
 from stagecraft.core.attention_guidance.comfy.kitchen_gradients import differentiate_rope
+from stagecraft.core.attention_guidance.overwritten import overwriting_allowed
 from stagecraft.core.soft_guidance.comfy.memory import Memory
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.comfy.transformers import TransformerForward
@@ -95,7 +96,7 @@ def test_the_gradient_is_that_of_the_masked_one(name, hard):
     in_place = known_family(made.network).in_place
 
     def gradient(largest):
-        keeping = torch.autograd.graph.allow_mutation_on_saved_tensors() if in_place else nullcontext()
+        keeping = overwriting_allowed() if in_place else nullcontext()
         differentiate_rope()
         with torch.enable_grad(), keeping:
             x = made.state().requires_grad_()

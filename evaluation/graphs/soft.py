@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ...core.layout.layout import Layout
 from .builder import NEGATIVE, Graph, GraphBuilder
@@ -9,13 +10,15 @@ from .builder import NEGATIVE, Graph, GraphBuilder
 
 @dataclass(frozen=True)
 class Soft:
-    """A method: soft guidance with the whole prompt.
+    """A method: soft guidance beside a prompt for the rest of the picture.
 
     Attributes:
+        prompt: of the rest: the scene alone, or the whole prompt, whose words then draw the things elsewhere too.
         strength: of the phrases in their places.
         hard_until: share of the run in which regions do not see each other's picture; transformers only.
     """
 
+    prompt: Literal["scene", "whole"] = "scene"
     strength: float = 10.0  # the node's default
     hard_until: float = 0.0
 
@@ -26,7 +29,7 @@ class Soft:
         soft = builder.add(
             "StageSoftGuidance",
             model=model,
-            positive=builder.encode(clip, layout.prompt),
+            positive=builder.encode(clip, layout.background if self.prompt == "scene" else layout.prompt),
             negative=builder.encode(clip, NEGATIVE),
             clip=clip,
             layout=builder.layout(layout),

@@ -30,10 +30,11 @@ from .word_maps import word_map_measures
 NETWORKS, U_NET, TRANSFORMER = "networks", "U-Net", "transformer"
 CHECKPOINTS = {U_NET: CHECKPOINT_FILE.name, TRANSFORMER: TRANSFORMER_FILE.name}
 LAYOUTS = 10  # of each set, if nothing is said
-SOFT, HARD = "soft", "soft, hard until 0.3"
+WHOLE, SOFT, HARD = "soft, whole prompt", "soft", "soft, hard until 0.3"
 METHODS: dict[str, Method] = {
     **PLACED,
     GUIDED: SALI[GUIDED],
+    WHOLE: Soft("whole"),
     SOFT: Soft(),
     HARD: Soft(hard_until=0.3),
     BOTH: SALI[BOTH],

@@ -1,6 +1,7 @@
-"""The small CLIP: pictures at 64 px against captions, trained contrastively (Radford et al. 2021, arXiv 2103.00020)."""
+"""Small CLIPs: pictures against captions, trained contrastively (Radford et al. 2021, arXiv 2103.00020)."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from ..world.concepts import CONCEPT_NAMES
 from ..world.dataset import Scenes
 from ..world.vocabulary import vocabulary
 
-SIZE, PATCH, WIDTH = 64, 8, 96
 BATCH = 128
 LARGEST_SCALE = math.log(100)
 PATCH_WEIGHT = 2.0
@@ -24,43 +24,74 @@ THING_SCALE = 10.0  # of the embeddings before the head: unit vectors are small
 THING_WEIGHT = 5.0  # of a thing that is there; most are not
 
 
-def make_clip() -> SmallCLIP:
-    """A ViT of 4 layers on 64 px with patches of 8, and a causal text tower of 2 layers, both 96 wide."""
+@dataclass(frozen=True)
+class Shape:
+    """How large a small CLIP is, and what it is taught from.
+
+    Attributes:
+        size: pixels of a picture's side; divides the scenes' side.
+        patch: pixels of a patch's side.
+        width: of both towers and of the embedding.
+        layers: of the picture tower, a ViT.
+        text_layers: of the causal text tower.
+        heads: of both.
+        series: of the batches.
+        seed: of the weights it begins with.
+        name: of its files in the training folder.
+    """
+
+    size: int = 64
+    patch: int = 8
+    width: int = 96
+    layers: int = 4
+    text_layers: int = 2
+    heads: int = 3
+    series: int = 3
+    seed: int = 0
+    name: str = "clip"
+
+
+SHIPPED = Shape()
+SIZE, WIDTH = SHIPPED.size, SHIPPED.width
+
+
+def make_clip(shape: Shape = SHIPPED) -> SmallCLIP:
+    """Untrained, with the world's vocabulary."""
     end = len(vocabulary().token_ids)  # a row of its own behind the words: see SmallCLIP
     config = CLIPConfig(
         text_config={
             "vocab_size": end + 1,
-            "hidden_size": WIDTH,
-            "intermediate_size": 4 * WIDTH,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
+            "hidden_size": shape.width,
+            "intermediate_size": 4 * shape.width,
+            "num_hidden_layers": shape.text_layers,
+            "num_attention_heads": shape.heads,
             "max_position_embeddings": 77,
             "bos_token_id": 1,
             "eos_token_id": end,
             "pad_token_id": end,
-            "projection_dim": WIDTH,
+            "projection_dim": shape.width,
         },
         vision_config={
-            "hidden_size": WIDTH,
-            "intermediate_size": 4 * WIDTH,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "image_size": SIZE,
-            "patch_size": PATCH,
-            "projection_dim": WIDTH,
+            "hidden_size": shape.width,
+            "intermediate_size": 4 * shape.width,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "image_size": shape.size,
+            "patch_size": shape.patch,
+            "projection_dim": shape.width,
         },
-        projection_dim=WIDTH,
+        projection_dim=shape.width,
     )
     return SmallCLIP(CLIPModel(config), vocabulary())
 
 
-def shrink(scenes: Scenes) -> np.ndarray:
-    """All pictures at 64 px by exact area averaging: uint8 (n 64 64 3)."""
-    small = np.empty((len(scenes), SIZE, SIZE, 3), np.uint8)
+def shrink(scenes: Scenes, size: int) -> np.ndarray:
+    """All pictures at another size by exact area averaging: uint8 (n size size 3)."""
+    small = np.empty((len(scenes), size, size, 3), np.uint8)
     for start in range(0, len(scenes), 500):
         images = scenes.images[start : start + 500].astype(np.float32)
         small[start : start + 500] = np.round(
-            rearrange(images, "n (h a) (w b) c -> n h a w b c", h=SIZE, w=SIZE).mean((2, 4))
+            rearrange(images, "n (h a) (w b) c -> n h a w b c", h=size, w=size).mean((2, 4))
         )
     return small
 
@@ -89,14 +120,14 @@ class TaughtCLIP(nn.Module):
     the embeddings of pictures and of texts alike, each thing for itself, so that pairs never seen together add up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape = SHIPPED) -> None:
         super().__init__()
-        self.clip = make_clip()
-        self.patch_head = nn.Linear(WIDTH, 1 + len(CONCEPT_NAMES))
-        self.thing_head = nn.Linear(WIDTH, len(CONCEPT_NAMES))
+        self.clip = make_clip(shape)
+        self.patch_head = nn.Linear(shape.width, 1 + len(CONCEPT_NAMES))
+        self.thing_head = nn.Linear(shape.width, len(CONCEPT_NAMES))
 
     def read_pictures(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures b 3 64 64 in 0..1 -> unit vectors (b d) and logits of what lies in each patch (b patches k)."""
+        """Pictures b 3 h w in 0..1 -> unit vectors (b d) and logits of what lies in each patch (b patches k)."""
         seen = self.clip.model.vision_model(pixel_values=images * 2 - 1)
         embedded = F.normalize(self.clip.model.visual_projection(seen.pooler_output), dim=-1)
         return embedded, self.patch_head(seen.last_hidden_state[:, 1:])
@@ -107,20 +138,20 @@ class TaughtCLIP(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, things, pos_weight=logits.new_tensor(THING_WEIGHT))
 
 
-def patch_shares(labels: Tensor) -> Tensor:
-    """Share of every patch that each class covers: b 64 64 -> b patches k."""
+def patch_shares(labels: Tensor, patch: int) -> Tensor:
+    """Share of every patch that each class covers: b h w -> b patches k."""
     classes = F.one_hot(labels, 1 + len(CONCEPT_NAMES)).float()
-    return reduce(classes, "b (h r) (w s) k -> b (h w) k", "mean", r=PATCH, s=PATCH)
+    return reduce(classes, "b (h r) (w s) k -> b (h w) k", "mean", r=patch, s=patch)
 
 
-def train_clip(scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:
+def train_clip(scenes: Scenes, folder: Path, steps: int, shape: Shape = SHIPPED) -> dict[str, Tensor]:
     """Train both towers; returns the averaged weights, the heads' among them."""
     device = pick_device()
-    torch.manual_seed(0)
-    taught = TaughtCLIP().to(device)
+    torch.manual_seed(shape.seed)
+    taught = TaughtCLIP(shape).to(device)
     clip = taught.clip
-    images, rows = shrink(scenes), vocabulary().encode(scenes.captions)
-    step_size = scenes.labels.shape[1] // SIZE
+    images, rows = shrink(scenes, shape.size), vocabulary().encode(scenes.captions)
+    step_size = scenes.labels.shape[1] // shape.size
     labels = np.ascontiguousarray(scenes.labels[:, step_size // 2 :: step_size, step_size // 2 :: step_size])
     things = np.zeros((len(scenes), len(CONCEPT_NAMES)), np.float32)
     scene, thing = (scenes.concepts >= 0).nonzero()
@@ -128,7 +159,7 @@ def train_clip(scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:
     longest = 2 + max(len(vocabulary().split(caption)) for caption in scenes.captions)
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng([3, step])
+        rng = np.random.default_rng([shape.series, step])
         chosen = rng.integers(0, len(images), BATCH)
         pixels = rearrange(torch.from_numpy(images[chosen]).to(device), "b h w c -> b c h w").float() / 255
         pixels, there = jitter(pixels, torch.from_numpy(labels[chosen]).to(device), rng)
@@ -141,10 +172,10 @@ def train_clip(scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:
         logits = scale * seen @ read.T
         target = torch.arange(BATCH, device=device)
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        parts = -(patch_shares(there) * patches.float().log_softmax(-1)).sum(-1).mean()
+        parts = -(patch_shares(there, shape.patch) * patches.float().log_softmax(-1)).sum(-1).mean()
         asked = torch.from_numpy(things[chosen]).to(device)
         named = taught.thing_loss(seen, asked) + taught.thing_loss(read, asked)
         loss = contrast + PATCH_WEIGHT * parts + named
         return loss, {"loss": contrast.item(), "patches": parts.item(), "things": named.item()}
 
-    return train("clip", taught, loss_of_step, folder=folder, steps=steps, peak_lr=1e-3, weight_decay=0.05)
+    return train(shape.name, taught, loss_of_step, folder=folder, steps=steps, peak_lr=1e-3, weight_decay=0.05)

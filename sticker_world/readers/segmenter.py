@@ -1,7 +1,7 @@
-"""Small SegFormers (Xie et al. 2021, arXiv 2105.15203) on exact labels: the judge of pictures, and two specialists.
+"""Small SegFormers (Xie et al. 2021, arXiv 2105.15203) on exact labels: one for everything, and two specialists.
 
-The judge knows every concept. The specialists know a part of the world each, so that several can guide one picture:
-one the animals, one the other things and the places behind them.
+The general one knows every concept. The specialists know a part of the world each, so that several can guide one
+picture: one the animals, one the other things and the places behind them.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ..world.dataset import Scenes
 
 BATCH = 12
 CROP = 192
-JUDGE = "segmenter"
+GENERAL = "segmenter"
 ANIMALS = ("dog", "cat", "panda", "pig", "frog", "rabbit", "penguin", "duck")
 # Plain grounds are called so that "a blue rabbit" does not name one.
 PLACES = {name: f"{name} background" if name in ("blue", "pink") else name for name in BACKGROUNDS}
@@ -68,7 +68,7 @@ class Seen:
 
 
 PARTS: dict[str, Seen] = {
-    JUDGE: Seen(CONCEPT_NAMES, 4, (24, 40, 72, 96), 96),
+    GENERAL: Seen(CONCEPT_NAMES, 4, (24, 40, 72, 96), 96),
     "segmenter_animals": Seen(ANIMALS, 11, (16, 32, 48, 64), 64),
     "segmenter_things": Seen(
         tuple(name for name in CONCEPT_NAMES if name not in ANIMALS), 12, (16, 32, 64, 96), 64, places=True
@@ -76,13 +76,13 @@ PARTS: dict[str, Seen] = {
 }
 
 
-def make_segmenter(part: str = JUDGE) -> SegformerForSemanticSegmentation:
+def make_segmenter(part: str = GENERAL) -> SegformerForSemanticSegmentation:
     """Untrained; logits at a quarter of the input's size."""
     seen = PARTS[part]
     config = SegformerConfig(
         hidden_sizes=list(seen.widths),
         depths=[1, 1, 1, 1],
-        num_attention_heads=[1, 2, 3, 4] if part == JUDGE else [1, 2, 2, 4],
+        num_attention_heads=[1, 2, 3, 4] if part == GENERAL else [1, 2, 2, 4],
         sr_ratios=[8, 4, 2, 1],
         mlp_ratios=[4, 4, 4, 4],
         decoder_hidden_size=seen.decoder,
@@ -128,7 +128,7 @@ def mix(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tup
     return images, labels
 
 
-def train_segmenter(scenes: Scenes, folder: Path, steps: int, part: str = JUDGE) -> dict[str, Tensor]:
+def train_segmenter(scenes: Scenes, folder: Path, steps: int, part: str = GENERAL) -> dict[str, Tensor]:
     """Train one of `PARTS` on random crops with light damage; returns the averaged weights."""
     device = pick_device()
     torch.manual_seed(0)

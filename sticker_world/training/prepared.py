@@ -20,7 +20,9 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:8]
 
 
-def prepare(path: Path, key: str, shape: tuple[int, ...], make: Rows, *, rows_at_once: int) -> np.ndarray:
+def prepare(
+    path: Path, key: str, shape: tuple[int, ...], make: Rows, *, rows_at_once: int, dtype: type[np.generic] = np.float16
+) -> np.ndarray:
     """Open an array, making the rows that are not there yet.
 
     Args:
@@ -29,16 +31,17 @@ def prepare(path: Path, key: str, shape: tuple[int, ...], make: Rows, *, rows_at
         shape: of all rows.
         make: gives the rows of a range.
         rows_at_once: how many rows are asked for and saved at once.
+        dtype: of the array.
 
     Returns:
-        float16 of that shape, memory-mapped.
+        The array, memory-mapped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     progress = path.with_suffix(".json")
     said = json.loads(progress.read_text()) if progress.exists() and path.exists() else {}
     done = said.get("done", 0) if said.get("key") == key else 0
     if done < shape[0]:
-        array = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float16, shape)
+        array = np.lib.format.open_memmap(path, "r+" if done else "w+", dtype, shape)
         starts = range(done, shape[0], rows_at_once)
         for start in tqdm(starts, path.stem, mininterval=10):
             rows = range(start, min(start + rows_at_once, shape[0]))

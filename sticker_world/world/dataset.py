@@ -4,6 +4,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,13 @@ class Scenes:
         return len(self.captions)
 
 
-def _draw_chunk(start: int, stop: int) -> tuple:
+def _draw_chunk(seed: int, held_out: bool | None, start: int, stop: int) -> tuple:
     images, labels, captions = [], [], []
     concepts = np.full((stop - start, MOST_OBJECTS), -1, np.int64)
     masks = np.zeros((stop - start, MOST_OBJECTS, TOKEN_GRID, TOKEN_GRID), np.uint8)
     cell = CANVAS // TOKEN_GRID
     for row, index in enumerate(range(start, stop)):
-        scene = make_scene(TRAINING_SEED, index)
+        scene = make_scene(seed, index, held_out=held_out)
         images.append(scene.image)
         labels.append(scene.labels())
         captions.append(scene.caption)
@@ -57,8 +58,15 @@ def _draw_chunk(start: int, stop: int) -> tuple:
     return start, stop, np.stack(images), np.stack(labels), concepts, masks, captions
 
 
-def open_scenes(folder: Path, number: int) -> Scenes:
-    """Open the training scenes in `folder`, drawing them first if they are not there (about 150 a second)."""
+def open_scenes(folder: Path, number: int, seed: int = TRAINING_SEED, held_out: bool | None = False) -> Scenes:
+    """Open the training scenes in `folder`, drawing them first if they are not there (about 150 a second).
+
+    Args:
+        folder: theirs alone.
+        number: how many.
+        seed: of the series, see `make_scene`.
+        held_out: which combinations, see `make_scene`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / f"captions-{number}.json"
     shapes = {
@@ -75,7 +83,7 @@ def open_scenes(folder: Path, number: int) -> Scenes:
         captions = [""] * number
         starts = range(0, number, _CHUNK)
         with ProcessPoolExecutor(os.cpu_count()) as pool:
-            jobs = pool.map(_draw_chunk, starts, [min(s + _CHUNK, number) for s in starts])
+            jobs = pool.map(partial(_draw_chunk, seed, held_out), starts, [min(s + _CHUNK, number) for s in starts])
             for start, stop, *columns, texts in tqdm(jobs, "scenes", len(starts)):
                 for array, column in zip(arrays.values(), columns, strict=True):
                     array[start:stop] = column

@@ -3,6 +3,7 @@
 Objects are listed in painter's order, farthest first. Alpha is straight (not premultiplied) wherever it is stored.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,10 +86,15 @@ def _sprite(concept: str) -> Image.Image:
 
 
 def cut_sprite(concept: str, size: float, angle: float, mirror: bool) -> np.ndarray:
-    """Turn and scale a sprite.
+    """Turn and scale a concept's sprite, as `cut` does."""
+    return cut(_sprite(concept), size, angle, mirror)
+
+
+def cut(sprite: Image.Image, size: float, angle: float, mirror: bool) -> np.ndarray:
+    """Turn and scale a sticker.
 
     Args:
-        concept: its name.
+        sprite: premultiplied (mode RGBa).
         size: its longer side over the canvas.
         angle: degrees, counter-clockwise.
         mirror: left and right exchanged before the turn.
@@ -96,7 +102,6 @@ def cut_sprite(concept: str, size: float, angle: float, mirror: bool) -> np.ndar
     Returns:
         Premultiplied float32 (h w 4) in 0..1, cropped to what is seen.
     """
-    sprite = _sprite(concept)
     if mirror:
         sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     sprite = sprite.rotate(angle, Image.Resampling.BICUBIC, expand=True)
@@ -175,12 +180,30 @@ def _arrange(
     """Place every sprite so that each keeps enough of itself visible and one of them loses at least `least_hidden`."""
     if least_hidden > 0 and len(concepts) < 2:
         raise ValueError(f"{len(concepts)} objects cannot hide {least_hidden:.0%} of one another; draw two or more.")
-    while True:
-        placed = []
+
+    def sprites() -> Iterator[np.ndarray]:
         for concept in concepts:
             size = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
-            pixels = cut_sprite(concept, size, rng.uniform(-15, 15), rng.uniform() < 0.5)
-            placed.append((*_place(pixels, rng), pixels))
+            yield cut_sprite(concept, size, rng.uniform(-15, 15), rng.uniform() < 0.5)
+
+    return arranged(sprites, rng, least_hidden)
+
+
+def arranged(
+    draw: Callable[[], Iterable[np.ndarray]], rng: np.random.Generator, least_hidden: float = 0.0
+) -> list[tuple[int, int, np.ndarray]]:
+    """Place things at random so that none loses more than `MOST_HIDDEN` of itself to nearer ones.
+
+    Args:
+        draw: gives the things, farthest first, premultiplied (h w 4); asked again where no place was found for them.
+        rng: draws the places.
+        least_hidden: share of itself that at least one loses.
+
+    Returns:
+        Left, top and pixels of each, wholly on the canvas.
+    """
+    while True:
+        placed = [(*_place(pixels, rng), pixels) for pixels in draw()]
         for _ in range(MOVES if least_hidden > 0 else 0):
             if _is_arranged(placed, least_hidden):
                 break

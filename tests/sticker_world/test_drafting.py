@@ -15,7 +15,7 @@ from stagecraft.sticker_world.readers.export import export_segmenter
 from stagecraft.sticker_world.readers.segmenter import (
     ANIMALS,
     CROP,
-    JUDGE,
+    GENERAL,
     PARTS,
     PLACES,
     make_segmenter,
@@ -107,7 +107,7 @@ def test_specialists_share_the_world_out():
     assert set(animals.concepts) | set(things.concepts) == set(CONCEPT_NAMES)
     assert not set(animals.classes) & set(things.classes) - {"background"}
     assert things.classes[-len(PLACES) :] == tuple(PLACES.values())
-    assert PARTS[JUDGE].classes == ("background", *CONCEPT_NAMES)
+    assert PARTS[GENERAL].classes == ("background", *CONCEPT_NAMES)
 
 
 def test_labels_of_the_specialists_say_what_the_judges_say():
@@ -117,7 +117,7 @@ def test_labels_of_the_specialists_say_what_the_judges_say():
     for part, known in (
         ("segmenter_animals", set(ANIMALS)),
         ("segmenter_things", {"snow", *CONCEPT_NAMES} - set(ANIMALS)),
-        (JUDGE, set(CONCEPT_NAMES)),
+        (GENERAL, set(CONCEPT_NAMES)),
     ):
         seen = PARTS[part]
         own = seen.relabel(labels, places)

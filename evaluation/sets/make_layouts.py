@@ -22,10 +22,12 @@ from ...sticker_world.world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NA
 from ...sticker_world.world.scene import cut_sprite
 from .sets import FOLDER, LAYOUT_SETS, PRESENCE, TUNING_SET, Placement
 
-EVALUATION_SEED, TUNING_SEED, PRESENCE_SEED = 7_001, 7_002, 7_003
-PER_CATEGORY = 4  # layouts per set, kind and category
+# Sets are drawn in parts and only ever grow at their end, so that a result of the first layouts keeps its meaning.
+EVALUATION_SEEDS, TUNING_SEED, PRESENCE_SEED = {7_001: 4, 7_006: 6}, 7_002, 7_003  # seed -> layouts per category
+PER_CATEGORY = sum(EVALUATION_SEEDS.values())  # layouts per set, kind and category
 PER_CATEGORY_TUNING = 2
-PRESENCE_PROMPTS = 200
+TUNING_COUNTS = (2, 1, 3)  # objects; in the order in which the tuning set grew
+PRESENCE_PROMPTS = 1000
 LARGEST_TURN = 15.0  # degrees, as in training
 CATEGORIES = {
     1: ("small", "medium", "large", "corner", "edge"),
@@ -242,7 +244,7 @@ def main(argv: Sequence[str] = ()) -> int:
     """Write every set; returns the exit status."""
     FOLDER.mkdir(exist_ok=True)
     for count, name in enumerate(LAYOUT_SETS, 1):
-        write_set(name, make_set(count, PER_CATEGORY, EVALUATION_SEED))
-    write_set(TUNING_SET, make_set(2, PER_CATEGORY_TUNING, TUNING_SEED))
+        write_set(name, [row for seed, each in EVALUATION_SEEDS.items() for row in make_set(count, each, seed)])
+    write_set(TUNING_SET, [row for count in TUNING_COUNTS for row in make_set(count, PER_CATEGORY_TUNING, TUNING_SEED)])
     write_set(PRESENCE, make_presence(PRESENCE_SEED))
     return 0

@@ -17,6 +17,7 @@ from stagecraft.sticker_world.world.captions import plain_prompt
 from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES, is_held_out
 
 ALL_SETS = (*sets.LAYOUT_SETS, sets.TUNING_SET)
+KINDS = ("boxes", "masks")
 CLASSES = ("background", *CONCEPT_NAMES)
 
 
@@ -43,12 +44,13 @@ def test_a_perfect_picture_scores_perfectly(name):
 @pytest.mark.parametrize("name", ALL_SETS)
 def test_sets_hold_what_their_tags_say(name):
     items = sets.load_set(name)
-    count = 2 if name == sets.TUNING_SET else int(name[-1])
+    counts = make_layouts.TUNING_COUNTS if name == sets.TUNING_SET else (int(name[-1]),)
     each = make_layouts.PER_CATEGORY_TUNING if name == sets.TUNING_SET else make_layouts.PER_CATEGORY
-    expected = itertools.product(("boxes", "masks"), make_layouts.CATEGORIES[count])
-    assert Counter(item.tags for item in items) == dict.fromkeys(expected, each)
+    expected = [(n, *tags) for n in counts for tags in itertools.product(KINDS, make_layouts.CATEGORIES[n])]
+    assert Counter((len(item.layout.regions), *item.tags) for item in items) == dict.fromkeys(expected, each)
+    assert len(items) == (60 if name == sets.TUNING_SET else 100)
     for item in items:
-        category = item.tags[1]
+        category, count = item.tags[1], len(item.layout.regions)
         boxes = [region.box for region in item.layout.regions]
         assert make_layouts.RELATIONS[category](boxes)
         low, high = make_layouts.SIZES[category][count]
@@ -81,8 +83,8 @@ def test_seeds_and_layouts_do_not_repeat():
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_presence_prompts_are_held_out(objects):
     prompts = sets.load_presence(objects)
-    assert len(prompts) == 200
-    assert len({prompt.seed for prompt in prompts}) == 200
+    assert len(prompts) == 1000
+    assert len({prompt.seed for prompt in prompts}) == 1000
     for prompt in prompts:
         assert len(prompt.concepts) == objects
         assert is_held_out(prompt.concepts, prompt.background)

@@ -22,15 +22,15 @@ NAME = "judge_segmenter"
 SERIES, SEED = 7_310, 7_311  # of the drawn pictures; of first weights and crops
 DRAWN = 8_000
 BATCH, CROP = 12, 192
-STAGES = ("stage1", "stage2", "stage3", "stage4")
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
 ROWS_AT_ONCE = 100
 
 
 def make_segmenter() -> UperNetForSemanticSegmentation:
     """Untrained; 0.7 M parameters."""
-    widths = (24, 48, 80, 112)
+    widths, depths = [24, 48, 80, 112], [1, 1, 2, 1]
     backbone = ResNetConfig(
-        embedding_size=widths[0], hidden_sizes=widths, depths=(1, 1, 2, 1), layer_type="basic", out_features=STAGES
+        embedding_size=widths[0], hidden_sizes=widths, depths=depths, layer_type="basic", out_features=STAGES
     )
     config = UperNetConfig(
         backbone_config=backbone,

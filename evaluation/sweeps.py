@@ -24,7 +24,7 @@ SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures"
 BEFORE = LRDiff(t0=0.5, strength=0.6)
 STARTS: dict[str, Method] = {
     "lrdiff": BEFORE,
-    "lrdiff_dynamic": replace(BEFORE, strength=1.0, delta="dynamic"),
+    "lrdiff_colours": replace(BEFORE, delta="colour", colours="true"),
     "lrdiff_trajectories": replace(BEFORE, mode="trajectories"),
     "lrdiff_crop": replace(BEFORE, crop=True),
     "multidiffusion": METHODS["multidiffusion"],
@@ -42,11 +42,11 @@ class Sweep:
 
 
 SWEEPS = {  # by setting
-    "strength": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0), ("lrdiff", "lrdiff_dynamic")),
-    "top_k": Sweep((1, 5, 20, 80, 160), ("lrdiff_dynamic",)),
-    "t0": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9), ("lrdiff", "lrdiff_dynamic", "lrdiff_trajectories")),
-    "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_dynamic")),
-    "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories")),
+    "strength": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0), ("lrdiff", "lrdiff_colours")),
+    "top_k": Sweep((1, 5, 20, 80, 160), ("lrdiff",)),
+    "t0": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
+    "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_colours")),
+    "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
     "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8), ("multidiffusion",)),
     "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent",), SALI_FILE),

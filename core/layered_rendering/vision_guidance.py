@@ -82,6 +82,8 @@ def vision_guidance(delta: Tensor, mask: Tensor, inside: float | Tensor = 1.0, o
 def dynamic_vector(state: Tensor, attention: Tensor, top_k: int) -> Tensor:
     """Delta of Eq. 6 without its lambda: the mean noisy latent where a phrase's attention is strongest.
 
+    See `dynamic_scale` for its length.
+
     Args:
         state: (b c h w), the variance-preserving noisy latent of the first step.
         attention: (b h w), the phrase's cross-attention on the same grid.
@@ -93,6 +95,19 @@ def dynamic_vector(state: Tensor, attention: Tensor, top_k: int) -> Tensor:
     places = rearrange(attention, "b h w -> b (h w)").topk(min(top_k, attention[0].numel()), dim=-1).indices
     cells = rearrange(state, "b c h w -> b c (h w)")
     return torch.gather(cells, 2, repeat(places, "b k -> b c k", c=cells.shape[1])).mean(-1)
+
+
+def dynamic_scale(top_k: int, cells: int) -> float:
+    """What makes a dynamic vector as long as a colour's, so that one strength serves both.
+
+    reconstructed: the paper prints no lambda. Cells of the first state are unit noise, and so long are the latents of
+    colours; the mean of K cells is shorter by the square root of K.
+
+    Args:
+        top_k: K of Eq. 6.
+        cells: how many there are.
+    """
+    return min(top_k, cells) ** 0.5
 
 
 def state_scale(signal: Tensor, noise: Tensor, data_deviation: float = 1.0) -> Tensor:

@@ -1,6 +1,8 @@
 """Prompts for the API queue, method by method.
 
 what all have in common       builder.GraphBuilder
+what they hear of colours     colours.coloured
+what each is told             told.TOLD
 the prompt alone              plain.plain
 ComfyUI's regional prompting  methods.set_mask
 MultiDiffusion                methods.MultiDiffusion

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from ...core.layout.layout import Layout
 from ...sticker_world.shipped import CHECKPOINT_FILE
 from ...sticker_world.world.concepts import CANVAS
+from .colours import NONE, Colours, coloured
 
 CHECKPOINT = CHECKPOINT_FILE.name
 STEPS = 20
@@ -46,9 +47,9 @@ class GraphBuilder:
         """CONDITIONING of a prompt."""
         return [self.add("CLIPTextEncode", clip=clip, text=text), 0]
 
-    def layout(self, layout: Layout) -> Link:
+    def layout(self, layout: Layout, colours: Colours = NONE) -> Link:
         """STAGE_LAYOUT of a layout; it travels as JSON, masks included."""
-        text = json.dumps(layout.to_dict())
+        text = json.dumps(coloured(layout, colours).to_dict())
         return [self.add("StageLayout", layout=text, prompt="", background="", width=CANVAS, height=CANVAS), 0]
 
     def painted(

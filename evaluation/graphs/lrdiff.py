@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
+from ...core.layered_rendering.vision_guidance import (
+    DEFAULT_STRENGTH,
+    DEFAULT_T0,
+    PUBLISHED_TOP_K,
+    dynamic_scale,
+)
 from ...core.layout.layout import Layout
-from .builder import NEGATIVE, STEPS, Graph, GraphBuilder, Link
+from .builder import CANVAS, NEGATIVE, STEPS, Graph, GraphBuilder, Link
+from .colours import NONE, Colours
 
+CELLS = (CANVAS // 8) ** 2  # of the latent
 LAYER_PROMPT = "{phrase}"  # the node's default
 ALL_PHRASES = "{phrases}"  # as the background's own negative prompt: the names of all things
 
@@ -15,8 +22,8 @@ ALL_PHRASES = "{phrases}"  # as the background's own negative prompt: the names 
 class LRDiff:
     """A method: layered rendering with these settings, named as the nodes' inputs.
 
-    None leaves an input to the node's own default, and no delta leaves the whole node for vision guidance away: the
-    regions' colours then count.
+    None leaves an input to the node's own default. The layout's colours, which are the true ones of its sprites, are
+    told only where `colours` says so.
     """
 
     t0: float = DEFAULT_T0
@@ -26,7 +33,8 @@ class LRDiff:
     background_negative: str | None = None
     crop: bool | None = None
     crop_margin: int | None = None
-    delta: str | None = None
+    delta: str = "dynamic"
+    colours: Colours = NONE
     top_k: int = 20
     inside: float = 1.0
     outside: float = 1.0
@@ -43,7 +51,7 @@ class LRDiff:
             model=model,
             clip=clip,
             vae=vae,
-            layout=builder.layout(layout),
+            layout=builder.layout(layout, self.colours),
             positive=builder.encode(clip, layout.prompt),
             negative=builder.encode(clip, NEGATIVE),
         )
@@ -60,8 +68,6 @@ class LRDiff:
         return [rendering, 0], [rendering, 1], [rendering, 2]
 
     def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
-        if self.delta is None:
-            return {}
         chosen = self._chosen("delta", "top_k", "inside", "outside", "inject")
         return {"guidance": [builder.add("StageVisionGuidance", vector="", **chosen), 0]}
 
@@ -69,27 +75,27 @@ class LRDiff:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-# reconstructed: the paper prints no lambda; chosen on the tuning layouts.
-DYNAMIC_STRENGTH = 3.0
-# What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, and
-# the names of the things as the background's negative prompt.
+# What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, the
+# mean of Eq. 6 without a factor, and the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
     t0=16 / 51,
-    strength=1.0,
+    strength=1 / dynamic_scale(PUBLISHED_TOP_K, CELLS),
     mode="trajectories",
     background_negative=ALL_PHRASES,
     delta="dynamic",
-    top_k=20,
+    top_k=PUBLISHED_TOP_K,
     outside=0.20,
     inside=0.05,
     inject="as published",
 )
 
-# Each changes one thing in the method "lrdiff", which is the paper's mode with the regions' colours; "published"
-# changes all that the published script does differently. `evaluate --ablation` adds them to the methods.
+# Each changes one thing in the method "lrdiff", which is told names and boxes alone; "words" and "colours" are told or
+# guess colours too, "published" changes all that the published script does differently. `evaluate --ablation` adds them
+# to the methods.
 VARIANTS: dict[str, LRDiff] = {
     "lrdiff_off": LRDiff(strength=0.0),
-    "lrdiff_dynamic": LRDiff(strength=DYNAMIC_STRENGTH, delta="dynamic"),
+    "lrdiff_words": LRDiff(delta="colour", colours="words"),
+    "lrdiff_colours": LRDiff(delta="colour", colours="true"),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
     "lrdiff_published": PUBLISHED,
     "lrdiff_crop": LRDiff(crop=True),

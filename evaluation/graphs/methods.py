@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...core.layout.layout import Layout
+from ...core.layout.prompts import fill_prompt
 from ...sticker_world.world.concepts import CANVAS
 from .builder import NEGATIVE, Graph, GraphBuilder, Link, Method
 from .lrdiff import LRDiff
@@ -63,30 +64,49 @@ def _add_masked(builder: GraphBuilder, before: Link | None, prompt: Link, mask: 
 
 @dataclass(frozen=True)
 class MultiDiffusion:
-    """A method: MultiDiffusion with bootstrapping, from `baselines`.
+    """A method: MultiDiffusion with bootstrapping, from `baselines`, with what Layered Rendering has beside its idea.
 
     Attributes:
         bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50; the
             default is the best of the tuning layouts, so that the competitor is at its best too.
+        t0: share of the run after which the whole prompt takes over, as in Layered Rendering; the paper has 1.
+        background_negative: negative prompt of the background; the paper has that of all regions, "".
     """
 
     bootstrapped: float = 0.8
+    t0: float = 1.0
+    background_negative: str = NEGATIVE
 
     def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
         """Build the graph; the layout brings its own masks."""
         builder = GraphBuilder()
         model, clip, vae = builder.load()
+        negative = builder.encode(clip, NEGATIVE)
+        unwanted = fill_prompt(self.background_negative, layout, None, "negative prompt of the background")
         painting = builder.add(
             "EvaluationMultiDiffusion",
             model=model,
             clip=clip,
             vae=vae,
             layout=builder.layout(layout),
-            negative=builder.encode(clip, NEGATIVE),
+            negative=negative,
+            background_negative=builder.encode(clip, unwanted),
             bootstrapped=self.bootstrapped,
             seed=seed,
         )
-        return builder.show(builder.painted([painting, 0], [painting, 1], [painting, 2], vae, seed, pictures))
+        prompts: list[Link] = [[painting, 1], [painting, 2]]
+        if self.t0 < 1:
+            whole = builder.encode(clip, layout.prompt), negative
+            prompts = [self._handed_over(builder, *each) for each in zip(prompts, whole, strict=True)]
+        return builder.show(builder.painted([painting, 0], *prompts, vae, seed, pictures))
+
+    def _handed_over(self, builder: GraphBuilder, regions: Link, whole: Link) -> Link:
+        """The regions' prompts up to t0, then that of the whole picture."""
+        parts = [
+            [builder.add("ConditioningSetTimestepRange", conditioning=prompt, start=start, end=end), 0]
+            for prompt, start, end in ((regions, 0.0, self.t0), (whole, self.t0, 1.0))
+        ]
+        return [builder.add("ConditioningCombine", conditioning_1=parts[0], conditioning_2=parts[1]), 0]
 
 
 METHODS: dict[str, Method] = {

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...core.layout.layout import Layout
-from ...sticker_world.shipped import SEGMENTER_FOLDER
 from .builder import NEGATIVE, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
@@ -19,7 +18,7 @@ REFERENCE = {
     "inversion_prompt": "{prompt}",
     "forward_noise_first_k": 0,
     "object_prompt": "a photo of {phrase}",
-    "cut_out": SEGMENTER_FOLDER.name,
+    "cut_out": "attention map",  # no segmenter, so that what judges takes no part
     "draw_steps": 15,
     "draw_cfg": 5.0,
 }

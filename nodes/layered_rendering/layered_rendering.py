@@ -54,9 +54,9 @@ class StageLayeredRendering(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Vision guidance of the regions that have a colour. Higher pushes each thing harder into "
-                    "its region, too high spoils its colours; 0 only uses the masks; below 0 pushes the opposite way. "
-                    "Regions without a colour do not change.",
+                    tooltip="Vision guidance of the regions that have a colour, or of all with Vision Guidance. Higher "
+                    "pushes each thing harder into its region, too high spoils its colours; 0 only uses the masks; "
+                    "below 0 pushes the opposite way. One strength serves every source.",
                 ),
                 io.String.Input(
                     "layer_prompt",

@@ -50,7 +50,7 @@ class StageVisionGuidance(io.ComfyNode):
                     min=1,
                     max=65536,
                     tooltip="Only for dynamic: from how many latent cells the vector is averaged. Higher gives a "
-                    "weaker, steadier vector; lower a stronger one that depends more on the seed.",
+                    "steadier average of more places; lower the sharpest spots alone, which depend more on the seed.",
                 ),
                 io.Float.Input(
                     "inside",

@@ -226,7 +226,7 @@ def test_gains_are_relative_and_count_every_picture_once():
 
 def test_sweeps_that_were_interrupted_go_on(tmp_path):
     file, measured = tmp_path / "sweeps.json", []
-    result_rows.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
+    result_rows.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff"), ap50=0.1)]})
 
     def row_of(point):
         if len(measured) == 2:

@@ -31,7 +31,7 @@ def judged(yardsticks, method, item, picture):
 
 
 def test_only_layouts_with_masks_are_used():
-    assert len(ITEMS) == 10 and all("masks" in item.tags for item in ITEMS)
+    assert len(ITEMS) == 30 and all("masks" in item.tags for item in ITEMS)
     assert len(tcig.masked("objects_2", tcig.LAYOUTS)) == tcig.LAYOUTS
     assert {item.tags[1] for item in tcig.masked("objects_2", 5)} == {item.tags[1] for item in load_set("objects_2")}
 

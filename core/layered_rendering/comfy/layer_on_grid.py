@@ -9,7 +9,7 @@ from torch import Tensor
 from ...attention.comfy.phrases import SaidWhere
 from ...comfy.runs import VIDEOS
 from ...layout.masks import resample_by_area
-from ..vision_guidance import EVERY_STEP, dynamic_vector, vision_guidance
+from ..vision_guidance import EVERY_STEP, dynamic_scale, dynamic_vector, vision_guidance
 from .entry import LayerEntry, VisionEntry
 
 CROP_STEP = 8  # latent cells; U-Nets halve their grid up to three times
@@ -63,7 +63,8 @@ class RunLayer:
         """
         frames = rearrange(state, "b c f h w -> (b f) c h w") if state.ndim == VIDEOS else state
         vectors = dynamic_vector(frames, attention.reshape(-1, *attention.shape[-2:]), self.top_k)
-        self._set_delta(self.factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
+        factors = self.factors * dynamic_scale(self.top_k, attention.shape[-2] * attention.shape[-1])
+        self._set_delta(factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
 
     def xi_for(
         self, rows: Tensor, area: tuple[int, ...] | None = None, cut: Callable[[Tensor], Tensor] | None = None

@@ -23,6 +23,7 @@ class EvaluationMultiDiffusion:
             "vae": ("VAE",),
             "layout": ("STAGE_LAYOUT",),
             "negative": ("CONDITIONING",),
+            "background_negative": ("CONDITIONING",),
             "bootstrapped": ("FLOAT", {"min": 0.0, "max": 1.0, "tooltip": "Share of the run."}),
             "seed": ("INT", {"min": 0, "max": MOST_SEEDS, "tooltip": "Of the random colours."}),
         }

@@ -84,6 +84,7 @@ def paint_regions(
     vae: VAE,
     layout: Layout,
     negative: Conditioning,
+    background_negative: Conditioning,
     bootstrapped: float,
     seed: int,
     colours: int = COLOURS,
@@ -100,6 +101,7 @@ def paint_regions(
         vae: encodes colours.
         layout: the regions.
         negative: negative prompt of all regions.
+        background_negative: negative prompt of the background, where another method has one of its own too.
         bootstrapped: share of the run in 0..1 that is bootstrapped; 0 switches that off.
         seed: of the random colours.
         colours: how many there are.
@@ -112,7 +114,8 @@ def paint_regions(
     for index, prompt in enumerate(prompts):
         encoded = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
         positive += [[text, {**options, REGION: index}] for text, options in encoded]
-    negative = [[text, {**options, REGION: index}] for index in range(len(prompts)) for text, options in negative]
+    negatives = [background_negative, *[negative] * (len(prompts) - 1)]
+    negative = [[text, {**options, REGION: index}] for index, each in enumerate(negatives) for text, options in each]
     regions = Regions(layout, bootstrapped, constant_backgrounds(model, vae, colours, seed), seed)
     model = model.clone()
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, KEY, _start_run(regions))
@@ -143,8 +146,9 @@ def _start_run(regions: Regions) -> Callable[..., Tensor]:
         masks = regions.masks(*noise.shape[-2:])
         foreground = {}
         for entry in (entry for entries in guider.conds.values() for entry in entries):
-            index = entry.pop(REGION)
-            entry["mask"] = masks[index : index + 1]
+            index = entry.pop(REGION, None)
+            if index is not None:
+                entry["mask"] = masks[index : index + 1]
             if index:
                 foreground[entry["uuid"]] = index
         threshold = guider.model_patcher.get_model_object("model_sampling").percent_to_sigma(regions.bootstrapped)

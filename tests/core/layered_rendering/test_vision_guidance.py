@@ -6,6 +6,7 @@ from stagecraft.core.attention.maps import average_maps
 from stagecraft.core.layered_rendering.compositing import fused_prediction, join_layers
 from stagecraft.core.layered_rendering.vision_guidance import (
     VisionGuidance,
+    dynamic_scale,
     dynamic_vector,
     state_scale,
     vision_guidance,
@@ -40,6 +41,14 @@ def test_dynamic_vector_is_the_mean_latent_of_the_k_strongest_places():
     torch.testing.assert_close(dynamic_vector(state, attention, 1), torch.tensor([[1.0, 13.0]]))
     torch.testing.assert_close(dynamic_vector(state, attention, 2), torch.tensor([[6.0, 18.0]]))
     torch.testing.assert_close(dynamic_vector(state, attention, 999), state.mean((2, 3)))
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 20, 80, 4096])
+def test_whatever_k_is_a_dynamic_vector_of_noise_is_as_long_as_a_cell_of_it(top_k):
+    state = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    attention = torch.rand(64, 16, 16, generator=torch.Generator().manual_seed(1))
+    found = dynamic_vector(state, attention, top_k) * dynamic_scale(top_k, 256)
+    assert found.square().mean().sqrt() == pytest.approx(1.0, abs=0.1)
 
 
 def test_dynamic_vector_of_each_picture_of_a_batch_is_its_own():

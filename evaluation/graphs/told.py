@@ -1,0 +1,46 @@
+"""What every method hears about a layout, and where it comes from: a row of a table is read beside this."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PROMPT, BOXES, NAMES, COLOURS, GUESSES, CUT_OUTS = (
+    "whole prompt",
+    "boxes or masks",
+    "names",
+    "true colours",
+    "colours guessed from names",
+    "its own cut-outs",
+)
+Origin = Literal["published", "reconstructed", "ours", "ComfyUI's"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """One method.
+
+    Attributes:
+        hears: of the layout; the background's name goes with the names.
+        origin: whether it is published, reconstructed from a paper that leaves something open, ComfyUI's or ours.
+    """
+
+    hears: tuple[str, ...]
+    origin: Origin
+
+
+PLACED = (PROMPT, BOXES, NAMES)
+TOLD: dict[str, Told] = {
+    "plain": Told((PROMPT,), "ComfyUI's"),
+    "set_mask": Told((BOXES, NAMES), "ComfyUI's"),
+    "multidiffusion": Told(PLACED, "published"),
+    "lrdiff": Told(PLACED, "reconstructed"),
+    "lrdiff_off": Told(PLACED, "ours"),
+    "lrdiff_words": Told((*PLACED, GUESSES), "reconstructed"),
+    "lrdiff_colours": Told((*PLACED, COLOURS), "reconstructed"),
+    "lrdiff_trajectories": Told(PLACED, "reconstructed"),
+    "lrdiff_published": Told(PLACED, "published"),
+    "lrdiff_crop": Told(PLACED, "ours"),
+    "chen": Told(PLACED, "reconstructed"),
+    "boxdiff": Told(PLACED, "reconstructed"),
+    "spatial_latent": Told((*PLACED, CUT_OUTS), "reconstructed"),
+    "sali": Told((*PLACED, CUT_OUTS), "reconstructed"),
+}

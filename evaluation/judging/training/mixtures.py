@@ -54,7 +54,10 @@ def melted(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.n
 def smeared(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One thing's colours without its parts, in an outline that has run a little."""
     few = rng.integers(3, 6)
-    cells = np.asarray(Image.fromarray(np.round(255 * one).astype(np.uint8), "RGBa").resize((few, few), BOX)) / 255
+    cells = (
+        np.asarray(Image.fromarray(np.round(255 * one).astype(np.uint8), "RGBa").resize((few, few), BOX), np.float32)
+        / 255
+    )
     colours = stretched(cells[..., :3] / np.maximum(cells[..., 3:], 1e-2), one.shape[:2])
     filled = np.concatenate([colours.clip(0, 1) * one[..., 3:], one[..., 3:]], -1)
     return warped(filled, rng.uniform(0.04, 0.08), rng)

@@ -1,0 +1,110 @@
+"""What judges learn from: things that the world does not have, and things that are none."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stagecraft.evaluation.judging.training import clip, segmenter
+from stagecraft.evaluation.judging.training.distractors import CALIBRATION, FOLDER, TRAINING, distractor, distractors
+from stagecraft.evaluation.judging.training.make_distractors import NAMES
+from stagecraft.evaluation.judging.training.mixtures import MIXTURES, warped
+from stagecraft.evaluation.judging.training.pictures import (
+    CLASSES,
+    CONCEPT,
+    DISTRACTOR,
+    MIXTURE,
+    OTHER,
+    SLIGHTLY,
+    draw,
+)
+from stagecraft.sticker_world.readers.clip import SHIPPED, make_clip
+from stagecraft.sticker_world.readers.segmenter import make_segmenter as shipped_segmenter
+from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
+from stagecraft.sticker_world.world.scene import cut, cut_sprite
+
+CLONE = Path(__file__).resolve().parents[2]
+
+
+def test_distractors_are_many_and_of_two_parts():
+    training, asked = set(distractors(TRAINING)), set(distractors(CALIBRATION))
+    assert len(training) >= 150 and len(asked) >= 50 and not training & asked
+    assert training | asked == set(NAMES) and not set(NAMES) & set(CONCEPT_NAMES)
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.webp")) < 1_500_000
+
+
+def test_no_distractor_is_a_sprite_of_the_world():
+    def looks(pixels):
+        return torch.from_numpy(pixels)[None].movedim(-1, 1)
+
+    def small(pixels):
+        return torch.nn.functional.interpolate(looks(pixels), (24, 24), mode="area").flatten()
+
+    world = torch.stack([small(cut_sprite(name, 0.5, 0.0, False)) for name in CONCEPT_NAMES])
+    for part in (TRAINING, CALIBRATION):
+        for name in distractors(part):
+            apart = (world - small(cut(distractor(part, name), 0.5, 0.0, False))).abs().mean(1)
+            assert apart.min() > 0.03, f"{name} looks like {CONCEPT_NAMES[apart.argmin()]}"
+
+
+@pytest.mark.parametrize("kind", [CONCEPT, DISTRACTOR, MIXTURE])
+def test_a_drawn_picture_has_exact_labels(kind):
+    for index in range(6):
+        drawn = draw(np.random.default_rng([5, index]), [kind, kind])
+        assert drawn.image.shape == (CANVAS, CANVAS, 3) and drawn.labels.shape == (CANVAS, CANVAS)
+        expected = {CLASSES.index(name) for name in drawn.names} if kind == CONCEPT else {CLASSES.index(OTHER)}
+        assert set(np.unique(drawn.labels)) - {0} == expected
+    assert (draw(np.random.default_rng(7)).image == draw(np.random.default_rng(7)).image).all()
+
+
+@pytest.mark.parametrize("mixture", MIXTURES, ids=lambda mixture: mixture.__name__)
+def test_a_mixture_is_neither_thing(mixture):
+    rng = np.random.default_rng(3)
+    one, other = (cut_sprite(name, 0.4, 0.0, False) for name in ("dog", "bus"))
+    found = mixture(one, other, rng)
+    assert found.ndim == 3 and found.shape[-1] == 4 and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1 + 1e-5
+    assert (found[..., :3] <= found[..., 3:] + 1e-3).all(), "colours are premultiplied"
+    if found.shape == one.shape:
+        assert np.abs(found - one).mean() > 0.02
+    assert found[..., 3].mean() > 0.1
+
+
+def test_what_is_pulled_about_slightly_stays_near_itself():
+    thing = cut_sprite("cat", 0.5, 0.0, False)
+    found = warped(thing, SLIGHTLY, np.random.default_rng(1))
+    assert abs(found.shape[0] - thing.shape[0]) < 20 and abs(found.shape[1] - thing.shape[1]) < 20
+    assert not np.array_equal(found, thing)
+
+
+def test_judges_are_of_another_kind_than_the_shipped_networks():
+    judge, shipped = segmenter.make_segmenter(), shipped_segmenter()
+    assert judge.config.model_type != shipped.config.model_type
+    assert tuple(judge.config.id2label.values()) == CLASSES and CLASSES[-1] == OTHER
+    small, large = (make_clip(shape).model.config.vision_config for shape in (SHIPPED, clip.SHAPE))
+    assert (small.image_size, small.hidden_size) != (large.image_size, large.hidden_size)
+    assert SHIPPED.seed != clip.SHAPE.seed and SHIPPED.series != clip.SHAPE.series
+
+
+def test_a_step_of_training_goes_on_where_it_stopped(tmp_path):
+    pictures = segmenter.open_pictures(tmp_path, 4)
+    assert pictures.shape == (4, CANVAS, CANVAS, 4)
+    expected = segmenter.train_segmenter(pictures, tmp_path / "one", 2)
+    assert set(expected) == set(segmenter.make_segmenter().state_dict())
+    assert all(torch.isfinite(value).all() for value in expected.values())
+
+
+def test_nothing_but_the_evaluation_opens_a_judge():
+    """Neither a node, a method, a workflow, a training nor a command: what judges took no part in what it judges."""
+    for room in ("core", "nodes", "sticker_world", "commands", "workflows", "web"):
+        for path in (CLONE / room).rglob("*"):
+            if path.suffix == ".py":
+                names = {
+                    node.module or ""
+                    for node in ast.walk(ast.parse(path.read_text()))
+                    if isinstance(node, ast.ImportFrom)
+                }
+                assert not any("evaluation.judging" in name for name in names), path
+            if path.suffix in (".py", ".json", ".js"):
+                assert "judging/weights" not in path.read_text(encoding="utf-8"), path

@@ -16,7 +16,7 @@ from ..core.text2layer.files import Text2LayerFileError
 from . import base_family as base
 from . import sweeps
 from .compose_and_conquer import evaluate as cnc
-from .graphs import sali
+from .graphs import sali, soft
 from .graphs.builder import Method
 from .graphs.lrdiff import VARIANTS
 from .graphs.methods import METHODS
@@ -43,10 +43,10 @@ APART = (
     tcig.TCIG_NAME,
     networks.NETWORKS,
 )  # with pictures of their own
-CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, PERFECT, BASE, *APART)
+CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, *soft.METHODS, PERFECT, BASE, *APART)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
 ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
-PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS}
+PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS, **soft.METHODS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

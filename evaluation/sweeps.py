@@ -52,6 +52,7 @@ SWEEPS = {  # by setting
     "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent",), SALI_FILE),
     "guidance_iterations": Sweep((1, 3, 5, 10), ("chen",), SALI_FILE),
     "guidance_strength": Sweep((0.0, 0.1, 0.2, 0.3, 0.5, 1.0), ("chen",), SALI_FILE),
+    "eta": Sweep((0.0, 0.1, 0.3, 1.0, 3.0, 10.0), ("sali_regularised",), SALI_FILE),
     "background": Sweep(("drawn", "grey noise", "white"), ("spatial_latent",), SALI_FILE),
     "start": Sweep((ODE, SDE), ("spatial_latent",), SALI_FILE),
 }

@@ -8,5 +8,6 @@ ComfyUI's regional prompting  methods.set_mask
 MultiDiffusion                methods.MultiDiffusion
 LRDiff, arXiv 2311.18435      lrdiff.LRDiff
 SALI, arXiv 2401.16157        sali.Sali
+soft guidance                 soft.Soft
 methods by name               methods.METHODS
 """

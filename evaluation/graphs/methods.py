@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ...core.layout.layout import Layout
 from ...core.layout.prompts import fill_prompt
+from ...core.layout.region import Region
 from ...sticker_world.world.concepts import CANVAS
 from .builder import NEGATIVE, Graph, GraphBuilder, Link, Method
 from .lrdiff import LRDiff
@@ -25,7 +26,7 @@ def set_mask(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()
     builder = GraphBuilder()
     model, clip, vae = builder.load()
     regions = layout.sorted_regions()
-    shapes = [_load_mask(builder, name) for name in masks] or [_box_mask(builder, region.box) for region in regions]
+    shapes = region_masks(builder, regions, masks)
     free = _constant_mask(builder, 1.0)
     positive: Link | None = None
     for region, shape in reversed(list(zip(regions, shapes, strict=True))):
@@ -34,6 +35,11 @@ def set_mask(layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()
         positive = _add_masked(builder, positive, builder.encode(clip, region.prompt or region.phrase), seen)
     positive = _add_masked(builder, positive, builder.encode(clip, layout.background), free)
     return builder.show(builder.painted(model, positive, builder.encode(clip, NEGATIVE), vae, seed, pictures))
+
+
+def region_masks(builder: GraphBuilder, regions: Sequence[Region], masks: Sequence[str]) -> list[Link]:
+    """MASK of every region: a file on the server where there is one, else its box."""
+    return [_load_mask(builder, name) for name in masks] or [_box_mask(builder, region.box) for region in regions]
 
 
 def _constant_mask(builder: GraphBuilder, value: float, width: int = CANVAS, height: int = CANVAS) -> Link:

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...core.attention_guidance.energies import DEFAULT_ETA
 from ...core.layout.layout import Layout
 from .builder import NEGATIVE, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 
@@ -36,6 +37,7 @@ class Sali:
         threshold: of attention guidance; 0 is as published for the energy.
         step_rule: of attention guidance.
         sites: of attention guidance.
+        eta: weight of SALI's regulariser, for its own energy alone.
         spatial: whether the run starts from a spatial latent.
         start: of the spatial latent, ODE or SDE.
         inversion_steps: S of the spatial latent.
@@ -50,6 +52,7 @@ class Sali:
     threshold: float = 0.0
     step_rule: str = "as published"
     sites: str = "as published"
+    eta: float = DEFAULT_ETA
     spatial: bool = False
     start: str = ODE
     inversion_steps: int = 20
@@ -78,6 +81,7 @@ class Sali:
                 threshold=self.threshold,
                 step_rule=self.step_rule,
                 sites=self.sites,
+                eta=self.eta,
             )
             model = [guidance, 0]
         positive, negative = builder.encode(clip, layout.prompt), builder.encode(clip, NEGATIVE)
@@ -119,8 +123,10 @@ GUIDANCE = Sali(
 METHODS: dict[str, Sali] = {
     GUIDED: GUIDANCE,
     "boxdiff": replace(GUIDANCE, energy="boxdiff"),  # better here than its own rule, as far as that was tried
+    "refocusing": replace(GUIDANCE, energy="refocusing"),
     "spatial_latent": Sali(spatial=True),
     BOTH: replace(GUIDANCE, spatial=True),
+    "sali_regularised": replace(GUIDANCE, spatial=True, energy="sali"),  # the paper's own loss
 }
 COMPARED = (PLAIN, *METHODS)
 

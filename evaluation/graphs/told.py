@@ -42,5 +42,9 @@ TOLD: dict[str, Told] = {
     "chen": Told(PLACED, "reconstructed"),
     "boxdiff": Told(PLACED, "reconstructed"),
     "spatial_latent": Told((*PLACED, CUT_OUTS), "reconstructed"),
+    "refocusing": Told(PLACED, "reconstructed"),
     "sali": Told((*PLACED, CUT_OUTS), "reconstructed"),
+    "sali_regularised": Told((*PLACED, CUT_OUTS), "reconstructed"),
+    "soft": Told((BOXES, NAMES), "ours"),
+    "region_tokens": Told((BOXES, NAMES), "ours"),
 }

@@ -1,7 +1,6 @@
 """Every shipped workflow on the embedded transformer: another name in *Load Checkpoint*, and fewer steps to save time.
 
-While the transformer's file is not among the shipped ones, one with random weights and the true text encoder stands in.
-What that paints says nothing about a method; what is shown is that a workflow runs to its end, or says why it cannot.
+What is shown is that a workflow runs to its end, or says why it cannot.
 """
 
 import io
@@ -9,16 +8,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from stagecraft.commands.comfy_server import PromptFailed
 from stagecraft.commands.environment import CLONE
 from stagecraft.commands.workflow import to_api
-from stagecraft.sticker_world.checkpoint.export import export_transformer
-from stagecraft.sticker_world.checkpoint.shipped_weights import shipped_average
-from stagecraft.sticker_world.checkpoint.transformer_training import TaughtTransformer
 from stagecraft.sticker_world.shipped import TRANSFORMER_FILE
-from torch import nn
 
 LOADER = "CheckpointLoaderSimple"
 FILES = [path for path in sorted((CLONE / "workflows").glob("*.json")) if LOADER in path.read_text(encoding="utf-8")]
@@ -28,25 +22,8 @@ FUSERS = "These CnC fusers belong to Sticker World"
 SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS}
 # Text2Layer has networks of its own and takes only the checkpoint's text encoder.
 SAME_PICTURE = ("text2layer", "text2layer_n")
-# For the things that were asked for, which random weights do not paint.
+# For the things that were asked for, which fewer steps do not paint.
 LOOKS_AT_THE_PICTURE = ("layout_from_picture", "spatial_latent")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(server):
-    """Name of the transformer's file in the drop-down."""
-    if not TRANSFORMER_FILE.is_file():
-        export_transformer(stand_in(), server.base / "models" / "checkpoints" / TRANSFORMER_FILE.name)
-    return TRANSFORMER_FILE.name
-
-
-def stand_in():
-    torch.manual_seed(0)
-    model = TaughtTransformer()
-    for name, weight in model.transformer.named_parameters():
-        nn.init.normal_(weight, 1.0 if name.endswith("scale") else 0.0, 0.05)
-    text = {key: value for key, value in shipped_average("diffusion").items() if key.startswith("text.")}
-    return model.state_dict() | text
 
 
 def prompt_of(path, object_info, checkpoint=None):
@@ -67,10 +44,8 @@ def saved(prompt, result):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_it_runs_on_the_transformer_or_says_why_not(server, object_info, checkpoint, path):
-    if path.stem in LOOKS_AT_THE_PICTURE and not TRANSFORMER_FILE.is_file():
-        pytest.skip("needs the trained transformer")
-    prompt = prompt_of(path, object_info, checkpoint)
+def test_it_runs_on_the_transformer_or_says_why_not(server, object_info, path):
+    prompt = prompt_of(path, object_info, TRANSFORMER_FILE.name)
     if path.stem in SAYS:
         with pytest.raises(PromptFailed, match=SAYS[path.stem]):
             server.run(prompt)

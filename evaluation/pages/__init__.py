@@ -4,4 +4,5 @@ write tables into the pages  page_tables.rewrite
 rows as a table              tables.results_table
 draw the plots               plots.write
 the README's first picture   gallery.main
+where judges disagree    disagreements.main
 """

@@ -22,6 +22,7 @@ from stagecraft.evaluation.judging.training.pictures import (
 from stagecraft.sticker_world.readers.clip import SHIPPED, make_clip
 from stagecraft.sticker_world.readers.segmenter import make_segmenter as shipped_segmenter
 from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
+from stagecraft.sticker_world.world.dataset import open_scenes
 from stagecraft.sticker_world.world.scene import cut, cut_sprite
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -87,10 +88,11 @@ def test_judges_are_of_another_kind_than_the_shipped_networks():
     assert SHIPPED.seed != clip.SHAPE.seed and SHIPPED.series != clip.SHAPE.series
 
 
-def test_a_step_of_training_goes_on_where_it_stopped(tmp_path):
+def test_two_steps_of_training_run_through(tmp_path):
     pictures = segmenter.open_pictures(tmp_path, 4)
     assert pictures.shape == (4, CANVAS, CANVAS, 4)
-    expected = segmenter.train_segmenter(pictures, tmp_path / "one", 2)
+    scenes = open_scenes(tmp_path / "scenes", 4, 5, held_out=None)
+    expected = segmenter.train_segmenter(pictures, scenes, tmp_path / "one", 2)
     assert set(expected) == set(segmenter.make_segmenter().state_dict())
     assert all(torch.isfinite(value).all() for value in expected.values())
 

@@ -5,17 +5,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ....sticker_world.readers.clip import Shape, train_clip
-from ....sticker_world.world.dataset import Scenes, open_scenes
+from ....sticker_world.world.dataset import Scenes
 
 NAME = "judge_clip"
 SHAPE = Shape(size=128, patch=16, width=112, layers=4, text_layers=3, heads=4, series=7_321, seed=7_322, name=NAME)
-SERIES = 7_320
-DRAWN = 12_000
-
-
-def open_pictures(folder: Path, number: int = DRAWN) -> Scenes:
-    """Scenes that nothing else is trained with, drawn first where they are missing."""
-    return open_scenes(folder / "judge_scenes", number, SERIES, held_out=None)
 
 
 def train_judge(scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:

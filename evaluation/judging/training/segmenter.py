@@ -16,6 +16,7 @@ from ....sticker_world.readers.segmenter import spoil
 from ....sticker_world.training.loop import pick_device, train
 from ....sticker_world.training.prepared import prepare
 from ....sticker_world.world.concepts import CANVAS
+from ....sticker_world.world.dataset import Scenes
 from .pictures import CLASSES, draw
 
 NAME = "judge_segmenter"
@@ -53,11 +54,15 @@ def open_pictures(folder: Path, number: int = DRAWN) -> np.ndarray:
     return prepare(folder / f"{NAME}.npy", f"{SERIES} {number}", shape, rows, rows_at_once=ROWS_AT_ONCE, dtype=np.uint8)
 
 
-def train_segmenter(pictures: np.ndarray, folder: Path, steps: int) -> dict[str, Tensor]:
+def train_segmenter(pictures: np.ndarray, scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:
     """Train on random, mirrored, damaged crops; returns the averaged weights.
+
+    Half of them are of scenes with the world's things alone, which hide each other: without these a thing that is half
+    hidden is taken for half a thing.
 
     Args:
         pictures: uint8 (n h w 4), see `open_pictures`.
+        scenes: of the world alone.
         folder: of state and weights.
         steps: length of the schedule.
     """
@@ -67,11 +72,15 @@ def train_segmenter(pictures: np.ndarray, folder: Path, steps: int) -> dict[str,
 
     def loss_of_step(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([SEED, step])
-        rows, corners = rng.integers(0, len(pictures), BATCH), rng.integers(0, CANVAS - CROP + 1, (BATCH, 2))
-        crops = [
-            pictures[row, y : y + CROP, x : x + CROP, :][:, :: rng.choice([-1, 1])]
-            for row, (y, x) in zip(rows, corners, strict=True)
-        ]
+        crops = []
+        for index, (y, x) in enumerate(rng.integers(0, CANVAS - CROP + 1, (BATCH, 2))):
+            window = np.s_[y : y + CROP, x : x + CROP]
+            if index < BATCH // 2:
+                crop = pictures[rng.integers(len(pictures))][window]
+            else:
+                row = rng.integers(len(scenes))
+                crop = np.concatenate([scenes.images[row][window], scenes.labels[row][window][..., None]], -1)
+            crops.append(crop[:, :: rng.choice([-1, 1])])
         batch = torch.from_numpy(np.stack(crops)).to(device)
         labels = batch[:, 1::2, 1::2, 3].long()
         images = spoil(rearrange(batch[..., :3], "b h w c -> b c h w").float() / 255, rng)

@@ -14,18 +14,25 @@ from torch import Tensor
 from ....commands.messages import SetupProblem
 from ....sticker_world.readers.export import export_clip, write_segmenter
 from ....sticker_world.training.loop import training_folder, weights_folder
+from ....sticker_world.world.dataset import Scenes, open_scenes
 from ..judges import CLIP_FOLDER, SEGMENTER_FOLDER
 from . import clip, segmenter
 
-STEPS = {"segmenter": 6_000, "clip": 5_000}
+SCENES, SCENES_SEED = 12_000, 7_320
+STEPS = {"segmenter": 9_000, "clip": 3_200}
 
 
 def _train_segmenter(folder: Path, steps: int) -> None:
-    segmenter.train_segmenter(segmenter.open_pictures(folder), weights_folder(folder), steps)
+    segmenter.train_segmenter(segmenter.open_pictures(folder), _scenes(folder), weights_folder(folder), steps)
 
 
 def _train_clip(folder: Path, steps: int) -> None:
-    clip.train_judge(clip.open_pictures(folder), weights_folder(folder), steps)
+    clip.train_judge(_scenes(folder), weights_folder(folder), steps)
+
+
+def _scenes(folder: Path) -> Scenes:
+    """Scenes of any combination that nothing but judges is trained with, drawn first where they are missing."""
+    return open_scenes(folder / "judge_scenes", SCENES, SCENES_SEED, held_out=None)
 
 
 def _export(folder: Path) -> None:

@@ -10,6 +10,7 @@ which word is at a position             maps.among_words
 self-attention of regions               maps.region_maps
 LRDiff: mean over down stages           maps.average_maps
 a phrase's map at one site              maps.phrase_map
+some queries at a time                  in_blocks.query_blocks
 exact backward pass, no softmax kept    recomputed.recomputed_attention
 attention and its log-sum-exp           with_lse.attention_with_lse
 a map over its picture                  heat_maps.draw_heat_map

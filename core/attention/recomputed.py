@@ -7,18 +7,18 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .in_blocks import attention_gradients
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-# Numbers of a block of softmax that the backward pass holds at a time; 16 MB stay near a CPU's caches.
-BLOCK = 2**22
 JOINED = 3  # dimensions of (b n (heads d)); transformers split the heads before: (b heads n d)
 
 
 class RecomputedAttention(torch.autograd.Function):
     """softmax(q k^T / sqrt(d)) v by any function, also one without a derivative; the backward pass is exact.
 
-    The backward pass evaluates the softmax again, for a block of queries at a time (as Rabe and Staats do, arXiv
-    2112.05682). PyTorch's own fused attention has a slow backward pass on CPUs, and plain attention keeps the softmax:
-    537 MB for each self-attention of SD 1.5 at 64 x 64 cells.
+    The backward pass evaluates the softmax again, for a block of queries at a time. PyTorch's own fused attention has a
+    slow backward pass on CPUs, and plain attention keeps the softmax: 537 MB for each self-attention of SD 1.5 at
+    64 x 64 cells.
 
     Call it by `recomputed_attention`.
     """
@@ -37,20 +37,7 @@ class RecomputedAttention(torch.autograd.Function):
         heads, (_, needs_k, needs_v, *_) = ctx.heads, ctx.needs_input_grad
         given = ctx.saved_tensors
         q, k, v, g = (_split(x, heads) for x in (*given, gradient))
-        scale = q.shape[-1] ** -0.5
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        rows = max(1, BLOCK // (len(q) * heads * k.shape[2]))
-        for start in range(0, q.shape[2], rows):
-            block = slice(start, start + rows)
-            logits = (q[:, :, block] * scale) @ k.mT
-            weights = logits.softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-            if needs_v:
-                dv += weights.mT @ g[:, :, block]
-            slope = g[:, :, block] @ v.mT
-            slope = slope.sub_((slope * weights).sum(-1, keepdim=True)).mul_(weights)
-            dq[:, :, block] = (slope @ k).mul_(scale)
-            if needs_k:
-                dk.add_(slope.mT @ q[:, :, block], alpha=scale)
+        dq, dk, dv = attention_gradients(q, k, v, g, needs_k=needs_k, needs_v=needs_v)
         if given[0].ndim == JOINED:
             dq, dk, dv = (rearrange(x, "b heads n d -> b n (heads d)") for x in (dq, dk, dv))
         return dq, dk if needs_k else None, dv if needs_v else None, None, None

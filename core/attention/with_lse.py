@@ -1,15 +1,15 @@
 """Attention that gives the logarithm of its softmax's denominator too, by which attentions over parts can be merged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .in_blocks import attention_gradients, query_blocks
+
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-AT_ONCE = 2**24  # logits that are in memory together where no fused kernel is at hand
-NEAR = 2**22  # the same on a CPU's way back, whose caches these 16 MB stay near
 CLOSE = 2e-2  # of half precision on numbers near 1; a kernel that is not meant gives others altogether
 
 
@@ -46,20 +46,9 @@ class _AttentionWithLse(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, g_out: Tensor, g_lse: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of q, k and v: for logits s, ds = P (g_out v^T - rowsum(P g_out v^T) + g_lse)."""
-        q, k, v, lse = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for rows in _blocks(q, k, min(AT_ONCE, NEAR) if q.device.type == "cpu" else AT_ONCE):
-            logits = (q[:, :, rows].to(lse.dtype) * scale) @ k.to(lse.dtype).mT
-            weights = (logits - lse[:, :, rows, None]).exp().to(q.dtype)
-            dv += weights.mT @ g_out[:, :, rows]
-            slope = g_out[:, :, rows] @ v.mT
-            shift = g_lse[:, :, rows, None].to(slope) - (slope * weights).sum(-1, keepdim=True)
-            slope = slope.add_(shift).mul_(weights)
-            dq[:, :, rows] = (slope @ k).mul_(scale)
-            dk.add_(slope.mT @ q[:, :, rows], alpha=scale)
-        return dq, dk, dv
+        """Gradients of q, k and v."""
+        *given, lse = ctx.saved_tensors
+        return attention_gradients(*given, g_out, lse, g_lse)
 
 
 def _evaluate(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,18 +62,11 @@ def plain_with_lse(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """
     kind = torch.promote_types(q.dtype, torch.float32)
     out, lse = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=kind)
-    for rows in _blocks(q, k, AT_ONCE):
+    for rows in query_blocks(q, k, near=False):
         logits = (q[:, :, rows].to(kind) * q.shape[-1] ** -0.5) @ k.to(kind).mT
         lse[:, :, rows] = total = logits.logsumexp(-1)
         out[:, :, rows] = (logits - total[..., None]).exp().to(v.dtype) @ v
     return out, lse
-
-
-def _blocks(q: Tensor, k: Tensor, numbers: int) -> Iterator[slice]:
-    """Some queries at a time, with no more logits than that."""
-    step = max(1, numbers // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
-    for start in range(0, q.shape[2], step):
-        yield slice(start, start + step)
 
 
 def _cpu(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

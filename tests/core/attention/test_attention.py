@@ -89,7 +89,7 @@ def test_gradients_are_those_of_finite_differences(maps):
 @pytest.mark.parametrize("of_text", [False, True])
 def test_recomputed_attention_has_the_derivatives_of_attention(monkeypatch, of_text, split):
     """Of heads side by side, as U-Nets have them, and apart, as transformers do."""
-    monkeypatch.setattr("stagecraft.core.attention.recomputed.BLOCK", 500)  # several blocks
+    monkeypatch.setattr("stagecraft.core.attention.in_blocks.NEAR", 500)  # several blocks
     shapes = [(2, 3, n, 8) if split else (2, n, 24) for n in (33, 21, 21)]
     q, k, v = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     weights = torch.randn(2, 33, 24, dtype=torch.float64)

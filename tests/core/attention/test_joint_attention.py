@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from stagecraft.core.attention import maps as maps_module
+from stagecraft.core.attention import in_blocks
 from stagecraft.core.attention.block_choice import WordMaps, choose_blocks, pooled_map
 from stagecraft.core.attention.maps import among_words, indicator_maps, region_maps, smoothed, token_maps
 from stagecraft.core.attention.recorder import AttentionRecorder
@@ -46,7 +46,7 @@ def bias():
 @pytest.mark.parametrize("read", [token_maps, indicator_maps])
 @pytest.mark.parametrize("mask", [None, bias(), bias()[:1, :, :1], bias()[:, 0]])
 def test_columns_are_those_of_the_whole_softmax(read, mask, monkeypatch):
-    monkeypatch.setattr(maps_module, "AT_ONCE", 2 * 2 * ALL * 5)  # five rows at a time
+    monkeypatch.setattr(in_blocks, "AT_ONCE", 2 * 2 * ALL * 5)  # five rows at a time
     q, k = joint()
     found = read(q, k, 2, COLUMNS, mask=mask, rows=IMAGE)
     full = whole(q, k, mask if mask is None or mask.ndim == 4 else mask[:, None])[:, :, IMAGE]
@@ -92,7 +92,7 @@ def test_heads_that_share_keys_are_read_like_others():
 
 
 def test_a_regions_attention_is_to_the_picture_alone(monkeypatch):
-    monkeypatch.setattr(maps_module, "AT_ONCE", 2 * 2 * ALL * 5)
+    monkeypatch.setattr(in_blocks, "AT_ONCE", 2 * 2 * ALL * 5)
     (q, k), pools = joint(), torch.rand(3, 12)
     full = whole(q[:, :, IMAGE], k[:, :, IMAGE])
     expected = torch.einsum("oq,bhqk->bhko", (pools / pools.sum(-1, keepdim=True)).double(), full)

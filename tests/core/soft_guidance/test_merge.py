@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from stagecraft.core.attention import with_lse
+from stagecraft.core.attention import in_blocks, with_lse
 from stagecraft.core.attention.with_lse import attention_with_lse, plain_with_lse
 from stagecraft.core.soft_guidance.joint import joint_bias
 from stagecraft.core.soft_guidance.merge import joint_parts, merged_attention
@@ -162,7 +162,7 @@ def test_some_queries_at_a_time(monkeypatch):
     """As with so many that their logits do not fit."""
     leaves = q, k, v = given(29)
     whole = [*plain_with_lse(q, k, v), *torch.autograd.grad(attention_with_lse(q, k, v)[0].sum(), leaves)]
-    monkeypatch.setattr(with_lse, "AT_ONCE", HEADS * 29 * 4)
+    monkeypatch.setattr(in_blocks, "AT_ONCE", HEADS * 29 * 4)
     parts = [*plain_with_lse(q, k, v), *torch.autograd.grad(attention_with_lse(q, k, v)[0].sum(), leaves)]
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
@@ -183,7 +183,7 @@ def largest_tensor(side):
         bias[number * side // 2 : (number + 1) * side // 2, span] = 0.5
     leaves = [random(1, 1, WORDS + side, WIDTH, seed=s, dtype=torch.float32).requires_grad_() for s in range(3)]
     with Largest() as found, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(with_lse, "AT_ONCE", 8 * (WORDS + 512))
+        patch.setattr(in_blocks, "AT_ONCE", 8 * (WORDS + 512))
         out = merged_attention(*leaves, [joint_parts(order, WORDS + side, bias, SPANS)])
         torch.autograd.grad(out.sum(), leaves)
     return found.numbers

@@ -15,9 +15,9 @@ from torch import Tensor
 # Latent cells. U-Nets halve their grid two or three times, and where that leaves a remainder they have the skip's size;
 # transformers take patches of one or two cells. Finer sides would seldom meet.
 PART_STEP = 4
-# Latent cells, of one row, that cost as much as one more evaluation. Measured on one core: 310 on the embedded U-Net,
-# 270 on one of SD 1.5's shape with 96 channels.
-EVALUATION = 256
+# Latent cells, of one row, that cost as much as one more evaluation. A line through times on one core says 310 of the
+# embedded U-Net, 270 of SD 1.5's shape with 96 channels; but two small ones took as long as one of 480 cells more.
+EVALUATION = 512
 
 Size: TypeAlias = tuple[int, int]  # rows and columns of latent cells
 

@@ -83,7 +83,7 @@ def test_shared_sizes_are_as_good_as_the_best_of_all_divisions_nearly_always():
         )
         worse.append(cost_of_sizes(shared_sizes(sizes, rows), rows) / best - 1)
     assert min(worse) > -1e-9
-    assert max(worse) < 0.05 and sum(excess > 1e-9 for excess in worse) < 10
+    assert max(worse) < 0.05 and sum(excess > 1e-9 for excess in worse) < 15
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,8 @@ def test_shared_sizes_are_as_good_as_the_best_of_all_divisions_nearly_always():
     [
         ([(16, 16), (16, 16)], [(16, 16), (16, 16)]),
         ([(12, 12), (12, 16)], [(12, 16), (12, 16)]),  # 2 rows of 48 cells more, less than an evaluation
-        ([(12, 16), (16, 12)], [(12, 16), (16, 12)]),  # 4 rows of 64 cells more, as much as an evaluation
+        ([(12, 16), (16, 12)], [(16, 16), (16, 16)]),  # 4 rows of 64 cells more
+        ([(16, 16), (16, 32)], [(16, 16), (16, 32)]),  # 2 rows of 256 cells more, as much as an evaluation
         ([(8, 32), (32, 8)], [(8, 32), (32, 8)]),  # a union of four times the cells
         ([(8, 8), (64, 64)], [(8, 8), (64, 64)]),
         ([(12, 16), (16, 12), (16, 16)], [(16, 16)] * 3),

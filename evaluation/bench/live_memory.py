@@ -51,6 +51,9 @@ class _Live(TorchDispatchMode):
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):  # weights: what is not known by now was there before
+                self.known[tensor.untyped_storage()] = True
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):

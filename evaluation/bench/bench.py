@@ -19,10 +19,12 @@ from ..graphs.builder import STEPS, Graph
 from ..graphs.lrdiff import LRDiff
 from ..graphs.methods import METHODS
 from ..graphs.plain import plain_prompt
+from ..pages.growth_pages import growth_table
 from ..pages.tables import bench_table
 from ..painter import Painter
 from ..result_rows import RESULTS, bench_row, read_results, write_results
 from ..sets.sets import LAYOUT_SETS, Item, load_set
+from .growth import RESULTS_FILE, bench_growth
 from .guidance import bench_guidance
 from .joint import bench_joint
 from .soft import bench_soft
@@ -167,6 +169,7 @@ BY_ITSELF: dict[str, Callable[[bool], list[dict]]] = {
     "tcig": bench_tcig,
 }
 BENCHES = (*AT_SERVER, *BY_ITSELF)
+GROWTH = "growth"  # has rows and a file of its own, and runs where it is named alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,12 +179,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         SetupProblem: the models are missing, or the server refuses a graph or fails at one.
     """
     parser = argparse.ArgumentParser(prog="stage.py bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; default: all of them")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; default: all of them; or {GROWTH}"
+    )
     kept = "write the rows here instead of evaluation/results; a file that is there keeps its other rows"
     parser.add_argument("--json", type=Path, metavar="FILE", help=kept)
-    small = f"a small network, to see that it runs; for {', '.join(BY_ITSELF)}, and nothing goes to evaluation/results"
-    parser.add_argument("--small", action="store_true", help=small)
+    alone = ", ".join((*BY_ITSELF, GROWTH))
+    small = f"a small network, to see that it runs; for {alone}, and nothing goes to evaluation/results"
+    parser.add_argument("--small", "--quick", action="store_true", help=small)
+    counts = f"with {GROWTH}: count evaluations, operations and memory, which no other program changes; time nothing"
+    parser.add_argument("--counts", action="store_true", help=counts)
     options = parser.parse_args(argv)
+    if options.counts and options.names != [GROWTH]:
+        parser.error(f"--counts is for {GROWTH}, without other names")
+    if options.names == [GROWTH]:
+        return _growth(options)
     unknown = [name for name in options.names if name not in BENCHES]
     if unknown:
         parser.error(f"there is no bench {unknown[0]!r}; choose from {', '.join(BENCHES)}")
@@ -199,6 +211,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = options.json or (RESULTS / "bench.json" if whole else None)
     if path is not None:
         write_results(path, {"rows": rows if whole else _beside(path, rows)})
+        print(f"written: {path}")
+    return 0
+
+
+def _growth(options: argparse.Namespace) -> int:
+    rows = bench_growth(options.small, timed=not options.counts)
+    print(growth_table(rows))
+    path = options.json or (None if options.small else RESULTS_FILE)
+    if path is not None:
+        write_results(path, {"rows": rows})
         print(f"written: {path}")
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...commands.environment import CLONE
 from ..result_rows import RESULTS, read_results
+from .growth_pages import counts_table, growth_table
 from .plots import PLOTS, picture_of
 from .tables import bench_table, measures_table, results_table, sweeps_table
 
@@ -63,6 +64,8 @@ TABLES = {
     "networks": Table("python stage.py evaluate networks", "networks"),
     "networks_measures": Table("python stage.py evaluate networks", "networks", measures_table, "measures"),
     "bench": Table("python stage.py bench", "bench", bench_table),
+    "growth": Table(PLOTS["growth"].command, "growth", growth_table),
+    "growth_counts": Table(PLOTS["growth"].command, "growth", counts_table),
 }
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from ...commands.environment import CLONE
 from ..result_rows import RESULTS, read_results
 from ..sets.sets import LAYOUT_SETS
+from .growth_pages import draw_growth
 from .tables import HEADINGS
 
 FOLDER = CLONE / "assets"
@@ -115,6 +116,11 @@ PLOTS = {
         partial(draw_sweeps, measures=("mask_iou", "presence", "clip")),
         "TCIG's second stage at every strength, from its drafts and from flat drawings, on the tuning layouts",
         "python stage.py evaluate tcig --tuning",
+    ),
+    "growth": Plot(
+        draw_growth,
+        "What a step costs as regions, canvas, tokens and layers grow",
+        "python stage.py bench growth",
     ),
 }
 

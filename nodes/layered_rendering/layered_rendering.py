@@ -92,8 +92,9 @@ class StageLayeredRendering(io.ComfyNode):
                     "crop",
                     default=False,
                     optional=True,
-                    tooltip="On: each region's layer is evaluated only on its surroundings, which is faster for small "
-                    "regions on a large canvas, but a layer then knows nothing of the rest. Mode paper only.",
+                    tooltip="On: each region's layer is evaluated only on its surroundings, those of about one size "
+                    "together, which is faster for small regions on a large canvas, but a layer then knows nothing of "
+                    "the rest. Mode paper only.",
                 ),
                 io.Int.Input(
                     "crop_margin",
@@ -102,8 +103,8 @@ class StageLayeredRendering(io.ComfyNode):
                     max=256,
                     optional=True,
                     tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides of "
-                    "8 cells. Higher lets the layer see more of its surroundings and takes longer; lower is faster, "
-                    "but things may be cut at the edge.",
+                    "4 cells or more. Higher lets the layer see more of its surroundings and takes longer; lower is "
+                    "faster, but things may be cut at the edge.",
                 ),
                 GuidanceSocket.Input(
                     "guidance",

@@ -8,6 +8,7 @@ on prompts' entries   entry.LayerEntry
 around a run          follow.paint_layers
 in a run              run.LayeredRun
 a layer in a run      layer_on_grid.RunLayer
+parts of a crop       cropping.areas_of_layers
 size of a state       state.scale_of_state
 trajectories          trajectories.sample_apart
 """

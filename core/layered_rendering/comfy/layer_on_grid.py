@@ -12,8 +12,6 @@ from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, dynamic_scale, dynamic_vector, vision_guidance
 from .entry import LayerEntry, VisionEntry
 
-CROP_STEP = 8  # latent cells; U-Nets halve their grid up to three times
-
 
 class RunLayer:
     """What is seen of a layer, and its vision guidance.
@@ -88,20 +86,3 @@ class RunLayer:
         """What is seen of the layer in the shape of a latent (b c ...), one channel."""
         visible = self.visible.to(latent)
         return visible[:, None] if latent.ndim == 4 else visible[:, None, None]
-
-    def surroundings(self, margin: int) -> tuple[int, int, int, int]:
-        """Rows, columns, top and left of the part of the grid with what is seen of the layer and at least a margin.
-
-        Its sides are whole steps of `CROP_STEP` cells, as far as the grid goes, with what is seen in the middle. So
-        things of about the same size get parts of the same size, which ComfyUI evaluates in one batch.
-        """
-        seen = self.visible.amax(0) > 0
-        ranges = []
-        for along, size in ((seen.any(1), seen.shape[0]), (seen.any(0), seen.shape[1])):
-            cells = along.nonzero().flatten()
-            first, end = int(cells[0]), int(cells[-1]) + 1
-            length = min(size, -(-(end - first + 2 * margin) // CROP_STEP) * CROP_STEP)
-            start = min(max(0, (first + end - length) // 2), size - length)
-            ranges.append((start, start + length))
-        (top, bottom), (left, right) = ranges
-        return bottom - top, right - left, top, left

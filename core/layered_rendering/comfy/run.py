@@ -13,6 +13,7 @@ from ...comfy.runs import Run, check_canvas
 from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, FIRST_STEP
+from .cropping import areas_of_layers
 from .entry import HandOver, LayerEntry, VisionEntry
 from .layer_on_grid import RunLayer
 from .state import scale_of_state
@@ -28,7 +29,8 @@ class LayeredRun:
         run: of the sampler.
         guider: the run's.
         layer_of: layer by the uuid of an entry.
-        areas: rows, columns, top and left of the cropped entries, by uuid.
+        margins: around what is seen of a cropped layer.
+        areas: rows, columns, top and left of the cropped entries, by uuid; from the first model call on.
         alone: the layer that is being sampled apart, or None.
         apart_until: last noise level of the layers where they are sampled apart, or None.
     """
@@ -37,6 +39,7 @@ class LayeredRun:
         self.run, self.guider, self.sigmas, self.sampling = run, run.guider, run.sigmas, run.model_sampling
         self.layer_of: dict[UUID, RunLayer] = {}
         self.global_uuids: set[UUID] = set()
+        self.margins: dict[RunLayer, int] = {}
         self.areas: dict[UUID, tuple[int, ...]] = {}
         self.alone: RunLayer | None = None
         self.apart_until: float | None = None
@@ -74,7 +77,7 @@ class LayeredRun:
             entry["mask"] = mask if noise.ndim == 4 else mask[:, None]
             if ours.crop is not None:
                 _check_can_crop(entry)
-                self.areas[entry["uuid"]] = layer.surroundings(ours.crop)
+                self.margins[layer] = ours.crop
                 # Together with an area ComfyUI cuts the mask's frames too.
                 entry["mask"] = mask if noise.ndim == 4 else mask[:, None].expand(-1, *noise.shape[2:])
 
@@ -84,7 +87,7 @@ class LayeredRun:
         if any(layer.is_guided and layer.inject in seen_by_network for layer in self.layers):
             self.run.wrap(Wrappers.APPLY_MODEL, WRAPPER, self._guide_rows)
         dynamic = any(layer.said is not None for layer in self.layers)
-        if self.apart_until is None and (dynamic or self.areas):
+        if self.apart_until is None and (dynamic or self.margins):
             self.run.wrap(Wrappers.PREDICT_NOISE, WRAPPER, self._start)
         if any(layer.cfg is not None for layer in self.layers):
             if "negative" not in self.guider.conds:
@@ -98,11 +101,24 @@ class LayeredRun:
         if not self.started:
             self.started = True
             self.measure(x, sigma, args[0] if args else kwargs.get("model_options", {}))
-            # Only now: ComfyUI would have given every area a counterpart among the negative prompts.
-            for entry in self.run.entries:
-                if entry["uuid"] in self.areas:
-                    entry["area"] = self.areas[entry["uuid"]]
+            self._crop()
         return executor(x, sigma, *args, **kwargs)
+
+    def _crop(self) -> None:
+        """Give the cropped entries their areas.
+
+        Only once a run is under way: before, ComfyUI would have given every area a counterpart among the negative
+        prompts, and the conditionings that a batch must agree in are not there yet.
+        """
+        entries: dict[RunLayer, list[Entry]] = {}
+        for entry in self.run.entries:
+            layer = self.layer_of.get(entry["uuid"])
+            if layer in self.margins:
+                entries.setdefault(layer, []).append(entry)
+        self.areas = areas_of_layers(entries, self.margins)
+        for entry in self.run.entries:
+            if entry["uuid"] in self.areas:
+                entry["area"] = self.areas[entry["uuid"]]
 
     def measure(self, x: Tensor, sigma: Tensor, model_options: Options) -> None:
         """Measure the dynamic deltas (Eq. 6) with one evaluation of the captions at the state x (b c h w)."""

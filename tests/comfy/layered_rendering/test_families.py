@@ -234,14 +234,14 @@ def test_no_step_counts_twice_or_not_at_all_at_t0(family):
 
 
 def test_a_cropped_layer(family):
-    """Both things lie in the left half, so their layers need only that; a margin beyond the canvas crops nothing."""
-    size, half = (8, 16), 8
+    """Things of three cells need four; a margin beyond the canvas crops nothing."""
+    size, part = (8, 16), 4
     whole, margin, cropped = (layered(family, two(size), "paper", size, crop=crop) for crop in (None, 99, 0))
     expected = sample(family, *whole, size)
     assert_same(sample(family, *margin, size), expected)
     assert_different(sample(family, *cropped, size), expected)
     rows = rows_of_each_step(family, *cropped, size)[0]
-    assert sorted(x.shape[-1] for x, _ in rows) == [half] * 4 + [2 * half] * 2
+    assert sorted(x.shape[-1] for x, _ in rows) == [part] * 4 + [size[1]] * 2
 
 
 # --- what some families add ---

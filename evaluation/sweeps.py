@@ -11,15 +11,18 @@ from .graphs.lrdiff import ALL_PHRASES, LRDiff
 from .graphs.methods import METHODS
 from .graphs.sali import METHODS as SALI_METHODS
 from .graphs.sali import ODE, SDE
-from .judging.scoring import layout_row, score, spread
+from .judging.scoring import layout_lines, score, spread
 from .judging.yardsticks import Yardsticks
 from .painter import Painter
+from .records.lines import PictureLine
 from .result_rows import read_results, write_results
 from .sets.sets import TUNING_SET, Item, load_set
+from .summary.rows import summary_row
 
 KEY = ("sweep", "value", "method")
 SALI_FILE = "sali_sweeps"
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
+INTERVALS = "intervals"  # of the scores, where they were measured
 # What the settings that are not varied stand at: the defaults as they were before the sweeps.
 BEFORE = LRDiff(t0=0.5, strength=0.6)
 STARTS: dict[str, Method] = {
@@ -80,11 +83,12 @@ def measure(painter: Painter, yardsticks: Yardsticks, items: Sequence[Item], see
     def row_of(point: Point) -> dict:
         settings = settings_of(point)
         if settings not in known:
-            painted = []
+            lines: list[PictureLine] = []
             for item in items:
-                painted += score(yardsticks, point[2], TUNING_SET, item, *painter.paint(settings, item, seeds))
-            known[settings] = layout_row(yardsticks, painted, TUNING_SET, with_kid=False)
-        return dict(zip(KEY, point, strict=True)) | {key: known[settings][key] for key in SCORES}
+                painted = score(yardsticks, point[2], TUNING_SET, item, *painter.paint(settings, item, seeds))
+                lines += layout_lines(yardsticks, painted, with_features=False)
+            known[settings] = summary_row(point[2], TUNING_SET, lines)
+        return dict(zip(KEY, point, strict=True)) | {key: known[settings][key] for key in (*SCORES, INTERVALS)}
 
     return row_of
 

@@ -30,7 +30,9 @@ def commit() -> str | None:
 
 
 def has_changed(since: str, paths: Sequence[str]) -> bool | None:
-    """Whether a commit after another, up to this checkout's, touched any of these paths.
+    """Whether any of these paths is another in this checkout's commit than in that one.
+
+    Contents are compared and not the log, so that a rebased or reverted commit is no change.
 
     Args:
         since: the other commit.
@@ -39,7 +41,5 @@ def has_changed(since: str, paths: Sequence[str]) -> bool | None:
     Returns:
         None where that cannot be known: no git, an unknown commit, or one that is "-dirty".
     """
-    if since.endswith(DIRTY) or git("merge-base", "--is-ancestor", since, "HEAD") is None:
-        return None
-    commits = git("log", "--format=%H", f"{since}..HEAD", "--", *paths)
-    return None if commits is None else bool(commits)
+    changed = None if since.endswith(DIRTY) else git("diff", "--name-only", since, "HEAD", "--", *paths)
+    return None if changed is None else bool(changed)

@@ -106,8 +106,8 @@ def _difference_and_gain(scores: Sequence[tuple[SetScores, SetScores]], *times: 
         )
         for side in (0, 1)
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.concatenate([ours - theirs, ours / theirs - 1])
+    ratio = np.divide(ours, theirs, out=np.full_like(ours, np.nan), where=theirs != 0)
+    return np.concatenate([ours - theirs, ratio - 1])
 
 
 def pooled(values: Sequence[np.ndarray], pictures: Sequence[int]) -> np.ndarray:
@@ -126,8 +126,7 @@ def quotient(ours: Sequence[PictureLine], theirs: Sequence[PictureLine], score: 
 
     def statistic(*times: np.ndarray) -> np.ndarray:
         first, second = (each.of(drawn)[row] for each, drawn in zip(both, times, strict=True))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (first / second)[None]
+        return np.divide(first, second, out=np.full_like(first, np.nan), where=second != 0)[None]
 
     layouts = [len(its) for its in items]
     (value,) = statistic(*(np.ones((1, number)) for number in layouts))[:, 0]

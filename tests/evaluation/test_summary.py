@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from stagecraft.core.scores.layout_score import RegionScore, summarize
 from stagecraft.core.scores.metrics import box_iou, kernel_inception_distance
+from stagecraft.evaluation.graphs import sali
 from stagecraft.evaluation.records.lines import PictureLine, RegionLine, picture_line
 from stagecraft.evaluation.summary import bootstrap, kernel_distance
 from stagecraft.evaluation.summary.compared import ALL, Compared, pooled, quotient
@@ -237,3 +238,21 @@ def test_a_row_has_a_kid_where_there_are_enough_pictures_and_real_scenes():
     assert rows["near"]["intervals"]["kid"][0] < rows["near"]["kid"] < 0.1 < rows["far"]["intervals"]["kid"][0]
     assert summary_rows([*real, *far[1:]], ["s"], ["far"])[0]["kid"] is None
     assert summary_rows(far, ["s"], ["far"])[0]["kid"] is None
+
+
+def test_gains_are_relative_and_count_every_picture_once():
+    lines = [
+        picture_line(method, name, item, clip=value)
+        for method, name, pictures, value in [
+            ("chen", "a", 10, 0.2),
+            ("chen", "b", 30, 0.4),
+            ("sali", "a", 10, 0.4),
+            ("sali", "b", 30, 0.5),
+            ("plain", "a", 10, 0.9),
+        ]
+        for item in range(pictures)
+    ]
+    (gain,) = sali.gains(Compared(lines, ["a", "b"]))
+    assert gain["name"] == "CLIP: sali against chen" and (gain["verdict"], gain["target"]) == (MET, -0.03)
+    assert gain["value"] == pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1, abs=1e-6)
+    assert sali.gains(Compared(lines[:40], ["a", "b"])) == []

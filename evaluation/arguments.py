@@ -73,7 +73,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     known = ", ".join((ALL, SALI, *sweeps.SWEEPS))
     swept = f"instead, one setting at a time on the tuning set: {known}; may be repeated"
     parser.add_argument("--sweep", action="append", metavar="NAME", help=swept)
-    parser.add_argument("--resume", action="store_true", help="with --sweep: keep the values that the file already has")
     options = parser.parse_args(argv)
     _check_names(parser, "method", options.methods, CHOICES)
     _check_names(parser, "sweep", options.sweep or (), (ALL, SALI, *sweeps.SWEEPS))
@@ -81,10 +80,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--layouts and --seeds must be 1 or more")
     if options.sweep and (options.methods or options.ablation or options.pictures):
         parser.error("--sweep has methods of its own and keeps no pictures: no METHOD, --ablation or --pictures")
-    if options.resume and not options.sweep:
-        parser.error("--resume needs --sweep; a run without it goes on by itself")
-    if options.anew and options.sweep:
-        parser.error("--sweep begins anew unless --resume is given: no --anew")
     if options.json and options.json.suffix == ".jsonl":
         parser.error(
             "--json FILE cannot end in .jsonl: the scores of the single pictures are kept in a file of that name"
@@ -109,7 +104,7 @@ def chosen_methods(options: argparse.Namespace) -> list[str]:
 
 def is_part(options: argparse.Namespace) -> bool:
     """Whether so little is painted that no committed file is written."""
-    return options.tuning or options.layouts is not None
+    return options.layouts is not None or (options.tuning and not options.sweep)
 
 
 def groups_of(methods: Sequence[str], options: argparse.Namespace) -> list[Group]:
@@ -121,7 +116,7 @@ def groups_of(methods: Sequence[str], options: argparse.Namespace) -> list[Group
 
 
 def file_of(name: str, options: argparse.Namespace) -> Path | None:
-    """Where the results of a group, of `BASE` or of "networks" are written; None where they are only shown."""
+    """Where results (of a group, `BASE`, "networks", sweeps) are written; None where they are only shown."""
     if options.json:
         return options.json
     return None if name == OTHERS or is_part(options) else RESULTS / f"{name}.json"

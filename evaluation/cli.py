@@ -13,7 +13,14 @@ from ..commands.comfy_api import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation.files import SegmenterError
 from ..core.text2layer.files import Text2LayerFileError
-from ..sticker_world.shipped import CHECKPOINT_FILE, TRANSFORMER_FILE
+from ..sticker_world.shipped import (
+    CHECKPOINT_FILE,
+    CNC_FILE,
+    SPECIALIST_FOLDERS,
+    TEXT2LAYER_FILE,
+    TRANSFORMER_FILE,
+    VQGAN_FOLDER,
+)
 from . import base_family as base
 from . import layouts, sweeps
 from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
@@ -30,6 +37,13 @@ from .text2layer import evaluate as text2layer
 from .two_networks import evaluate as networks
 
 Results = dict[str, dict[str, list[dict]]]
+# Files and folders that a method paints with beside the checkpoint.
+WEIGHTS: dict[str, dict[str, Path]] = {
+    cnc.CNC: {"fusers": CNC_FILE},
+    text2layer.TEXT2LAYER: {"text2layer": TEXT2LAYER_FILE},
+    tcig.TCIG_NAME: {"vqgan": VQGAN_FOLDER, **SPECIALIST_FOLDERS},
+    networks.NETWORKS: {"transformer": TRANSFORMER_FILE},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         yardsticks = Yardsticks.load()
         if options.sweep:
-            with evaluation_server() as server:
-                return _sweep(Painter(server), yardsticks, options)
+            return _sweep(yardsticks, options)
         results = _evaluate(yardsticks, options)
     except (PromptFailed, PromptRejected, SegmenterError, Text2LayerFileError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
@@ -55,16 +68,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+# They keep no file of pictures yet: rows alone, with where they come from.
+WITHOUT_RECORDS = (cnc.CNC, text2layer.TEXT2LAYER, tcig.TCIG_NAME, tcig.SWEEPS_FILE)
+
+
 class Records:
     """The files of a run's pictures, opened when first asked for; what is written to one file shares one."""
 
     def __init__(self, options: argparse.Namespace, methods: Sequence[str]) -> None:
         self._options, self._methods = options, methods
-        self._provenance: Provenance | None = None
         self._opened: dict[Path | str, PictureRecords] = {}
 
+    def provenance(self, name: str) -> Provenance:
+        """Where the numbers of a result come from; one file for all has the weights of all."""
+        names = self._methods if self._options.json else (name,)
+        others = {what: path for each in names for what, path in WEIGHTS.get(each, {}).items()}
+        return provenance({"checkpoint": CHECKPOINT_FILE} | others | JUDGES, size_of(self._options).settings())
+
     def of(self, name: str) -> PictureRecords:
-        """The records of a group, of `BASE` or of "networks".
+        """The records of a group, of `BASE`, of "networks" or of a file of sweeps.
 
         Raises:
             SetupProblem: its file holds the pictures of another run.
@@ -72,11 +94,7 @@ class Records:
         file = file_of(name, self._options)
         path = None if file is None else records_of(file)
         if (path or name) not in self._opened:
-            if self._provenance is None:
-                transformer = {"transformer": TRANSFORMER_FILE} if networks.NETWORKS in self._methods else {}
-                weights = {"checkpoint": CHECKPOINT_FILE} | transformer | JUDGES
-                self._provenance = provenance(weights, size_of(self._options).settings())
-            records = PictureRecords(path, self._provenance, anew=self._options.anew)
+            records = PictureRecords(path, self.provenance(name), anew=self._options.anew)
             if len(records):
                 print(f"{path} has the scores of {len(records)} pictures already; they are not painted again")
             self._opened[path or name] = records
@@ -85,7 +103,7 @@ class Records:
 
 def size_of(options: argparse.Namespace) -> layouts.Size:
     """How much of the layout sets is painted."""
-    return layouts.Size(options.layouts, options.seeds, options.tuning)
+    return layouts.Size(options.layouts, options.seeds, options.tuning or bool(options.sweep))
 
 
 def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
@@ -114,7 +132,8 @@ def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
         asked = {"layouts": options.layouts, "tuning": options.tuning}
         with evaluation_server() as server:
             results[networks.NETWORKS] = networks.evaluate(Painter(server), yardsticks, both, **asked, keep=keep)
-    return results
+    apart = {name: {"provenance": [files.provenance(name)]} for name in results if name in WITHOUT_RECORDS}
+    return {name: apart.get(name, {}) | content for name, content in results.items()}
 
 
 def _evaluate_cnc(yardsticks: Yardsticks, parts: list[str], options: argparse.Namespace) -> dict:
@@ -140,16 +159,17 @@ def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(folder / f"{name}.png")
 
 
-def _sweep(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> int:
+def _sweep(yardsticks: Yardsticks, options: argparse.Namespace) -> int:
     """Run the chosen sweeps; a run on the whole tuning set replaces their committed rows and the plot."""
-    for file, names in sweeps_by_file(options.sweep).items():
-        path = options.json or (RESULTS / f"{file}.json" if options.layouts is None else None)
-        rows = sweeps.run(
-            painter, yardsticks, names, layouts=options.layouts, seeds=options.seeds, path=path, resume=options.resume
-        )
-        print("\n" + sweeps_table(rows))
-        if path is not None:
-            _say_written(path)
+    files, chosen = Records(options, ()), sweeps_by_file(options.sweep)
+    records = {file: files.of(file) for file in chosen}
+    with evaluation_server() as server:
+        for file, names in chosen.items():
+            path, size = file_of(file, options), {"layouts": options.layouts, "seeds": options.seeds}
+            rows = sweeps.run(Painter(server), yardsticks, names, records[file], **size, path=path)
+            print("\n" + sweeps_table(rows))
+            if path is not None:
+                _say_written(path)
     return 0
 
 

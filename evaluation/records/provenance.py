@@ -25,6 +25,7 @@ CODE = (
     "evaluation/sets",
     "evaluation/two_networks",
     "evaluation/layouts.py",
+    "evaluation/sweeps.py",
     "evaluation/base_family.py",
     "evaluation/painter.py",
 )

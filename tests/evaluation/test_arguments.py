@@ -57,6 +57,8 @@ def test_only_full_runs_replace_the_committed_results(tmp_path):
         assert list(groups(*part)) == ["others"]
         assert file("others", *part, "--json", str(tmp_path / "x.json")) == tmp_path / "x.json"
     assert list(groups("--json", "x.json", "--ablation")) == ["others"]  # one file has one group
+    assert file("sweeps", "--sweep", "t0") == file("sweeps", "--sweep", "t0", "--tuning") == RESULTS / "sweeps.json"
+    assert file("sweeps", "--sweep", "t0", "--layouts", "1") is None
 
 
 def test_results_go_where_they_belong(tmp_path):
@@ -83,7 +85,9 @@ def test_files_of_pictures_lie_beside_their_results_and_are_shared_by_one_file(t
     assert set(files.of("base").provenance["weights"]) == {"checkpoint", "segmenter", "CLIP"}
     files = cli.Records(options("plain", NETWORKS, "--layouts", "1"), ["plain", NETWORKS])
     assert files.of("others").path is None and files.of("others") is not files.of(NETWORKS)
-    assert "transformer" in files.of("others").provenance["weights"]
+    assert ["transformer" in files.of(name).provenance["weights"] for name in ("others", NETWORKS)] == [False, True]
+    files = cli.Records(options("plain", NETWORKS, "--json", str(tmp_path / "x.json")), ["plain", NETWORKS])
+    assert "transformer" in files.of("others").provenance["weights"]  # one file for all
     assert capsys.readouterr().out == ""
 
 
@@ -109,8 +113,6 @@ def test_a_part_of_a_set_keeps_its_categories():
         ["--sweep", "to"],
         ["plain", "--sweep", "t0"],
         ["--sweep", "t0", "--ablation"],
-        ["--resume"],
-        ["--sweep", "t0", "--anew"],
         ["--json", "x.jsonl"],
     ],
 )

@@ -8,8 +8,10 @@ from PIL import Image
 from stagecraft.core.scores.layout_score import RegionScore
 from stagecraft.evaluation import arguments, result_rows, sweeps
 from stagecraft.evaluation.bench import bench
-from stagecraft.evaluation.pages import page_tables, plots, tables
+from stagecraft.evaluation.pages import age, page_tables, plots, tables
 from stagecraft.evaluation.result_rows import result_row
+from stagecraft.evaluation.summary.compared import ALL
+from stagecraft.evaluation.summary.estimate import Estimate
 
 DESIGN_KEYS = (
     "method",
@@ -104,6 +106,56 @@ def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
         page_tables.rewrite(text.replace("table:layouts", "table:layout"))
 
 
+def test_remarks_on_age_are_renewed_by_the_command_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
+    result_rows.write_results(tmp_path / "layouts.json", {"rows": [row()]})
+    text = "<!-- table:layouts -->\n<!-- /table -->\n<!-- plot:sweeps -->\n<!-- /plot -->\n"
+    asked = []
+    marked = page_tables.rewrite(text, remark=lambda file: asked.append(file) or "Old.")
+    assert asked == ["layouts", "sweeps"]
+    assert "From `python stage.py evaluate`. *Old.*\n<!-- /table -->" in marked and marked.count("*Old.*") == 2
+    assert page_tables.rewrite(marked) == marked
+    assert page_tables.rewrite(marked, remark=lambda file: "") == page_tables.rewrite(text)
+
+
+def test_results_are_older_than_code_that_has_changed_since(tmp_path):
+    asked = []
+
+    def said(commit, changed):
+        provenance = {} if commit == "" else {"provenance": [{"commit": commit}]}
+        result_rows.write_results(tmp_path / "sali.json", provenance | {"rows": [row()]})
+        return age.remark("sali", tmp_path, lambda since, paths: asked.append((since, paths)) or changed)
+
+    assert [said("a", changed) for changed in (True, False, None)] == [age.OLDER, "", age.UNKNOWN]
+    assert said("", False) == age.OLDER and said(None, False) == age.UNKNOWN
+    assert asked == [("a", age.measured_paths("sali"))] * 3
+    assert set(age.ROOMS) == {path.stem for path in result_rows.RESULTS.glob("*.json")}
+    for file in age.ROOMS:
+        paths = age.measured_paths(file)
+        assert "evaluation/graphs" in paths
+        # some rooms of core have no nodes of their own
+        assert all((page_tables.CLONE / path).exists() for path in paths if not path.startswith("nodes/")), file
+
+
+def test_intervals_stand_behind_their_numbers():
+    intervals = {"box_iou": [0.5, 0.666], "kid": [-0.001, 0.0123]}
+    new, old = tables.results_table([row(intervals=intervals), row()]).splitlines()[2:]
+    cells = [cell.strip() for cell in new.strip("|").split("|")]
+    assert cells[3:5] == ["0.67 [0.50, 0.67]", "0.667"] and "2.0 [-1.0, 12.3]" in cells
+    assert "0.667" in old and "[" not in old
+    compared = {"method": "a", "against": "b", "score": "ap50", "pictures": 8, "low": 0.1, "high": 0.2}
+    rows = [compared | {"set": name, "difference": 0.15, "verdict": "better"} for name in (ALL, "objects_1")]
+    assert tables.comparisons_table(rows).splitlines()[2:] == [
+        "| a      | b       | AP@0.5 |        8 | +0.15 [0.10, 0.20] | better    |"
+    ]
+    measures = [result_rows.measure("x", 0.5, "", 0.4), Estimate(0.5, (0.3, 0.6)).measure("y", "dB", 0.4)]
+    assert "verdict" not in tables.measures_table(measures[:1])
+    assert tables.measures_table(measures).splitlines()[2:] == [
+        "| x    |             0.500 |      |     0.400 | -              |",
+        "| y    | 0.50 [0.30, 0.60] | dB   |     0.400 | not told apart |",
+    ]
+
+
 @pytest.mark.parametrize("page", page_tables.PAGES, ids=lambda page: page.name)
 def test_pages_show_the_committed_results(page):
     text = page.read_text(encoding="utf-8")
@@ -127,32 +179,6 @@ def test_sweeps_change_one_setting_and_start_from_a_method():
         assert getattr(settings, name) == value
         changed = {key for key, kept in vars(start).items() if getattr(settings, key) != kept}
         assert changed <= {name}
-
-
-def test_sweeps_that_were_interrupted_go_on(tmp_path):
-    file, measured = tmp_path / "sweeps.json", []
-    result_rows.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff_dynamic"), ap50=0.1)]})
-
-    def row_of(point):
-        if len(measured) == 2:
-            raise KeyboardInterrupt
-        measured.append(point)
-        return sweep_row(point)
-
-    with pytest.raises(KeyboardInterrupt):
-        sweeps.collect(["mode"], row_of, 20, file, False)
-    written = result_rows.read_results(file)["rows"]
-    assert [row["sweep"] for row in written] == ["top_k", "mode", "mode"]  # other sweeps stay, in their own order
-    rows = sweeps.collect(["mode"], sweep_row, 20, file, True)
-    assert [tuple(row[key] for key in sweeps.KEY) for row in rows] == sweeps.points(["mode"])
-    assert result_rows.read_results(file)["rows"] == [written[0], *rows]
-
-    again = []
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point), 20, file, True)
-    assert again == []
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, True)
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, False)
-    assert again == 2 * sweeps.points(["mode"])  # of another number of pictures, and without resuming
 
 
 def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):

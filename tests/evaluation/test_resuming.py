@@ -8,11 +8,12 @@ import time
 import numpy as np
 import pytest
 from stagecraft.commands.environment import CLONE
-from stagecraft.evaluation import cli, layouts
+from stagecraft.evaluation import cli, layouts, sweeps
 from stagecraft.evaluation.arguments import TABLES
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.layouts import Group, Size
 from stagecraft.evaluation.records.pictures import PictureRecords
+from stagecraft.evaluation.result_rows import read_results, write_results
 from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
 
 SIZE = Size(layouts=2, seeds=2, tuning=True)
@@ -32,7 +33,7 @@ class Painter:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        (name,) = (name for name, known in layouts.PAINTED.items() if known is method)
+        name = next((name for name, known in layouts.PAINTED.items() if known is method), repr(method))
         self.painted.append((name, item.seed))
         rng = np.random.default_rng([item.seed, *name.encode()])
         noise = rng.normal(0, 20, (pictures, *item.perfect_picture().shape))
@@ -71,7 +72,7 @@ def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
     assert run(tmp_path / "whole", yardsticks, again) == (results, []) and again.painted == []
 
     files = {name: (tmp_path / "whole" / f"{name}.jsonl").read_bytes() for name in ("layouts", "sali")}
-    for stop in (0, 1, 3, 6):
+    for stop in (1, 5):  # within the first group, and within the second
         folder = tmp_path / f"stopped {stop}"
         with pytest.raises(KeyboardInterrupt):
             run(folder, yardsticks, Painter(stop))
@@ -80,6 +81,36 @@ def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
             first.write_bytes(first.read_bytes()[:-9])  # and half a line of what was painted
         assert run(folder, yardsticks, Painter())[0] == results
         assert {name: (folder / f"{name}.jsonl").read_bytes() for name in files} == files
+
+
+def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkeypatch):
+    known = {
+        "t0": sweeps.Sweep((0.1, 0.5), ("lrdiff",)),
+        "strength": sweeps.Sweep((0.6, 1.0), ("lrdiff",)),
+        "top_k": sweeps.Sweep((20,), ("lrdiff_dynamic",)),
+    }
+    monkeypatch.setattr(sweeps, "SWEEPS", known)
+    file, header = tmp_path / "sweeps.json", {"code": "1"}
+    old = {"sweep": "top_k", "value": 20, "method": "lrdiff_dynamic"} | dict.fromkeys(sweeps.SCORES, 0.5)
+    write_results(file, {"rows": [old]})
+
+    def run(painter, *names, **given):
+        records = PictureRecords(file.with_suffix(".jsonl"), header, **given)
+        return sweeps.run(painter, yardsticks, names, records, layouts=2, seeds=1, path=file)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Painter(3), "t0", "strength")
+    assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 20]  # other sweeps stay, in their own order
+    rows = run(again := Painter(), "t0", "strength")
+    assert len(again.painted) == 3  # strength 0.6 at t0 0.5 is where both sweeps start
+    assert [row["value"] for row in rows] == [0.1, 0.5, 0.6, 1.0]
+    assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
+    assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
+    assert read_results(file) == {"rows": [*rows, old]}  # without a provenance, since a row is of another run
+    assert run(none := Painter(), "strength") == rows[2:] and none.painted == []
+    (new,) = run(Painter(), "top_k")
+    assert read_results(file) == {"provenance": [header], "rows": [*rows, new]}
+    assert len(PictureRecords(file.with_suffix(".jsonl"), header)) == 8
 
 
 def test_a_run_that_is_killed_goes_on(tmp_path):

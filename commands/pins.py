@@ -24,6 +24,8 @@ TOOLS = (
     "psd-tools",
     "tqdm",
     "matplotlib",
+    "torch-fidelity",
+    "pycocotools",
     "pytest",
     "pytest-xdist",
     "hypothesis",

@@ -1,9 +1,11 @@
 """Layout scores on fixed sets, the base family's own numbers, speed: what the tables of README.md and docs/ show.
 
 stage.py evaluate            cli.main
+what it is asked for         arguments.parse
 stage.py bench               bench.bench.main
 one setting at a time        sweeps.run
 pictures from a real server  painter.Painter
+methods on the layout sets   layouts.evaluate
 rows of results              result_rows.result_row
 the base family's numbers    base_family.measures
 """

@@ -1,25 +1,33 @@
 """The base family's own numbers: presence by the strict judge, segmenter, autoencoder, CLIP and word maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
-from ..core.scores.metrics import is_present, mean_class_iou, mean_or_none, retrieval_accuracy
+from ..core.scores.metrics import is_present, mean_class_iou, retrieval_accuracy
 from ..sticker_world.checkpoint.probe import autoencoder_psnr, familiar_scenes, held_out_scenes, word_map_hits
 from ..sticker_world.checkpoint.shipped_weights import load_autoencoder, load_diffusion, load_encoder
 from ..sticker_world.shipped import CHECKPOINT_FILE
 from ..sticker_world.world.concepts import CONCEPT_NAMES
 from ..sticker_world.world.dataset import TOKEN_GRID
 from ..sticker_world.world.scene import Scene
-from .judging.yardsticks import Yardsticks, image_scores, real_scenes
-from .result_rows import measure, result_row
-from .sets.sets import expected_areas
+from .judging.scoring import add_real_scenes, large_enough, spread
+from .judging.yardsticks import Yardsticks, real_scenes
+from .painter import Painter
+from .records.lines import Key, PictureLine, picture_line
+from .records.pictures import PictureRecords
+from .result_rows import measure
+from .sets.sets import PresencePrompt, expected_areas, load_presence
+from .summary.rows import summary_rows
 
 HELD_OUT_SCENES = 256  # for the segmenter, the autoencoder, CLIP and the word maps
 CHOICES = 32
 TIMESTEP = 500
 TARGETS = {"segmenter": 0.92, "autoencoder": 30.0, "retrieval": 0.9, "maps": 0.95}
-REAL = "real scenes"
+PLAIN, REAL = "plain", "real scenes"
+COUNTS = (1, 2, 3)  # things in a prompt
+Keep = Callable[[str, np.ndarray], None]
 
 
 def presence_set(objects: int) -> str:
@@ -33,35 +41,79 @@ def all_present(yardsticks: Yardsticks, picture: np.ndarray, concepts: Sequence[
     return all(is_present(labels, yardsticks.segmenter.class_of(name), areas[name]) for name in concepts)
 
 
-def presence_row(
+def presence_line(
     yardsticks: Yardsticks,
-    method: str,
-    pictures: Sequence[np.ndarray],
-    prompts: Sequence[str],
-    concepts: Sequence[Sequence[str]],
-    seconds: Sequence[float],
-) -> dict:
-    """Score pictures of prompts that all name the same number of concepts."""
-    objects = len(concepts[0])
-    present = [all_present(yardsticks, p, names) for p, names in zip(pictures, concepts, strict=True)]
-    images = image_scores(yardsticks, yardsticks.image_features(pictures), prompts, objects)
-    return result_row(
-        method,
-        presence_set(objects),
-        images=images,
+    key: Key,
+    wanted: PresencePrompt,
+    picture: np.ndarray,
+    *,
+    with_features: bool = False,
+    seconds: float | None = None,
+    evaluations: int | None = None,
+) -> PictureLine:
+    """Judge a picture made without a layout.
+
+    Args:
+        yardsticks: the judges.
+        key: of the picture.
+        wanted: prompt and concepts.
+        picture: uint8 (h w 3).
+        with_features: whether KID will need them.
+        seconds: that it took.
+        evaluations: rows that the network evaluated for it, where they were counted.
+    """
+    (features,), (text,) = yardsticks.image_features([picture]), yardsticks.text_features([wanted.prompt])
+    return picture_line(
+        *key,
+        objects=len(wanted.concepts),
+        present=all_present(yardsticks, picture, wanted.concepts),
+        clip=float(features @ text),
+        features=features if with_features else None,
         seconds=seconds,
-        pictures=len(pictures),
-        presence=mean_or_none(present),
+        evaluations=evaluations,
     )
 
 
-def ceiling_row(yardsticks: Yardsticks, objects: int, number: int) -> dict:
-    """What the judge says of real held-out scenes: nothing painted can be expected to pass more often."""
-    scenes = real_scenes(objects, number)
-    concepts = [[thing.concept for thing in scene.objects] for scene in scenes]
-    captions = [scene.caption for scene in scenes]
-    row = presence_row(yardsticks, REAL, [scene.image for scene in scenes], captions, concepts, ())
-    return row | {"kid": None}  # they are what KID compares with
+def add_ceiling(yardsticks: Yardsticks, records: PictureRecords, objects: int, number: int) -> None:
+    """What the judge says of real held-out scenes: nothing painted can be expected to pass more often.
+
+    They have no KID, since they are what KID compares with.
+    """
+    keys = [(REAL, presence_set(objects), index, 0) for index in range(number)]
+    if not records.has_all(keys):
+        for key, scene in zip(keys, real_scenes(objects, number), strict=True):
+            concepts = tuple(thing.concept for thing in scene.objects)
+            wanted = PresencePrompt(scene.caption, concepts, scene.background, key[2])
+            records.add([presence_line(yardsticks, key, wanted, scene.image)])
+
+
+def evaluate(
+    painter: Painter, yardsticks: Yardsticks, records: PictureRecords, prompts_wanted: int | None, keep: Keep
+) -> dict[str, list[dict]]:
+    """Paint the prompts whose pictures the records lack; rows and measures of results.
+
+    Args:
+        painter: of an `evaluation_server`.
+        yardsticks: the judges.
+        records: that keep the pictures' scores.
+        prompts_wanted: of each number of things; None takes all.
+        keep: called with every picture that is painted.
+    """
+    for objects in COUNTS:
+        name, prompts = presence_set(objects), spread(load_presence(objects), prompts_wanted)
+        with_features = large_enough(len(prompts))
+        for prompt in tqdm(prompts, name, unit="picture"):
+            key = (PLAIN, name, prompt.seed, 0)
+            if key not in records:
+                (picture,), seconds = painter.paint_prompt(prompt.prompt, prompt.seed)
+                given = {"with_features": with_features, "seconds": seconds}
+                records.add([presence_line(yardsticks, key, prompt, picture, **given)])
+                keep(f"{name}_{prompt.seed}", picture)
+        add_ceiling(yardsticks, records, objects, len(prompts))
+        if with_features:
+            add_real_scenes(yardsticks, records, objects)
+    rows = summary_rows(records, [presence_set(objects) for objects in COUNTS], (PLAIN, REAL), by_tag=False)
+    return {"provenance": [records.provenance], "rows": rows, "measures": measures(yardsticks)}
 
 
 def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> list[dict]:

@@ -2,192 +2,138 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..commands.comfy_api import PromptFailed, PromptRejected
 from ..commands.messages import SetupProblem
 from ..core.segmentation.files import SegmenterError
 from ..core.text2layer.files import Text2LayerFileError
+from ..sticker_world.shipped import (
+    CHECKPOINT_FILE,
+    CNC_FILE,
+    SPECIALIST_FOLDERS,
+    TEXT2LAYER_FILE,
+    TRANSFORMER_FILE,
+    VQGAN_FOLDER,
+)
 from . import base_family as base
-from . import sweeps
+from . import layouts, sweeps
+from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
 from .compose_and_conquer import evaluate as cnc
-from .graphs import sali, soft
-from .graphs.builder import Method
-from .graphs.lrdiff import VARIANTS
-from .graphs.methods import METHODS
-from .judging.scoring import Painted, layout_rows, score, spread
-from .judging.yardsticks import Yardsticks
+from .judging.yardsticks import JUDGES, Yardsticks
 from .pages import plots
-from .pages.tables import measures_table, results_table, sweeps_table
+from .pages.tables import comparisons_table, measures_table, results_table, sweeps_table
 from .painter import Painter, evaluation_server
+from .records.pictures import PictureRecords, records_of
+from .records.provenance import Provenance, provenance
 from .result_rows import RESULTS, write_results
-from .sets.sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
 from .tcig import evaluate as tcig
 from .text2layer import evaluate as text2layer
 from .two_networks import evaluate as networks
 
-PERFECT = "perfect"  # the layouts' own sprites, pasted: what the judge gives a picture that does all it was asked
-BASE = "base"
-ALL = "all"  # sweeps
-SALI = "sali"  # with all that it is compared with; as a sweep, all sweeps of start latents and guidance
-APART = (
-    cnc.CNC,
-    *cnc.PARTS,
-    text2layer.TEXT2LAYER,
-    *text2layer.PARTS,
-    tcig.TCIG_NAME,
-    networks.NETWORKS,
-)  # with pictures of their own
-CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, *soft.METHODS, PERFECT, BASE, *APART)
-USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named
-ABLATED = ("lrdiff", *VARIANTS)  # the rows of the ablation table: what is changed, and every change
-PAINTED: dict[str, Method] = {**METHODS, **VARIANTS, **sali.METHODS, **soft.METHODS}
+Results = dict[str, dict[str, list[dict]]]
+# Files and folders that a method paints with beside the checkpoint.
+WEIGHTS: dict[str, dict[str, Path]] = {
+    cnc.CNC: {"fusers": CNC_FILE},
+    text2layer.TEXT2LAYER: {"text2layer": TEXT2LAYER_FILE},
+    tcig.TCIG_NAME: {"vqgan": VQGAN_FOLDER, **SPECIALIST_FOLDERS},
+    networks.NETWORKS: {"transformer": TRANSFORMER_FILE},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status.
 
     Raises:
-        SetupProblem: the models are missing, or the server refuses a graph or fails at one.
+        SetupProblem: the models are missing, the server refuses a graph or fails at one, or a file holds the pictures
+            of another run.
     """
-    options = _parse(argv)
+    options = parse(argv)
     try:
         yardsticks = Yardsticks.load()
         if options.sweep:
-            with evaluation_server() as server:
-                return _sweep(Painter(server), yardsticks, options)
-        methods = chosen_methods(options)
-        results: dict[str, dict] = {}
-        if others := [name for name in methods if name not in APART]:
-            if set(others) <= {PERFECT}:
-                results = {"layouts": _evaluate_layouts(None, yardsticks, others, options)}
-            else:
-                with evaluation_server() as server:
-                    results = _evaluate(Painter(server), yardsticks, others, options)
-        if parts := [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]:
-            results[cnc.CNC] = _evaluate_cnc(yardsticks, parts, options)
-        if parts := [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]:
-            asked = text2layer.Asked(parts, options.layouts, options.tuning)
-            results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, partial(_keep, options.pictures))
-        if tcig.TCIG_NAME in methods:
-            results |= _evaluate_tcig(yardsticks, options)
-        if networks.NETWORKS in methods:
-            asked, keep = {"layouts": options.layouts, "tuning": options.tuning}, partial(_keep, options.pictures)
-            with evaluation_server() as server:
-                results[networks.NETWORKS] = networks.evaluate(Painter(server), yardsticks, **asked, keep=keep)
+            return _sweep(yardsticks, options)
+        results = _evaluate(yardsticks, options)
     except (PromptFailed, PromptRejected, SegmenterError, Text2LayerFileError, FileNotFoundError) as error:
         raise SetupProblem(str(error)) from error
     _print(results)
-    for path, content in result_files(results, methods, options):
+    for path, content in result_files(results, options):
         write_results(path, content)
         _say_written(path)
     return 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="stage.py evaluate", description=__doc__)
-    known = f"{', '.join(CHOICES)}; {SALI} also paints {', '.join(sali.COMPARED)}; default: {', '.join(USUAL)}"
-    parser.add_argument("methods", nargs="*", metavar="METHOD", help=known)
-    parser.add_argument("--ablation", action="store_true", help=f"also {', '.join(VARIANTS)}")
-    parser.add_argument(
-        "--layouts",
-        type=int,
-        metavar="N",
-        help=f"layouts (or prompts) per set; default: all, of {networks.NETWORKS} {networks.LAYOUTS}",
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per layout; default: 1")
-    parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
-    single = f"weights of the control that {cnc.CNC} is compared with; default: those in the training folder"
-    parser.add_argument("--single", type=Path, metavar="FILE", help=single)
-    fusers = f"averaged weights of a training part that {cnc.CNC} judges; default: the shipped file"
-    parser.add_argument("--fusers", type=Path, metavar="FILE", help=fusers)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write here instead of evaluation/results")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also keep every picture in this folder")
-    known = ", ".join((ALL, SALI, *sweeps.SWEEPS))
-    swept = f"instead, one setting at a time on the tuning set: {known}; may be repeated"
-    parser.add_argument("--sweep", action="append", metavar="NAME", help=swept)
-    parser.add_argument("--resume", action="store_true", help="with --sweep: keep the values that the file already has")
-    options = parser.parse_args(argv)
-    _check_names(parser, "method", options.methods, CHOICES)
-    _check_names(parser, "sweep", options.sweep or (), (ALL, SALI, *sweeps.SWEEPS))
-    if options.seeds < 1 or (options.layouts is not None and options.layouts < 1):
-        parser.error("--layouts and --seeds must be 1 or more")
-    if options.sweep and (options.methods or options.ablation or options.pictures):
-        parser.error("--sweep has methods of its own and keeps no pictures: no METHOD, --ablation or --pictures")
-    if options.resume and not options.sweep:
-        parser.error("--resume needs --sweep")
-    return options
+# They keep no file of pictures yet: rows alone, with where they come from.
+WITHOUT_RECORDS = (cnc.CNC, text2layer.TEXT2LAYER, tcig.TCIG_NAME, tcig.SWEEPS_FILE)
 
 
-def _check_names(parser: argparse.ArgumentParser, kind: str, names: Sequence[str], choices: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in choices]
-    if unknown:
-        parser.error(f"there is no {kind} {unknown[0]!r}; choose from {', '.join(choices)}")
+class Records:
+    """The files of a run's pictures, opened when first asked for; what is written to one file shares one."""
+
+    def __init__(self, options: argparse.Namespace, methods: Sequence[str]) -> None:
+        self._options, self._methods = options, methods
+        self._opened: dict[Path | str, PictureRecords] = {}
+
+    def provenance(self, name: str) -> Provenance:
+        """Where the numbers of a result come from; one file for all has the weights of all."""
+        names = self._methods if self._options.json else (name,)
+        others = {what: path for each in names for what, path in WEIGHTS.get(each, {}).items()}
+        return provenance({"checkpoint": CHECKPOINT_FILE} | others | JUDGES, size_of(self._options).settings())
+
+    def of(self, name: str) -> PictureRecords:
+        """The records of a group, of `BASE`, of "networks" or of a file of sweeps.
+
+        Raises:
+            SetupProblem: its file holds the pictures of another run.
+        """
+        file = file_of(name, self._options)
+        path = None if file is None else records_of(file)
+        if (path or name) not in self._opened:
+            records = PictureRecords(path, self.provenance(name), anew=self._options.anew)
+            if len(records):
+                print(f"{path} has the scores of {len(records)} pictures already; they are not painted again")
+            self._opened[path or name] = records
+        return self._opened[path or name]
 
 
-def chosen_methods(options: argparse.Namespace) -> list[str]:
-    """What a run without --sweep paints, in the order of `CHOICES`."""
-    names = {*(options.methods or USUAL), *(ABLATED if options.ablation else ())}
-    names |= set(sali.COMPARED if SALI in names else ())
-    if options.tuning and not options.methods:
-        names.discard(BASE)
-    return [name for name in CHOICES if name in names]
+def size_of(options: argparse.Namespace) -> layouts.Size:
+    """How much of the layout sets is painted."""
+    return layouts.Size(options.layouts, options.seeds, options.tuning or bool(options.sweep))
 
 
-def _evaluate(painter: Painter, yardsticks: Yardsticks, methods: list[str], options: argparse.Namespace) -> dict:
-    results = {}
-    layout_methods = [name for name in methods if name != BASE]
-    if layout_methods:
-        results["layouts"] = _evaluate_layouts(painter, yardsticks, layout_methods, options)
-    if BASE in methods:
-        results["base"] = _evaluate_base(painter, yardsticks, options)
-    return results
-
-
-def _evaluate_layouts(
-    painter: Painter | None, yardsticks: Yardsticks, methods: list[str], options: argparse.Namespace
-) -> dict:
-    names = (TUNING_SET,) if options.tuning else LAYOUT_SETS
-    jobs = [(name, item) for name in names for item in spread(load_set(name), options.layouts)]
-    painted: list[Painted] = []
-    if painter is not None:
-        painter.paint_prompt("warm-up", 0)  # loading the checkpoint is not part of the first picture's time
-    # Methods take turns on every layout, so that a slow minute of the machine falls on all of them.
-    with tqdm(total=len(jobs) * len(methods), unit="layout") as bar:
-        for set_name, item in jobs:
-            for method in methods:
-                bar.set_description(f"{set_name} {method}")
-                if method == PERFECT:
-                    pictures, seconds = [item.perfect_picture()], None
-                else:
-                    pictures, seconds = painter.paint(PAINTED[method], item, options.seeds)
-                painted += score(yardsticks, method, set_name, item, pictures, seconds)
-                for number, picture in enumerate(pictures):
-                    _keep(options.pictures, f"{set_name}_{item.seed}_{number}_{method}", picture)
-                bar.update()
-    rows = list(layout_rows(yardsticks, painted, names, methods))
-    return {"rows": rows} | ({"measures": sali.gains(rows)} if SALI in methods else {})
-
-
-def _evaluate_base(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> dict:
-    rows = []
-    for objects in (1, 2, 3):
-        prompts = spread(load_presence(objects), options.layouts)
-        pictures, seconds = [], []
-        for prompt in tqdm(prompts, base.presence_set(objects), unit="picture"):
-            (picture,), duration = painter.paint_prompt(prompt.prompt, prompt.seed)
-            pictures.append(picture)
-            seconds.append(duration)
-            _keep(options.pictures, f"{base.presence_set(objects)}_{prompt.seed}", picture)
-        texts, concepts = [prompt.prompt for prompt in prompts], [prompt.concepts for prompt in prompts]
-        rows.append(base.presence_row(yardsticks, "plain", pictures, texts, concepts, seconds))
-        rows.append(base.ceiling_row(yardsticks, objects, len(prompts)))
-    return {"rows": rows, "measures": base.measures(yardsticks)}
+def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
+    methods, results, keep = chosen_methods(options), {}, partial(_keep, options.pictures)
+    files = Records(options, methods)
+    # All files are opened before anything is painted, so that a refusal comes at once.
+    groups = [(group, files.of(group.name)) for group in groups_of(methods, options)]
+    presence = files.of(BASE) if BASE in methods else None
+    both = files.of(networks.NETWORKS) if networks.NETWORKS in methods else None
+    painted = {name for group, _ in groups for name in group.methods} - {layouts.PERFECT}
+    if groups or presence is not None:
+        with evaluation_server() if painted or presence is not None else nullcontext() as server:
+            painter = None if server is None else Painter(server)
+            results |= layouts.evaluate(painter, yardsticks, groups, size_of(options), keep)
+            if presence is not None:
+                results[BASE] = base.evaluate(painter, yardsticks, presence, options.layouts, keep)
+    if parts := [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]:
+        results[cnc.CNC] = _evaluate_cnc(yardsticks, parts, options)
+    if parts := [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]:
+        asked = text2layer.Asked(parts, options.layouts, options.tuning)
+        results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, keep)
+    if tcig.TCIG_NAME in methods:
+        results |= _evaluate_tcig(yardsticks, options)
+    if both is not None:
+        networks.require_models()
+        asked = {"layouts": options.layouts, "tuning": options.tuning}
+        with evaluation_server() as server:
+            results[networks.NETWORKS] = networks.evaluate(Painter(server), yardsticks, both, **asked, keep=keep)
+    apart = {name: {"provenance": [files.provenance(name)]} for name in results if name in WITHOUT_RECORDS}
+    return {name: apart.get(name, {}) | content for name, content in results.items()}
 
 
 def _evaluate_cnc(yardsticks: Yardsticks, parts: list[str], options: argparse.Namespace) -> dict:
@@ -213,26 +159,18 @@ def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(folder / f"{name}.png")
 
 
-def _sweep(painter: Painter, yardsticks: Yardsticks, options: argparse.Namespace) -> int:
+def _sweep(yardsticks: Yardsticks, options: argparse.Namespace) -> int:
     """Run the chosen sweeps; a run on the whole tuning set replaces their committed rows and the plot."""
-    for file, names in sweeps_by_file(options.sweep).items():
-        path = options.json or (RESULTS / f"{file}.json" if options.layouts is None else None)
-        rows = sweeps.run(
-            painter, yardsticks, names, layouts=options.layouts, seeds=options.seeds, path=path, resume=options.resume
-        )
-        print("\n" + sweeps_table(rows))
-        if path is not None:
-            _say_written(path)
+    files, chosen = Records(options, ()), sweeps_by_file(options.sweep)
+    records = {file: files.of(file) for file in chosen}
+    with evaluation_server() as server:
+        for file, names in chosen.items():
+            path, size = file_of(file, options), {"layouts": options.layouts, "seeds": options.seeds}
+            rows = sweeps.run(Painter(server), yardsticks, names, records[file], **size, path=path)
+            print("\n" + sweeps_table(rows))
+            if path is not None:
+                _say_written(path)
     return 0
-
-
-def sweeps_by_file(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names of the asked sweeps for each of the files that keep their rows."""
-    files: dict[str, list[str]] = {}
-    for name, sweep in sweeps.SWEEPS.items():
-        if name in asked or ALL in asked or (SALI in asked and sweep.file == sweeps.SALI_FILE):
-            files.setdefault(sweep.file, []).append(name)
-    return {file: tuple(names) for file, names in files.items()}
 
 
 def _say_written(path: Path) -> None:
@@ -240,37 +178,31 @@ def _say_written(path: Path) -> None:
         print(f"written: {file}")
 
 
-def _print(results: dict) -> None:
+def _print(results: Results) -> None:
     for name, content in results.items():
         draw = sweeps_table if name == tcig.SWEEPS_FILE else results_table
         print("\n" + draw(content["rows"]))
-        if "measures" in content:
-            print("\n" + measures_table(content["measures"]))
+        for key, show in (("comparisons", comparisons_table), ("measures", measures_table)):
+            if content.get(key):
+                print("\n" + show(content[key]))
 
 
-def result_files(results: dict, methods: list[str], options: argparse.Namespace) -> list[tuple[Path, dict]]:
+def result_files(results: Results, options: argparse.Namespace) -> list[tuple[Path, dict]]:
     """Where results go: to --json all in one, else one committed file per group, but only of a full run."""
     swept = results.get(tcig.SWEEPS_FILE)
     if options.json:
         others = [content for name, content in results.items() if name != tcig.SWEEPS_FILE]
-        merged = {"rows": [row for content in others for row in content["rows"]]}
-        measures = [measure for content in others for measure in content.get("measures", [])]
-        return [(options.json, merged | ({"measures": measures} if measures else {}))]
-    if options.tuning or options.layouts is not None:
+        merged = {
+            key: [row for content in others for row in content.get(key, [])]
+            for key in ("provenance", "rows", "comparisons", "measures")
+        }
+        merged["provenance"] = merged["provenance"][:1]  # they share one file of pictures
+        return [(options.json, {key: rows for key, rows in merged.items() if rows or key == "rows"})]
+    if is_part(options):
         return [(RESULTS / f"{tcig.SWEEPS_FILE}.json", swept)] if swept and options.layouts is None else []
-    files = []
-    for group, names in (("layouts", (*METHODS, PERFECT)), ("ablation", ABLATED), ("sali", sali.COMPARED)):
-        if "layouts" in results and set(methods) >= set(names):
-            rows = [row for row in results["layouts"]["rows"] if row["method"] in names]
-            measures = {"measures": sali.gains(rows)} if group == "sali" else {}
-            files.append((RESULTS / f"{group}.json", {"rows": rows} | measures))
-    if "base" in results:
-        files.append((RESULTS / "base.json", results["base"]))
-    if cnc.is_whole(results.get(cnc.CNC)) and options.fusers is None:
-        files.append((RESULTS / f"{cnc.CNC}.json", results[cnc.CNC]))
-    if text2layer.is_whole(results.get(text2layer.TEXT2LAYER)):
-        files.append((RESULTS / f"{text2layer.TEXT2LAYER}.json", results[text2layer.TEXT2LAYER]))
-    files += [
-        (RESULTS / f"{name}.json", results[name]) for name in (tcig.TCIG_NAME, networks.NETWORKS) if name in results
-    ]
-    return files
+    whole = {
+        cnc.CNC: options.fusers is None and cnc.is_whole(results.get(cnc.CNC)),
+        text2layer.TEXT2LAYER: text2layer.is_whole(results.get(text2layer.TEXT2LAYER)),
+        OTHERS: False,
+    }
+    return [(RESULTS / f"{name}.json", content) for name, content in results.items() if whole.get(name, True)]

@@ -1,6 +1,6 @@
 """One setting at a time on the tuning set: where the methods' defaults come from, and the competitor's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,20 @@ from .graphs.lrdiff import ALL_PHRASES, LRDiff
 from .graphs.methods import METHODS
 from .graphs.sali import METHODS as SALI_METHODS
 from .graphs.sali import ODE, SDE
-from .judging.scoring import layout_row, score, spread
+from .judging.scoring import layout_lines, score, spread
 from .judging.yardsticks import Yardsticks
 from .painter import Painter
+from .records.lines import Key
+from .records.pictures import PictureRecords
 from .result_rows import read_results, write_results
 from .sets.sets import TUNING_SET, Item, load_set
+from .summary.rows import summary_row
 
 KEY = ("sweep", "value", "method")
+NAMED = "{2}, {0} = {1}"  # the method of a point's pictures
 SALI_FILE = "sali_sweeps"
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
+INTERVALS = "intervals"  # of the scores, where they were measured
 # What the settings that are not varied stand at: the defaults as they were before the sweeps.
 BEFORE = LRDiff(t0=0.5, strength=0.6)
 STARTS: dict[str, Method] = {
@@ -74,72 +79,70 @@ def settings_of(point: Point) -> Method:
     return replace(STARTS[method], **{name: value})
 
 
-def measure(painter: Painter, yardsticks: Yardsticks, items: Sequence[Item], seeds: int) -> Callable[[Point], dict]:
-    """Make the function that paints and scores a point; points with the same settings are painted once."""
-    known: dict[Method, dict] = {}
-
-    def row_of(point: Point) -> dict:
-        settings = settings_of(point)
-        if settings not in known:
-            painted = []
-            for item in items:
-                painted += score(yardsticks, point[2], TUNING_SET, item, *painter.paint(settings, item, seeds))
-            known[settings] = layout_row(yardsticks, painted, TUNING_SET, with_kid=False)
-        return dict(zip(KEY, point, strict=True)) | {key: known[settings][key] for key in SCORES}
-
-    return row_of
+def keys_of(point: Point, item: Item, seeds: int) -> list[Key]:
+    """What names the pictures of a point for an item; points with the same settings have the same pictures."""
+    settings = settings_of(point)
+    first = next(each for each in points(tuple(SWEEPS)) if settings_of(each) == settings)
+    return [(NAMED.format(*first), TUNING_SET, item.seed, number) for number in range(seeds)]
 
 
-def collect(
-    names: Sequence[str], row_of: Callable[[Point], dict], pictures: int, path: Path | None, resume: bool
-) -> list[dict]:
-    """Measure sweeps and keep a result file up to date after every point.
+def paint(
+    painter: Painter, yardsticks: Yardsticks, records: PictureRecords, point: Point, items: Sequence[Item], seeds: int
+) -> None:
+    """Paint and judge what the records lack of a point."""
+    for item in items:
+        keys = keys_of(point, item, seeds)
+        if not records.has_all(keys):
+            pictures = painter.paint(settings_of(point), item, seeds)
+            painted = score(yardsticks, keys[0][0], TUNING_SET, item, *pictures)
+            records.add(layout_lines(yardsticks, painted, with_features=False))
 
-    Args:
-        names: of the sweeps.
-        row_of: measures a point.
-        pictures: how many each point is measured on.
-        path: the file; rows of other sweeps stay in it. None writes nothing.
-        resume: take the rows of these sweeps that the file already has, where they are of as many pictures.
 
-    Returns:
-        The rows of the named sweeps.
-    """
-    before = read_results(path)["rows"] if path is not None and path.exists() else []
-    kept = {tuple(row[key] for key in KEY): row for row in before}
-    wanted = points(names)
-    if not resume:
-        kept = {point: row for point, row in kept.items() if point not in wanted}
-    todo = [point for point in wanted if kept.get(point, {}).get("pictures") != pictures]
-    with tqdm(todo, unit="value") as bar:
-        for point in bar:
-            bar.set_description(" ".join(map(str, point)))
-            kept[point] = row_of(point)
-            if path is not None:
-                write_results(path, {"rows": [kept[point] for point in points(tuple(SWEEPS)) if point in kept]})
-    return [kept[point] for point in wanted]
+def row_of(records: PictureRecords, point: Point, items: Sequence[Item], seeds: int) -> dict | None:
+    """The row of a point, None while pictures of it are missing."""
+    lines = [records.get(key) for item in items for key in keys_of(point, item, seeds)]
+    if None in lines:
+        return None
+    row = summary_row(point[2], TUNING_SET, lines)
+    return dict(zip(KEY, point, strict=True)) | {key: row[key] for key in (*SCORES, INTERVALS)}
 
 
 def run(
     painter: Painter,
     yardsticks: Yardsticks,
     names: Sequence[str],
+    records: PictureRecords,
     *,
     layouts: int | None,
     seeds: int,
     path: Path | None,
-    resume: bool,
 ) -> list[dict]:
-    """Sweep on the tuning set; see `collect`.
+    """Sweep on the tuning set, and keep a result file up to date after every point.
 
     Args:
         painter: of an `evaluation_server`.
         yardsticks: the judges.
         names: of the sweeps.
+        records: that keep the pictures' scores.
         layouts: of the tuning set; None takes all.
         seeds: pictures per layout.
-        path: the result file.
-        resume: go on where an earlier run stopped.
+        path: the result file; rows of other sweeps stay in it. None writes nothing.
+
+    Returns:
+        The rows of the named sweeps.
     """
-    items = spread(load_set(TUNING_SET), layouts)
-    return collect(names, measure(painter, yardsticks, items, seeds), len(items) * seeds, path, resume)
+    items, every, wanted = spread(load_set(TUNING_SET), layouts), points(tuple(SWEEPS)), points(names)
+    before = read_results(path)["rows"] if path is not None and path.exists() else []
+    kept = {tuple(row[key] for key in KEY): row for row in before}
+    rows = {point: row for point in every if (row := row_of(records, point, items, seeds)) is not None}
+    with tqdm(wanted, unit="value") as bar:
+        for point in bar:
+            bar.set_description(" ".join(map(str, point)))
+            paint(painter, yardsticks, records, point, items, seeds)
+            rows[point] = rows.get(point) or row_of(records, point, items, seeds)
+            if path is not None:
+                shown = {point: row for point in every if (row := rows.get(point) or kept.get(point)) is not None}
+                # Rows of which no pictures are kept are of another run, so that the file is not of this one alone.
+                origin = {"provenance": [records.provenance]} if shown.keys() <= rows.keys() else {}
+                write_results(path, origin | {"rows": list(shown.values())})
+    return [rows[point] for point in wanted]

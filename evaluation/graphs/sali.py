@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ...core.attention_guidance.energies import DEFAULT_ETA
 from ...core.layout.layout import Layout
+from ..summary.compared import Compared
 from .builder import NEGATIVE, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
@@ -135,26 +136,19 @@ TARGETS = {"box_iou": 0.15, "ap50": 0.25, "clip": -0.03}
 NAMES = {"box_iou": "box IoU", "ap50": "AP@0.5", "clip": "CLIP"}
 
 
-def gains(rows: Sequence[dict]) -> list[dict]:
+def gains(compared: Compared) -> list[dict]:
     """How much better spatial latent and guidance together are than guidance alone, on all sets at once.
 
     Args:
-        rows: results of `COMPARED`; rows of parts of a set do not count.
+        compared: the run's methods.
 
     Returns:
         A measure for each of `TARGETS`: relative change, pictures of all sets weighing the same; none where a method
         is missing.
     """
-    measures = []
-    for key, target in TARGETS.items():
-        alone, together = (_mean([row for row in rows if row["method"] == name], key) for name in (GUIDED, BOTH))
-        if alone and together is not None:
-            name = f"{NAMES[key]}: {BOTH} against {GUIDED}"
-            measures.append({"name": name, "value": together / alone - 1, "unit": "relative", "target": target})
-    return measures
-
-
-def _mean(rows: Sequence[dict], key: str) -> float | None:
-    known = [(row[key], row["pictures"]) for row in rows if "/" not in row["set"] and row[key] is not None]
-    pictures = sum(number for _, number in known)
-    return sum(value * number for value, number in known) / pictures if pictures else None
+    found = [(key, target, compared.gain(BOTH, GUIDED, key)) for key, target in TARGETS.items()]
+    return [
+        gain.measure(f"{NAMES[key]}: {BOTH} against {GUIDED}", "relative", target)
+        for key, target, gain in found
+        if gain.value is not None
+    ]

@@ -3,5 +3,5 @@
 segmenter and CLIP       yardsticks.Yardsticks
 CLIP similarity and KID  yardsticks.image_scores
 judge pictures           scoring.score
-rows of a set            scoring.layout_rows
+what is kept of them     scoring.layout_lines
 """

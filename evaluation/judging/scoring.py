@@ -1,14 +1,17 @@
-"""From painted pictures to rows of results."""
+"""From painted pictures to the lines that keep their scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...core.scores.layout_score import RegionScore, score_pictures
-from ..result_rows import result_row
+from ..records.lines import PictureLine, RegionLine, picture_line
+from ..records.pictures import PictureRecords
 from ..sets.sets import Item
-from .yardsticks import Yardsticks, image_scores, to_images
+from ..summary.kernel_distance import KID_PICTURES
+from ..summary.rows import REFERENCE
+from .yardsticks import REAL_SCENES, Yardsticks, real_scenes, to_images
 
 
 @dataclass(frozen=True)
@@ -40,32 +43,56 @@ def score(
     ]
 
 
+def layout_lines(
+    yardsticks: Yardsticks, painted: Sequence[Painted], *, with_features: bool, evaluations: int | None = None
+) -> list[PictureLine]:
+    """The lines of all pictures that a method painted for an item.
+
+    Args:
+        yardsticks: the judges.
+        painted: the pictures, in the order of their noise.
+        with_features: whether KID will need them, see `large_enough`.
+        evaluations: rows that the network evaluated for one of them, where they were counted.
+    """
+    features = yardsticks.image_features([each.picture for each in painted])
+    (text,) = yardsticks.text_features([painted[0].item.layout.prompt])
+    return [
+        picture_line(
+            each.method,
+            each.set_name,
+            each.item.seed,
+            number,
+            tags=each.item.tags,
+            objects=len(each.item.layout.regions),
+            present=all(region.present for region in each.scores),
+            regions=tuple(RegionLine.of(region) for region in each.scores),
+            clip=float(features[number] @ text),
+            features=features[number] if with_features else None,
+            seconds=each.seconds,
+            evaluations=evaluations,
+        )
+        for number, each in enumerate(painted)
+    ]
+
+
+def large_enough(pictures: int) -> bool:
+    """Whether so many pictures of a method and set get a KID, so that their features are kept."""
+    return pictures >= KID_PICTURES
+
+
+def add_real_scenes(yardsticks: Yardsticks, records: PictureRecords, objects: int) -> None:
+    """Keep the features of the real scenes that KID compares with, unless they are there."""
+    name = f"real scenes, {objects}"
+    keys = [(REFERENCE, name, index, 0) for index in range(REAL_SCENES)]
+    if not records.has_all(keys):
+        features = yardsticks.image_features([scene.image for scene in real_scenes(objects, REAL_SCENES)])
+        records.add(
+            picture_line(*key, objects=objects, features=each) for key, each in zip(keys, features, strict=True)
+        )
+
+
 def spread(rows: Sequence, number: int | None) -> list:
     """Take `number` rows from the whole length of a list, so that every category keeps its share."""
     if number is None or number >= len(rows):
         return list(rows)
     return [rows[(2 * i + 1) * len(rows) // (2 * number)] for i in range(number)]
-
-
-def layout_rows(
-    yardsticks: Yardsticks, painted: Sequence[Painted], names: Sequence[str], methods: Sequence[str]
-) -> Iterable[dict]:
-    """A row per set and method, then one per kind and category of the set ("objects_2/masks")."""
-    for set_name in names:
-        of_set = [p for p in painted if p.set_name == set_name]
-        kinds, categories = zip(*(p.item.tags for p in of_set), strict=True)
-        for tag in (None, *dict.fromkeys(kinds), *dict.fromkeys(categories)):
-            for method in methods:
-                chosen = [p for p in of_set if p.method == method and (tag is None or tag in p.item.tags)]
-                if chosen:
-                    name = set_name if tag is None else f"{set_name}/{tag}"
-                    yield layout_row(yardsticks, chosen, name, with_kid=tag is None)  # a tag has too few pictures
-
-
-def layout_row(yardsticks: Yardsticks, painted: Sequence[Painted], name: str, *, with_kid: bool) -> dict:
-    """One row for pictures of one method and of layouts with the same number of objects, under the name of a set."""
-    first = painted[0]
-    features = yardsticks.image_features([p.picture for p in painted])
-    objects = len(first.item.layout.regions) if with_kid else None
-    images = image_scores(yardsticks, features, [p.item.layout.prompt for p in painted], objects)
-    return result_row(first.method, name, [p.scores for p in painted], images, [p.seconds for p in painted])

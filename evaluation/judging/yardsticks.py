@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from ...core.clip.small_clip import SmallCLIP
-from ...core.scores.metrics import clip_similarity, kernel_inception_distance
+from ...core.scores.metrics import clip_similarity
 from ...core.segmentation.segmenter import Segmenter
 from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
 from ...sticker_world.world.scene import Scene, make_scene
+from ..sets.balanced import balanced_indices
 from ..sets.sets import exactly
+from ..summary.kernel_distance import KID_PICTURES, kid
 
 REAL_SEED = 7_005
 REAL_SCENES = 300  # per number of objects: what KID compares with
 BATCH = 32  # pictures per pass through CLIP
+JUDGES = {"segmenter": SEGMENTER_FOLDER, "CLIP": CLIP_FOLDER}  # whose weights a run names
 
 
 def to_images(pictures: Sequence[np.ndarray]) -> Tensor:
@@ -25,8 +28,9 @@ def to_images(pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 def real_scenes(objects: int, number: int) -> list[Scene]:
-    """Held-out scenes with this number of objects, the same ones each time."""
-    return [make_scene(REAL_SEED, index, held_out=True, counts=exactly(objects)) for index in range(number)]
+    """Held-out scenes with this number of objects, the same ones each time, with every concept equally often."""
+    places = balanced_indices(REAL_SEED, objects, number)
+    return [make_scene(REAL_SEED, index, held_out=True, counts=exactly(objects)) for index in places]
 
 
 @dataclass
@@ -74,11 +78,8 @@ class Yardsticks:
         return self.segmenter.features(to_images(pictures))
 
     def kid(self, features: Tensor, objects: int) -> float | None:
-        """KID of image features (b d) against real scenes with this number of objects."""
-        # reconstructed: the features are unit vectors; scaled to the length of d independent unit normals, as the
-        # kernel's 1/d expects, so that it is (cosine + 1)^3 instead of almost constant.
-        scale = features.shape[1] ** 0.5
-        return kernel_inception_distance(features * scale, self.real(objects) * scale)
+        """KID of image features (b d) against real scenes with this number of objects; None for too few pictures."""
+        return kid(features, self.real(objects)) if len(features) >= KID_PICTURES else None
 
     def real(self, objects: int) -> Tensor:
         """Image features (b d) of real scenes with this number of objects."""

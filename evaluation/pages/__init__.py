@@ -1,6 +1,7 @@
 """Tables and plots of README.md and docs/, out of the results.
 
 write tables into the pages  page_tables.rewrite
+older than the code?         age.remark
 rows as a table              tables.results_table
 draw the plots               plots.write
 how cost grows                growth_pages.draw_growth

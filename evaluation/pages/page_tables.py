@@ -1,22 +1,27 @@
 """Rewrites the pages' tables from the result files: `python commands/launcher.py evaluation.pages.page_tables`.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; NAME is a key of `TABLES`. A plot stands between
-`<!-- plot:NAME -->` and `<!-- /plot -->`; NAME is a key of `plots.PLOTS`.
+`<!-- plot:NAME -->` and `<!-- /plot -->`; NAME is a key of `plots.PLOTS`. Below each stands the command that it comes
+from, and a remark where the results are older than the code that they measure. The remark follows from git, so that it
+is this command's alone: whoever else rewrites a page leaves remarks as they are.
 """
 
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ...commands.environment import CLONE
 from ..result_rows import RESULTS, read_results
+from . import age
 from .growth_pages import counts_table, growth_table
 from .plots import PLOTS, picture_of
-from .tables import bench_table, measures_table, results_table, sweeps_table
+from .tables import bench_table, comparisons_table, measures_table, results_table, sweeps_table
 
 PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
+REMARK = re.compile(r"^From `[^`]*`\.(?: \*(.+)\*)?$", re.MULTILINE)
 MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -40,7 +45,7 @@ class Table:
 
     def text(self) -> str:
         """The table with the newest numbers."""
-        rows = read_results(RESULTS / f"{self.file}.json")[self.key]
+        rows = read_results(RESULTS / f"{self.file}.json").get(self.key, [])
         return self.draw([row for row in rows if ("/" in row.get("set", "")) == self.by_tag])
 
 
@@ -50,6 +55,9 @@ TABLES = {
     "ablation": Table(PLOTS["ablation"].command, "ablation"),
     "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
     "sali": Table("python stage.py evaluate sali", "sali"),
+    "layouts_differences": Table("python stage.py evaluate", "layouts", comparisons_table, "comparisons"),
+    "ablation_differences": Table(PLOTS["ablation"].command, "ablation", comparisons_table, "comparisons"),
+    "sali_differences": Table("python stage.py evaluate sali", "sali", comparisons_table, "comparisons"),
     "sali_gains": Table("python stage.py evaluate sali", "sali", measures_table, "measures"),
     "sali_sweeps": Table(PLOTS["sali_sweeps"].command, "sali_sweeps", sweeps_table),
     "presence": Table("python stage.py evaluate base", "base"),
@@ -62,6 +70,7 @@ TABLES = {
     "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
     "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),
     "networks": Table("python stage.py evaluate networks", "networks"),
+    "networks_differences": Table("python stage.py evaluate networks", "networks", comparisons_table, "comparisons"),
     "networks_measures": Table("python stage.py evaluate networks", "networks", measures_table, "measures"),
     "bench": Table("python stage.py bench", "bench", bench_table),
     "growth": Table(PLOTS["growth"].command, "growth", growth_table),
@@ -69,12 +78,13 @@ TABLES = {
 }
 
 
-def rewrite(text: str, folder: Path = CLONE) -> str:
+def rewrite(text: str, folder: Path = CLONE, remark: Callable[[str], str] | None = None) -> str:
     """Put the newest numbers into every marked table of a text, and the marked plots where they belong.
 
     Args:
         text: of a page.
         folder: in which the page lies; links to plots start there.
+        remark: on the age of a result file; None leaves the remarks that stand there.
 
     Raises:
         ValueError: a marker names a table or a plot that does not exist.
@@ -82,27 +92,28 @@ def rewrite(text: str, folder: Path = CLONE) -> str:
     """
 
     def replace(match: re.Match) -> str:
-        start, kind, name, _, end = match.groups()
+        start, kind, name, before, end = match.groups()
         known = TABLES if kind == "table" else PLOTS
         if name not in known:
             raise ValueError(f'there is no {kind} "{name}"; choose from {", ".join(known)}')
         if kind == "table":
-            content, command = TABLES[name].text(), TABLES[name].command
+            content, command, file = TABLES[name].text(), TABLES[name].command, TABLES[name].file
         else:
             content = f"![{PLOTS[name].text}]({Path(os.path.relpath(picture_of(name), folder)).as_posix()})"
-            command = PLOTS[name].command
-        return f"{start}{content}\n\nFrom `{command}`.\n{end}"
+            command, file = PLOTS[name].command, name
+        said = remark(file) if remark else next((found[1] or "" for found in REMARK.finditer(before)), "")
+        return f"{start}{content}\n\nFrom `{command}`.{f' *{said}*' if said else ''}\n{end}"
 
     return MARKED.sub(replace, text)
 
 
-def rewrite_page(page: Path) -> str:
+def rewrite_page(page: Path, remark: Callable[[str], str] | None = None) -> str:
     """The text of a page with the newest numbers, see `rewrite`."""
-    return rewrite(page.read_text(encoding="utf-8"), page.parent)
+    return rewrite(page.read_text(encoding="utf-8"), page.parent, remark)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite the pages; returns the exit status."""
     for page in PAGES:
-        page.write_text(rewrite_page(page), encoding="utf-8")
+        page.write_text(rewrite_page(page, cache(age.remark)), encoding="utf-8")
     return 0

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from ..result_rows import BENCH_KEYS
+from ..summary.compared import ALL
+from ..summary.set_scores import SCORES
 
 ROW_KEYS = (
     "method",
@@ -34,11 +36,18 @@ def number(value: float | int | str | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
+def with_interval(value: float | None, interval: Sequence[float | None] | None, digits: int = 2) -> str:
+    """A cell with a 95 % interval behind the number, "0.61 [0.55, 0.66]"; without one, a digit more instead."""
+    if value is None or interval is None or None in interval:
+        return number(value, digits + 1)
+    return f"{value:.{digits}f} [{', '.join(f'{end:.{digits}f}' for end in interval)}]"
+
+
 def table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns, words to the left and numbers to the right."""
     columns = list(zip(headings, *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    words = [not any(cell.removeprefix("-")[:1].isdigit() for cell in column[1:]) for column in columns]
+    words = [not any(cell.lstrip("+-")[:1].isdigit() for cell in column[1:]) for column in columns]
 
     def line(row: Sequence[str]) -> str:
         parts = (c.ljust(w) if left else c.rjust(w) for c, w, left in zip(row, widths, words, strict=True))
@@ -48,27 +57,59 @@ def table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headings), f"|{rule}|", *map(line, cells)])
 
 
+def _score(row: dict, key: str) -> str:
+    """A score of a row with its interval; rows painted before there were intervals have none."""
+    value, interval = row[key], row.get("intervals", {}).get(key)
+    if key == "kid":
+        value = None if value is None else 1000 * value
+        interval = interval and [1000 * end for end in interval]
+    if key in ("kid", "seconds"):
+        return with_interval(value, interval, 1)
+    return with_interval(value, interval) if key in SCORES else number(value)
+
+
 def results_table(rows: Sequence[dict]) -> str:
     """A table of DESIGN's result rows, without the columns that apply to no row."""
     keys = [key for key in ROW_KEYS if any(row[key] is not None for row in rows)]
-    cells = []
-    for row in rows:
-        shown = {**row, "kid": None if row["kid"] is None else 1000 * row["kid"]}
-        cells.append([number(shown[key], 2 if key in ("kid", "seconds") else 3) for key in keys])
-    return table([HEADINGS.get(key, key) for key in keys], cells)
+    return table([HEADINGS.get(key, key) for key in keys], [[_score(row, key) for key in keys] for row in rows])
 
 
 def sweeps_table(rows: Sequence[dict]) -> str:
     """A table of sweeps, one line per value and method."""
     keys = ("sweep", "method", "value", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip")
-    cells = [[str(row[key]) or "(none)" if key == "value" else number(row[key]) for key in keys] for row in rows]
+    cells = [[str(row[key]) or "(none)" if key == "value" else _score(row, key) for key in keys] for row in rows]
     return table([HEADINGS.get(key, key) for key in keys], cells)
 
 
+def comparisons_table(rows: Sequence[dict]) -> str:
+    """A table of paired differences, method minus reference, of all sets at once."""
+    cells = [
+        [
+            row["method"],
+            row["against"],
+            HEADINGS.get(row["score"], row["score"]),
+            number(row["pictures"]),
+            ("+" if row["difference"] >= 0 else "") + with_interval(row["difference"], (row["low"], row["high"])),
+            row["verdict"],
+        ]
+        for row in rows
+        if row["set"] == ALL
+    ]
+    return table(["method", "against", "score", "pictures", "difference", "method is"], cells)
+
+
 def measures_table(measures: Sequence[dict]) -> str:
-    """A table of the base family's own numbers beside what is asked of them."""
-    cells = [[m["name"], number(m["value"]), m["unit"], number(m["target"])] for m in measures]
-    return table(["what", "value", "unit", "asked for"], cells)
+    """A table of single numbers beside what is asked of them, and whether their interval says that it is met."""
+    judged = any("verdict" in each for each in measures)
+    headings = ["what", "value", "unit", "asked for", *(["verdict"] if judged else [])]
+    cells = []
+    for each in measures:
+        interval = (each["low"], each["high"]) if "low" in each else None
+        verdict = [number(each.get("verdict"))] if judged else []
+        cells.append(
+            [each["name"], with_interval(each["value"], interval), each["unit"], number(each["target"]), *verdict]
+        )
+    return table(headings, cells)
 
 
 def bench_table(rows: Sequence[dict]) -> str:

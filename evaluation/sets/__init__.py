@@ -5,6 +5,7 @@ prompts without a layout  sets.load_presence
 overlapping pairs         pairs.load_pairs
 looks                     pairs.load_looks
 scenes to paint again     pairs.real_scenes
+concepts equally often    balanced.balanced_indices
 make layouts and prompts  make_layouts.main
 make pairs and looks      make_pairs.main
 how large things look     make_visible_areas.main

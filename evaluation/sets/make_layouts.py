@@ -20,6 +20,7 @@ from ...core.scores.metrics import box_iou
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import BACKGROUND_NAMES, CANVAS, CONCEPT_NAMES, EMPTY_CAPTIONS, is_held_out
 from ...sticker_world.world.scene import cut_sprite
+from .balanced import CANDIDATES, least_used
 from .sets import FOLDER, LAYOUT_SETS, PRESENCE, TUNING_SET, Placement
 
 # Sets are drawn in parts and only ever grow at their end, so that a result of the first layouts keeps its meaning.
@@ -60,14 +61,12 @@ def mean_colour(concept: str) -> str:
 def draw_combination(count: int, used: Counter, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
     """A held-out combination whose concepts and background were used least so far."""
     candidates = []
-    while len(candidates) < 40:
+    while len(candidates) < CANDIDATES:
         concepts = tuple(CONCEPT_NAMES[i] for i in rng.choice(len(CONCEPT_NAMES), count, replace=False))
         background = BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))]
         if is_held_out(concepts, background):
             candidates.append((concepts, background))
-    best = min(candidates, key=lambda pair: sum(used[name] ** 2 for name in (*pair[0], pair[1])))
-    used.update((*best[0], best[1]))
-    return best
+    return least_used(candidates, used)
 
 
 def _box(placement: Placement) -> Box:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...commands.messages import SetupProblem
-from ...core.scores.metrics import kernel_inception_distance, mask_iou, mean_or_none
+from ...core.scores.metrics import mask_iou, mean_or_none
 from ...sticker_world.shipped import TEXT2LAYER_FILE
 from ...sticker_world.text2layer.samples import whole_sample
 from ...sticker_world.world.captions import plain_prompt
@@ -25,6 +25,7 @@ from ..judging.yardsticks import Yardsticks, image_scores
 from ..painter import TIMEOUT, Painter, evaluation_server
 from ..result_rows import measure, result_row
 from ..sets.sets import PresencePrompt, exactly, load_presence
+from ..summary.kernel_distance import kid, scaled
 from . import layer_by_layer
 from .rows import AT_ONCE, CODEC_NAMES, NAMES, SHIPPED, Decoded, missing_parts, open_codec, open_painter
 from .scores import TwoLayers, frechet_distance, likeness, mean_likeness
@@ -130,14 +131,9 @@ def _table(yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
         for prompt, each in zip(prompts, found, strict=True):
             keep(f"{TABLE}_{prompt.seed}_{part}", _shown(each))
         features = yardsticks.image_features([each.picture for each in found])
-        distances[part] = frechet_distance(_scaled(features), _scaled(real))
+        distances[part] = frechet_distance(scaled(features), scaled(real))
         rows[part] = _table_row(yardsticks, method, prompts, found, features, real)
     return list(rows.values()), table_measures(distances, {part: row["mask_iou"] for part, row in rows.items()})
-
-
-def _scaled(features: Tensor) -> Tensor:
-    """Unit vectors at the length of d independent unit normals, as in `Yardsticks.kid`."""
-    return features * features.shape[1] ** 0.5
 
 
 def _painted(paint: Callable, prompts: Sequence[PresencePrompt], method: str) -> Iterator[Decoded]:
@@ -167,7 +163,7 @@ def _table_row(
 ) -> dict:
     images = image_scores(yardsticks, features, [prompt.prompt for prompt in prompts], None)
     # Prompts of one, two and three things are mixed, and so are the real scenes.
-    images["kid"] = kernel_inception_distance(_scaled(features), _scaled(real))
+    images["kid"] = kid(features, real)
     present = (all_present(yardsticks, each.picture, p.concepts) for p, each in zip(prompts, found, strict=True))
     overlaps = (
         mask_iou(each.layers.mask, yardsticks.labels(each.picture) > 0) for each in found if each.layers is not None

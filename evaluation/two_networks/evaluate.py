@@ -4,13 +4,13 @@ All methods have the settings that were chosen for the U-Net, but for the transf
 layouts and noise, and the number of rows that the network evaluates for a picture.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from statistics import mean
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
 from ...commands.messages import SetupProblem
+from ...core.scores.metrics import mean_or_none
 from ...sticker_world.shipped import CHECKPOINT_FILE, TRANSFORMER_FILE
 from .. import base_family as base
 from ..graphs.builder import Graph, Method
@@ -19,11 +19,14 @@ from ..graphs.plain import plain_prompt
 from ..graphs.sali import BOTH, GUIDED
 from ..graphs.sali import METHODS as SALI
 from ..graphs.soft import Soft
-from ..judging.scoring import Painted, layout_rows, score, spread
+from ..judging.scoring import add_real_scenes, large_enough, layout_lines, score, spread
 from ..judging.yardsticks import Yardsticks
 from ..painter import Painter, pictures_of
+from ..records.pictures import PictureRecords
 from ..result_rows import measure
 from ..sets.sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
+from ..summary.compared import Compared, quotient
+from ..summary.rows import summary_rows
 from .counted import COUNTED, counted
 from .word_maps import word_map_measures
 
@@ -39,6 +42,7 @@ METHODS: dict[str, Method] = {
     HARD: Soft(hard_until=0.3),
     BOTH: SALI[BOTH],
 }
+RIVAL = "set_mask"
 ONLY = {HARD: TRANSFORMER}  # methods that are something else on one network alone
 # What the issue asks of the transformer: AP@0.5 above ConditioningSetMask's, and CLIP beside the plain prompt's.
 TARGETS = {GUIDED: 0.10, HARD: 0.05, "lrdiff": 0.20}
@@ -57,50 +61,90 @@ def called(method: str, network: str) -> str:
     return f"{method}, {network}"
 
 
-def evaluate(
-    painter: Painter, yardsticks: Yardsticks, *, layouts: int | None, tuning: bool, keep: Keep
-) -> dict[str, list[dict]]:
-    """Paint and judge.
-
-    Args:
-        painter: of a server with `baselines`.
-        yardsticks: the judges.
-        layouts: of each set, and prompts of each number of things; None for `LAYOUTS`.
-        tuning: use the tuning set.
-        keep: is given every picture and its name.
+def require_models() -> None:
+    """Refuse to begin without the transformer.
 
     Raises:
-        SetupProblem: the transformer's file is missing.
+        SetupProblem: how to make it.
     """
     if not TRANSFORMER_FILE.is_file():
         raise SetupProblem(
             f"Missing: {TRANSFORMER_FILE}. Make it with: python stage.py train transformer transformer_export"
         )
+
+
+# Method, and what it is compared with: on each network the competitor, and the other network.
+PAIRS = (
+    *(
+        (called(method, network), called(RIVAL, network))
+        for method, network in jobs()
+        if method not in (RIVAL, "plain")
+    ),
+    *((called(method, TRANSFORMER), called(method, U_NET)) for method in METHODS if method not in ONLY),
+)
+
+
+def evaluate(
+    painter: Painter,
+    yardsticks: Yardsticks,
+    records: PictureRecords,
+    *,
+    layouts: int | None,
+    tuning: bool,
+    keep: Keep,
+) -> dict[str, list[dict]]:
+    """Paint what the records lack, and judge it.
+
+    Args:
+        painter: of a server with `baselines`.
+        yardsticks: the judges.
+        records: that keep the pictures' scores.
+        layouts: of each set, and prompts of each number of things; None for `LAYOUTS`.
+        tuning: use the tuning set.
+        keep: is given every picture that is painted, and its name.
+
+    Raises:
+        SetupProblem: the transformer's file is missing.
+    """
+    require_models()
     number, sets = layouts or LAYOUTS, (TUNING_SET,) if tuning else LAYOUT_SETS
     items = [(name, item) for name in sets for item in spread(load_set(name), number)]
-    painted: list[Painted] = []
-    rows_of: dict[str, list[int]] = {}
-    for checkpoint in CHECKPOINTS.values():  # loading one is not part of the first picture's time
-        _paint(painter, plain_prompt("warm-up", 0, 1), checkpoint)
-    with tqdm(total=len(items) * len(list(jobs())), unit="picture") as bar:
+    names = [called(*job) for job in jobs()]
+    if not records.has_all((name, set_name, item.seed, 0) for set_name, item in items for name in names):
+        for checkpoint in CHECKPOINTS.values():  # loading one is not part of the first picture's time
+            _paint(painter, plain_prompt("warm-up", 0, 1), checkpoint)
+    with tqdm(total=len(items) * len(names), unit="picture") as bar:
         for set_name, item in items:
             for method, network in jobs():
                 name = called(method, network)
                 bar.set_description(f"{set_name} {name}")
-                graph = METHODS[method](item.layout, item.seed, 1, painter.masks(item))
-                pictures, seconds, evaluated = _paint(painter, graph, CHECKPOINTS[network])
-                painted += score(yardsticks, name, set_name, item, pictures, seconds)
-                rows_of.setdefault(name, []).append(evaluated)
-                keep(f"{set_name}_{item.seed}_{name.replace(', ', '_').replace(' ', '_')}", pictures[0])
+                if (name, set_name, item.seed, 0) not in records:
+                    graph = METHODS[method](item.layout, item.seed, 1, painter.masks(item))
+                    pictures, seconds, evaluated = _paint(painter, graph, CHECKPOINTS[network])
+                    painted = score(yardsticks, name, set_name, item, pictures, seconds)
+                    kept = {"with_features": large_enough(len(items) // len(sets)), "evaluations": evaluated}
+                    records.add(layout_lines(yardsticks, painted, **kept))
+                    keep(f"{set_name}_{item.seed}_{name.replace(', ', '_').replace(' ', '_')}", pictures[0])
                 bar.update()
-    names = [called(*job) for job in jobs()]
-    rows = [row for row in layout_rows(yardsticks, painted, sets, names) if "/" not in row["set"]]
-    measures = [measure(f"rows evaluated for a picture: {name}", mean(rows_of[name]), "rows") for name in names]
-    present, ceilings = _presence(painter, yardsticks, number, keep)
+    if large_enough(len(items) // len(sets)):
+        for objects in {len(item.layout.regions) for _, item in items}:
+            add_real_scenes(yardsticks, records, objects)
+    compared = Compared((line for line in records if line.method in names), sets)
+    measures = [
+        measure(f"rows evaluated for a picture: {name}", evaluations_of(records, name), "rows") for name in names
+    ]
+    present, ceilings = _presence(painter, yardsticks, records, number, keep)
     return {
-        "rows": rows + present,
-        "measures": gains(rows) + ceilings + word_map_measures(TRANSFORMER_FILE) + measures,
+        "provenance": [records.provenance],
+        "rows": summary_rows(records, sets, names, by_tag=False) + present,
+        "comparisons": compared.rows(PAIRS),
+        "measures": gains(compared) + ceilings + word_map_measures(TRANSFORMER_FILE) + measures,
     }
+
+
+def evaluations_of(records: PictureRecords, method: str) -> float | None:
+    """Mean number of rows that the network evaluated for a picture of a method."""
+    return mean_or_none(line.evaluations for line in records if line.method == method and line.regions)
 
 
 def _paint(painter: Painter, graph: Graph, checkpoint: str) -> tuple[list[np.ndarray], float, int]:
@@ -108,43 +152,41 @@ def _paint(painter: Painter, graph: Graph, checkpoint: str) -> tuple[list[np.nda
     return pictures_of(result), result.seconds, int(result.outputs[COUNTED]["text"][0])
 
 
-def _presence(painter: Painter, yardsticks: Yardsticks, number: int, keep: Keep) -> tuple[list[dict], list[dict]]:
-    """Plain prompts on the transformer beside real scenes."""
-    rows, measures = [], []
+def _presence(
+    painter: Painter, yardsticks: Yardsticks, records: PictureRecords, number: int, keep: Keep
+) -> tuple[list[dict], list[dict]]:
+    """Plain prompts on the transformer beside real scenes: rows and measures."""
+    method, measures = called("plain", TRANSFORMER), []
     for objects, share in PRESENCE.items():
-        prompts, pictures, seconds = spread(load_presence(objects), number), [], []
+        name, prompts = base.presence_set(objects), spread(load_presence(objects), number)
         for prompt in prompts:
-            (picture,), duration, _ = _paint(
-                painter, plain_prompt(prompt.prompt, prompt.seed, 1), CHECKPOINTS[TRANSFORMER]
-            )
-            pictures.append(picture)
-            seconds.append(duration)
-            keep(f"{base.presence_set(objects)}_{prompt.seed}_{TRANSFORMER}", picture)
-        texts, concepts = [each.prompt for each in prompts], [each.concepts for each in prompts]
-        painted = base.presence_row(yardsticks, called("plain", TRANSFORMER), pictures, texts, concepts, seconds)
-        ceiling = base.ceiling_row(yardsticks, objects, len(prompts))
-        rows += [painted, ceiling]
-        of_real = painted["presence"] / ceiling["presence"] if ceiling["presence"] else None
-        measures.append(measure(f"presence of {objects}, {TRANSFORMER}, of real scenes'", of_real, "", share))
-    return rows, measures
+            key = (method, name, prompt.seed, 0)
+            if key not in records:
+                graph = plain_prompt(prompt.prompt, prompt.seed, 1)
+                (picture,), seconds, rows = _paint(painter, graph, CHECKPOINTS[TRANSFORMER])
+                given = {"with_features": large_enough(len(prompts)), "seconds": seconds, "evaluations": rows}
+                records.add([base.presence_line(yardsticks, key, prompt, picture, **given)])
+                keep(f"{name}_{prompt.seed}_{TRANSFORMER}", picture)
+        base.add_ceiling(yardsticks, records, objects, len(prompts))
+        if large_enough(len(prompts)):
+            add_real_scenes(yardsticks, records, objects)
+        of_set = [line for line in records if line.set_name == name]
+        painted, real = ([line for line in of_set if line.method == each] for each in (method, base.REAL))
+        of_real = quotient(painted, real, "presence")
+        measures.append(of_real.measure(f"presence of {objects}, {TRANSFORMER}, of real scenes'", "", share))
+    sets = [base.presence_set(objects) for objects in PRESENCE]
+    return summary_rows(records, sets, (method, base.REAL), by_tag=False), measures
 
 
-def gains(rows: Sequence[dict]) -> list[dict]:
+def gains(compared: Compared) -> list[dict]:
     """What the issue asks of methods on the transformer, all sets at once, a picture weighing the same."""
-
-    def average(method: str, key: str) -> float | None:
-        known = [row for row in rows if row["method"] == called(method, TRANSFORMER) and row[key] is not None]
-        pictures = sum(row["pictures"] for row in known)
-        return sum(row[key] * row["pictures"] for row in known) / pictures if pictures else None
-
     measures = []
-    before, plain = average("set_mask", "ap50"), average("plain", "clip")
     for method, target in TARGETS.items():
-        found, words = average(method, "ap50"), average(method, "clip")
-        if found is not None and before is not None:
-            name = f"AP@0.5 above set_mask's: {called(method, TRANSFORMER)}"
-            measures.append(measure(name, found - before, "", target))
-        if words is not None and plain:
-            name = f"CLIP against plain: {called(method, TRANSFORMER)}"
-            measures.append(measure(name, words / plain - 1, "relative", CLIP_LOSS))
+        name = called(method, TRANSFORMER)
+        above = compared.difference(name, called(RIVAL, TRANSFORMER), "ap50")
+        if above.value is not None:
+            measures.append(above.measure(f"AP@0.5 above set_mask's: {name}", "", target))
+        words = compared.gain(name, called("plain", TRANSFORMER), "clip")
+        if words.value is not None:
+            measures.append(words.measure(f"CLIP against plain: {name}", "relative", CLIP_LOSS))
     return measures

@@ -123,9 +123,11 @@ def _choose(rng: np.random.Generator, held_out: bool | None, counts: tuple[float
             return concepts, background
 
 
-def combination(seed: int, index: int) -> tuple[tuple[str, ...], str]:
-    """The concepts and the background of a training scene, which `make_scene` draws of the same two numbers."""
-    return _choose(np.random.default_rng([seed, index]), False, OBJECT_COUNTS)
+def combination(
+    seed: int, index: int, *, held_out: bool | None = False, counts: tuple[float, ...] = OBJECT_COUNTS
+) -> tuple[tuple[str, ...], str]:
+    """The concepts and the background of a scene, which `make_scene` draws of the same arguments."""
+    return _choose(np.random.default_rng([seed, index]), held_out, counts)
 
 
 def make_scene(

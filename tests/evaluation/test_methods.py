@@ -4,11 +4,11 @@ import json
 
 import pytest
 from PIL import ImageColor
-from stagecraft.evaluation import cli
 from stagecraft.evaluation.graphs.colours import GUESSES
 from stagecraft.evaluation.graphs.methods import MultiDiffusion
 from stagecraft.evaluation.graphs.told import COLOURS, CUT_OUTS, TOLD
 from stagecraft.evaluation.graphs.told import GUESSES as GUESSED
+from stagecraft.evaluation.layouts import PAINTED
 from stagecraft.evaluation.sets.sets import load_set
 from stagecraft.sticker_world.shipped import MODELS
 from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES
@@ -17,7 +17,7 @@ ITEM = load_set("objects_2")[0]
 
 
 def graph_of(method):
-    return cli.PAINTED[method](ITEM.layout, ITEM.seed, 1)
+    return PAINTED[method](ITEM.layout, ITEM.seed, 1)
 
 
 def colours_in(graph):
@@ -25,7 +25,7 @@ def colours_in(graph):
     return [region.get("colour") for text in layouts for region in json.loads(text)["regions"]]
 
 
-@pytest.mark.parametrize("method", cli.PAINTED)
+@pytest.mark.parametrize("method", PAINTED)
 def test_a_method_hears_of_colours_only_what_its_row_says(method):
     told, found = TOLD[method].hears, colours_in(graph_of(method))
     true = [region.colour for region in ITEM.layout.regions]
@@ -38,7 +38,7 @@ def test_a_method_hears_of_colours_only_what_its_row_says(method):
         assert not any(found)
 
 
-@pytest.mark.parametrize("method", cli.PAINTED)
+@pytest.mark.parametrize("method", PAINTED)
 def test_no_method_opens_a_network_that_reads_pictures(method):
     readers = {folder.name for kind in ("segmenters", "hf_clip") for folder in (MODELS / kind).iterdir()}
     given = {value for node in graph_of(method).values() for value in node["inputs"].values() if isinstance(value, str)}

@@ -1,17 +1,17 @@
 """Result rows, files and tables, and that the pages show what the result files hold."""
 
-import argparse
 import json
 import re
 
 import pytest
 from PIL import Image
 from stagecraft.core.scores.layout_score import RegionScore
-from stagecraft.evaluation import cli, result_rows, sweeps
+from stagecraft.evaluation import arguments, result_rows, sweeps
 from stagecraft.evaluation.bench import bench
-from stagecraft.evaluation.graphs import sali
-from stagecraft.evaluation.pages import page_tables, plots, tables
+from stagecraft.evaluation.pages import age, page_tables, plots, tables
 from stagecraft.evaluation.result_rows import result_row
+from stagecraft.evaluation.summary.compared import ALL
+from stagecraft.evaluation.summary.estimate import Estimate
 
 DESIGN_KEYS = (
     "method",
@@ -50,72 +50,6 @@ def test_files_come_back_as_they_were(tmp_path):
     assert json.loads((tmp_path / "new" / "results.json").read_text()) == content
     with pytest.raises(ValueError, match="not JSON compliant"):
         result_rows.write_results(tmp_path / "results.json", {"rows": [row(kid=float("nan"))]})
-
-
-def options(**given) -> argparse.Namespace:
-    usual = {"json": None, "tuning": False, "layouts": None, "methods": [], "ablation": False}
-    return argparse.Namespace(**{**usual, **given})
-
-
-def test_only_full_runs_replace_the_committed_results(tmp_path):
-    results = {"layouts": {"rows": [row()]}, "base": {"rows": [row()], "measures": []}}
-    full = list(cli.USUAL)
-    assert [path.name for path, _ in cli.result_files(results, full, options())] == ["layouts.json", "base.json"]
-    assert [path.name for path, _ in cli.result_files(results, ["plain", "base"], options())] == ["base.json"]
-    assert cli.result_files(results, full, options(layouts=3)) == []
-    assert cli.result_files(results, full, options(tuning=True)) == []
-    ((path, content),) = cli.result_files(results, full, options(json=tmp_path / "x.json", layouts=3))
-    assert path == tmp_path / "x.json"
-    assert len(content["rows"]) == 2
-
-
-def test_comparisons_have_files_of_their_own():
-    painted = {"layouts": {"rows": [row(method=name) for name in cli.CHOICES if name != cli.BASE]}}
-    written = cli.result_files(painted, list(cli.CHOICES), options())
-    names = {path.name: [row["method"] for row in content["rows"]] for path, content in written}
-    assert names == {
-        "layouts.json": [*cli.METHODS, cli.PERFECT],
-        "ablation.json": ["lrdiff", *cli.VARIANTS],
-        "sali.json": list(sali.COMPARED),
-    }
-    assert cli.result_files(painted, ["lrdiff", *cli.VARIANTS], options())[0][0].name == "ablation.json"
-    assert cli.result_files(painted, list(cli.VARIANTS), options()) == []
-
-
-def test_what_a_run_paints():
-    assert cli.chosen_methods(options()) == [*cli.METHODS, cli.PERFECT, cli.BASE]
-    assert cli.chosen_methods(options(tuning=True)) == [*cli.METHODS, cli.PERFECT]
-    assert cli.chosen_methods(options(ablation=True)) == [*cli.METHODS, *cli.VARIANTS, cli.PERFECT, cli.BASE]
-    assert cli.chosen_methods(options(methods=["sali"])) == list(sali.COMPARED)
-    assert cli.chosen_methods(options(methods=["chen"])) == ["chen"]
-    assert cli.chosen_methods(options(methods=["plain"], ablation=True)) == ["plain", "lrdiff", *cli.VARIANTS]
-    assert cli.chosen_methods(options(methods=["base", "lrdiff"])) == ["lrdiff", "base"]
-
-
-def test_a_part_of_a_set_keeps_its_categories():
-    rows = [category for category in "abcde" for _ in range(8)]
-    assert sorted(set(cli.spread(rows, 5))) == list("abcde")
-    assert cli.spread(rows, None) == cli.spread(rows, 99) == rows
-    assert len(cli.spread(rows, 7)) == 7
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["lrdif"],
-        ["--layouts", "0"],
-        ["plain", "--seeds", "0"],
-        ["--sweep", "to"],
-        ["plain", "--sweep", "t0"],
-        ["--sweep", "t0", "--ablation"],
-        ["--resume"],
-    ],
-)
-def test_wrong_arguments_end_with_a_sentence(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert stop.value.code == 2
-    assert "stage.py evaluate: error:" in capsys.readouterr().err
 
 
 def test_an_unknown_bench_ends_with_a_sentence(capsys):
@@ -172,6 +106,56 @@ def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
         page_tables.rewrite(text.replace("table:layouts", "table:layout"))
 
 
+def test_remarks_on_age_are_renewed_by_the_command_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_tables, "RESULTS", tmp_path)
+    result_rows.write_results(tmp_path / "layouts.json", {"rows": [row()]})
+    text = "<!-- table:layouts -->\n<!-- /table -->\n<!-- plot:sweeps -->\n<!-- /plot -->\n"
+    asked = []
+    marked = page_tables.rewrite(text, remark=lambda file: asked.append(file) or "Old.")
+    assert asked == ["layouts", "sweeps"]
+    assert "From `python stage.py evaluate`. *Old.*\n<!-- /table -->" in marked and marked.count("*Old.*") == 2
+    assert page_tables.rewrite(marked) == marked
+    assert page_tables.rewrite(marked, remark=lambda file: "") == page_tables.rewrite(text)
+
+
+def test_results_are_older_than_code_that_has_changed_since(tmp_path):
+    asked = []
+
+    def said(commit, changed):
+        provenance = {} if commit == "" else {"provenance": [{"commit": commit}]}
+        result_rows.write_results(tmp_path / "sali.json", provenance | {"rows": [row()]})
+        return age.remark("sali", tmp_path, lambda since, paths: asked.append((since, paths)) or changed)
+
+    assert [said("a", changed) for changed in (True, False, None)] == [age.OLDER, "", age.UNKNOWN]
+    assert said("", False) == age.OLDER and said(None, False) == age.UNKNOWN
+    assert asked == [("a", age.measured_paths("sali"))] * 3
+    assert set(age.ROOMS) == {path.stem for path in result_rows.RESULTS.glob("*.json")}
+    for file in age.ROOMS:
+        paths = age.measured_paths(file)
+        assert "evaluation/graphs" in paths
+        # some rooms of core have no nodes of their own
+        assert all((page_tables.CLONE / path).exists() for path in paths if not path.startswith("nodes/")), file
+
+
+def test_intervals_stand_behind_their_numbers():
+    intervals = {"box_iou": [0.5, 0.666], "kid": [-0.001, 0.0123]}
+    new, old = tables.results_table([row(intervals=intervals), row()]).splitlines()[2:]
+    cells = [cell.strip() for cell in new.strip("|").split("|")]
+    assert cells[3:5] == ["0.67 [0.50, 0.67]", "0.667"] and "2.0 [-1.0, 12.3]" in cells
+    assert "0.667" in old and "[" not in old
+    compared = {"method": "a", "against": "b", "score": "ap50", "pictures": 8, "low": 0.1, "high": 0.2}
+    rows = [compared | {"set": name, "difference": 0.15, "verdict": "better"} for name in (ALL, "objects_1")]
+    assert tables.comparisons_table(rows).splitlines()[2:] == [
+        "| a      | b       | AP@0.5 |        8 | +0.15 [0.10, 0.20] | better    |"
+    ]
+    measures = [result_rows.measure("x", 0.5, "", 0.4), Estimate(0.5, (0.3, 0.6)).measure("y", "dB", 0.4)]
+    assert "verdict" not in tables.measures_table(measures[:1])
+    assert tables.measures_table(measures).splitlines()[2:] == [
+        "| x    |             0.500 |      |     0.400 | -              |",
+        "| y    | 0.50 [0.30, 0.60] | dB   |     0.400 | not told apart |",
+    ]
+
+
 @pytest.mark.parametrize("page", page_tables.PAGES, ids=lambda page: page.name)
 def test_pages_show_the_committed_results(page):
     text = page.read_text(encoding="utf-8")
@@ -197,66 +181,13 @@ def test_sweeps_change_one_setting_and_start_from_a_method():
         assert changed <= {name}
 
 
-def test_sweeps_are_kept_by_their_file():
-    every = cli.sweeps_by_file([cli.ALL])
-    assert list(every) == ["sweeps", "sali_sweeps"] and sum(map(len, every.values())) == len(sweeps.SWEEPS)
-    assert cli.sweeps_by_file([cli.SALI]) == {"sali_sweeps": every["sali_sweeps"]}
-    assert cli.sweeps_by_file(["background", "t0"]) == {"sweeps": ("t0",), "sali_sweeps": ("background",)}
-
-
-def test_gains_are_relative_and_count_every_picture_once():
-    rows = [
-        row(method=method, set=name, pictures=pictures, box_iou=value, ap50=None, clip=0.5)
-        for method, name, pictures, value in [
-            ("chen", "objects_1", 10, 0.2),
-            ("chen", "objects_2", 30, 0.4),
-            ("chen", "objects_1/boxes", 10, 0.9),
-            ("sali", "objects_1", 10, 0.4),
-            ("sali", "objects_2", 30, 0.5),
-            ("plain", "objects_1", 10, 0.9),
-        ]
-    ]
-    found = {measure["name"]: measure["value"] for measure in sali.gains(rows)}
-    assert found == {
-        "box IoU: sali against chen": pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1),
-        "CLIP: sali against chen": pytest.approx(0.0),
-    }
-    assert sali.gains(rows[:3]) == []
-
-
-def test_sweeps_that_were_interrupted_go_on(tmp_path):
-    file, measured = tmp_path / "sweeps.json", []
-    result_rows.write_results(file, {"rows": [sweep_row(("top_k", 20, "lrdiff"), ap50=0.1)]})
-
-    def row_of(point):
-        if len(measured) == 2:
-            raise KeyboardInterrupt
-        measured.append(point)
-        return sweep_row(point)
-
-    with pytest.raises(KeyboardInterrupt):
-        sweeps.collect(["mode"], row_of, 20, file, False)
-    written = result_rows.read_results(file)["rows"]
-    assert [row["sweep"] for row in written] == ["top_k", "mode", "mode"]  # other sweeps stay, in their own order
-    rows = sweeps.collect(["mode"], sweep_row, 20, file, True)
-    assert [tuple(row[key] for key in sweeps.KEY) for row in rows] == sweeps.points(["mode"])
-    assert result_rows.read_results(file)["rows"] == [written[0], *rows]
-
-    again = []
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point), 20, file, True)
-    assert again == []
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, True)
-    sweeps.collect(["mode"], lambda point: again.append(point) or sweep_row(point, 40), 40, file, False)
-    assert again == 2 * sweeps.points(["mode"])  # of another number of pictures, and without resuming
-
-
 def test_plots_know_which_rows_they_show(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "RESULTS", tmp_path)
     monkeypatch.setattr(plots, "FOLDER", tmp_path / "assets")
     rows = [sweep_row(point, bleed=None if point[1] == "" else 0.1) for point in sweeps.points(tuple(sweeps.SWEEPS))]
     result_rows.write_results(tmp_path / "sweeps.json", {"rows": rows})
     sets = ("objects_1", "objects_1/x")
-    ablation = [row(method=name, set=set_name) for name in cli.ABLATED for set_name in sets]
+    ablation = [row(method=name, set=set_name) for name in arguments.ABLATED for set_name in sets]
     result_rows.write_results(tmp_path / "ablation.json", {"rows": ablation})
     result_rows.write_results(tmp_path / "sali_sweeps.json", {"rows": rows})
     for name, shown in (("sweeps", rows), ("sali_sweeps", rows), ("ablation", ablation)):

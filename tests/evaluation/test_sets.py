@@ -12,9 +12,12 @@ from stagecraft.core.layout.masks import outer_box
 from stagecraft.core.layout.region import Region
 from stagecraft.core.scores.layout_score import BOX_FILL, report, report_text, score_picture, summarize
 from stagecraft.core.segmentation.files import SegmenterError
+from stagecraft.evaluation.judging.yardsticks import REAL_SEED, real_scenes
 from stagecraft.evaluation.sets import make_layouts, sets
+from stagecraft.evaluation.sets.balanced import balanced_indices
 from stagecraft.sticker_world.world.captions import plain_prompt
 from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES, is_held_out
+from stagecraft.sticker_world.world.scene import combination
 
 ALL_SETS = (*sets.LAYOUT_SETS, sets.TUNING_SET)
 KINDS = ("boxes", "masks")
@@ -105,6 +108,20 @@ def test_making_sets_is_deterministic():
     first, second = (make_layouts.make_set(2, 1, 5) for _ in range(2))
     assert first == second
     assert make_layouts.make_set(2, 1, 6) != first
+
+
+@pytest.mark.parametrize("objects", [1, 2, 3])
+def test_real_scenes_that_are_compared_with_have_everything_equally_often(objects):
+    places = balanced_indices(REAL_SEED, objects, 48)
+    assert places == sorted(set(places)) and balanced_indices(REAL_SEED, objects, 12) == places[:12]
+    drawn = [combination(REAL_SEED, place, held_out=True, counts=sets.exactly(objects)) for place in places]
+    concepts = Counter(concept for names, _ in drawn for concept in names)
+    assert set(concepts) == set(CONCEPT_NAMES)
+    assert max(concepts.values()) - min(concepts.values()) <= 2
+    backgrounds = Counter(background for _, background in drawn)
+    assert max(backgrounds.values()) - min(backgrounds.values()) <= 3
+    scene = real_scenes(objects, 2)[1]
+    assert (tuple(thing.concept for thing in scene.objects), scene.background) == drawn[1]
 
 
 def test_all_sets_are_small():

@@ -4,8 +4,11 @@ import pytest
 import torch
 from stagecraft.commands.messages import SetupProblem
 from stagecraft.evaluation.graphs.builder import PICTURES
-from stagecraft.evaluation.result_rows import result_row
+from stagecraft.evaluation.records.lines import RegionLine, picture_line
+from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets.sets import load_set
+from stagecraft.evaluation.summary.compared import Compared
+from stagecraft.evaluation.summary.verdicts import MET
 from stagecraft.evaluation.two_networks import evaluate as networks
 from stagecraft.evaluation.two_networks.counted import COUNTED, LOADER, counted
 from stagecraft.evaluation.two_networks.word_maps import area_under_curve
@@ -32,32 +35,48 @@ def test_what_is_one_thing_on_the_u_net_is_painted_once():
     assert (networks.HARD, networks.U_NET) not in jobs
 
 
-def row(method, network, ap50, clip, pictures=10):
-    made = result_row(networks.called(method, network), "objects_1", images={"clip": clip, "kid": None})
-    return made | {"ap50": ap50, "pictures": pictures}
+def lines(method, network, clip, hits, pictures=10):
+    """Pictures of one thing each, of which the first are hits."""
+    found = [RegionLine("dog", (0, 0, 1, 1), 0.5, float(n < hits), None, 0.0, True) for n in range(pictures)]
+    name = networks.called(method, network)
+    return [picture_line(name, "objects_1", n, clip=clip, regions=(each,)) for n, each in enumerate(found)]
 
 
 def test_gains_are_those_on_the_transformer():
-    rows = [
-        row("set_mask", networks.TRANSFORMER, 0.2, 0.7),
-        row("plain", networks.TRANSFORMER, 0.0, 0.8),
-        row(networks.GUIDED, networks.TRANSFORMER, 0.2, 0.8),
-        row(networks.GUIDED, networks.TRANSFORMER, 0.5, 0.76, pictures=20),
-        row(networks.GUIDED, networks.U_NET, 0.9, 0.9),
+    painted = [
+        *lines(networks.RIVAL, networks.TRANSFORMER, 0.7, 0),
+        *lines("plain", networks.TRANSFORMER, 0.8, 0),
+        *lines(networks.GUIDED, networks.TRANSFORMER, 0.76, 10),
+        *lines(networks.GUIDED, networks.U_NET, 0.9, 0),
     ]
-    found = {each["name"]: (each["value"], each["target"]) for each in networks.gains(rows)}
-    assert found["AP@0.5 above set_mask's: chen, transformer"] == (pytest.approx(0.2), 0.10)
-    assert found["CLIP against plain: chen, transformer"] == (
-        pytest.approx((0.8 + 2 * 0.76) / 3 / 0.8 - 1, abs=1e-6),
-        -0.05,
-    )
+    found = {each["name"]: each for each in networks.gains(Compared(painted, ["objects_1"]))}
+    above, words = (found[f"{name}: chen, transformer"] for name in ("AP@0.5 above set_mask's", "CLIP against plain"))
+    assert (above["value"], above["target"], above["verdict"]) == (1.0, 0.10, MET)
+    assert (words["value"], words["target"], words["verdict"]) == (pytest.approx(-0.05), -0.05, MET)
     assert len(found) == 2
+    pairs = set(networks.PAIRS)
+    assert ("chen, transformer", "set_mask, transformer") in pairs and ("chen, transformer", "chen, U-Net") in pairs
+    assert not any(
+        first == second or networks.called(networks.HARD, networks.U_NET) in pair
+        for pair in pairs
+        for first, second in [pair]
+    )
+
+
+def test_evaluations_are_those_of_layouts():
+    records = PictureRecords(None, {})
+    records.add(lines("plain", networks.U_NET, 0.5, 1))
+    assert networks.evaluations_of(records, "plain, U-Net") is None
+    (region,) = lines("lrdiff", networks.U_NET, 0.5, 1)[0].regions
+    records.add(picture_line("a", "objects_1", n, regions=(region,), evaluations=40 + n) for n in range(3))
+    records.add([picture_line("a", "presence_1", 0, evaluations=1)])
+    assert networks.evaluations_of(records, "a") == 41
 
 
 def test_it_says_how_to_make_the_transformer(monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "TRANSFORMER_FILE", tmp_path / "none.safetensors")
     with pytest.raises(SetupProblem, match="train transformer transformer_export"):
-        networks.evaluate(None, None, layouts=1, tuning=False, keep=lambda *_: None)
+        networks.evaluate(None, None, None, layouts=1, tuning=False, keep=lambda *_: None)
 
 
 def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():

@@ -11,8 +11,10 @@ from stagecraft.evaluation import cli, sweeps
 from stagecraft.evaluation.graphs import builder, methods
 from stagecraft.evaluation.graphs.plain import plain_prompt
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
+from stagecraft.evaluation.layouts import PAINTED, PAIRS, PERFECT
 from stagecraft.evaluation.pages.tables import ROW_KEYS
 from stagecraft.evaluation.painter import Painter, evaluation_server, write_masks
+from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
 from stagecraft.evaluation.two_networks import evaluate as networks
 from stagecraft.evaluation.two_networks.counted import COUNTED, counted
@@ -65,7 +67,7 @@ def test_rows_are_counted_for_every_run_by_itself(evaluation):
         assert evaluation.run(graph).outputs[COUNTED]["text"] == ["6"]  # 3 steps with and without the prompt
 
 
-METHODS = {**cli.PAINTED, **networks.METHODS}
+METHODS = {**PAINTED, **networks.METHODS}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -83,10 +85,10 @@ def test_every_input_of_a_graph_is_known(evaluation, name):
             assert not isinstance(choices, list) or value in choices, (node["class_type"], key)
 
 
-@pytest.mark.parametrize("name", list(cli.PAINTED))
+@pytest.mark.parametrize("name", list(PAINTED))
 def test_methods_differ_in_nothing_but_the_method(name):
     item = overlapping("boxes")
-    graph = cli.PAINTED[name](item.layout, item.seed, 3, ())
+    graph = PAINTED[name](item.layout, item.seed, 3, ())
     nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert nodes["CheckpointLoaderSimple"] == {"ckpt_name": builder.CHECKPOINT}
     assert nodes["EmptyLatentImage"] == {"width": CANVAS, "height": CANVAS, "batch_size": 3}
@@ -108,30 +110,46 @@ def test_methods_differ_in_nothing_but_the_method(name):
 def test_the_whole_command(tmp_path, capsys):
     """Every method on one layout with the shipped models: rows, table, pictures."""
     file, folder = tmp_path / "results.json", tmp_path / "pictures"
-    chosen = [*methods.METHODS, cli.PERFECT]
+    chosen = [*methods.METHODS, PERFECT]
     size = ["--tuning", "--layouts", "1", "--seeds", "2"]
     assert cli.main([*chosen, *size, "--json", str(file), "--pictures", str(folder)]) == 0
-    rows = json.loads(file.read_text())["rows"]
-    assert all(tuple(row) == ROW_KEYS for row in rows)
+    written = json.loads(file.read_text())
+    rows = written["rows"]
+    assert all(tuple(row) == (*ROW_KEYS, "intervals") for row in rows)
     whole = {(row["set"], row["method"]): row for row in rows if "/" not in row["set"]}
     assert set(whole) == {(TUNING_SET, method) for method in chosen}
     for (_, method), row in whole.items():
-        painted = method != cli.PERFECT
+        painted = method != PERFECT
         assert row["pictures"] == (2 if painted else 1)
         assert (row["seconds"] is None) != painted
         assert row["clip"] is not None
     assert len(list(folder.glob("*.png"))) == 2 * len(methods.METHODS) + 1
     text = capsys.readouterr().out
     assert all(re.search(rf"\| {method} +\| {TUNING_SET} ", text) for method in chosen)
+    assert {(row["method"], row["against"]) for row in written["comparisons"]} <= set(PAIRS)
+
+    # Stopped while the last picture's line was written, it paints what that line was of, and nothing else.
+    lines, pictures = file.with_suffix(".jsonl"), tmp_path / "again"
+    *before, last, _ = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join(before) + last[:40])
+    assert cli.main([*chosen, *size, "--json", str(file), "--pictures", str(pictures)]) == 0
+    again = json.loads(file.read_text())
+    timeless = [{key: value for key, value in row.items() if key not in ("seconds", "intervals")} for row in rows]
+    assert [{key: row[key] for key in timeless[0]} for row in again["rows"]] == timeless
+    assert again["provenance"] == written["provenance"]
+    assert {path.name.split("_", 3)[-1] for path in pictures.glob("*.png")} == {"lrdiff.png", "perfect.png"}
 
 
 def test_a_sweep_paints_with_its_values_and_goes_on_where_it_stopped(evaluation, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "SWEEPS", {"t0": sweeps.Sweep((0.0, 0.5), ("lrdiff",))})
-    painter, file = Painter(evaluation), tmp_path / "sweeps.json"
-    settings = {"layouts": 2, "seeds": 1, "path": file, "resume": True}
-    rows = sweeps.run(painter, Yardsticks.load(), ["t0"], **settings)
+    painter, file, records = Painter(evaluation), tmp_path / "sweeps.json", PictureRecords(tmp_path / "s.jsonl", {})
+    size = {"layouts": 2, "seeds": 1, "path": file}
+    rows = sweeps.run(painter, Yardsticks.load(), ["t0"], records, **size)
     assert [row["value"] for row in rows] == [0.0, 0.5]
-    assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES) and row["pictures"] == 2 for row in rows)
+    assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) and row["pictures"] == 2 for row in rows)
     assert rows[0] | {"value": 0.5} != rows[1]  # 0 is the plain prompt
-    assert json.loads(file.read_text()) == {"rows": rows}
-    assert sweeps.run(None, Yardsticks.load(), ["t0"], **settings) == rows  # without a painter nothing can be painted
+    assert json.loads(file.read_text()) == {"provenance": [{}], "rows": rows}
+    again = PictureRecords(tmp_path / "s.jsonl", {})
+    assert (
+        sweeps.run(None, Yardsticks.load(), ["t0"], again, **size) == rows
+    )  # without a painter nothing can be painted

@@ -1,0 +1,35 @@
+"""What an interval says: on which side of a target, or of nothing, it lies as a whole."""
+
+from typing import Literal
+
+MET, MISSED, OPEN = "met", "missed", "not told apart"
+BETTER, WORSE = "better", "worse"
+LOWER_IS_BETTER = ("bleed", "kid", "seconds")
+Interval = tuple[float, float]
+
+
+def verdict(interval: Interval | None, target: float | None, *, at: Literal["least", "most"] = "least") -> str | None:
+    """Whether a target is met.
+
+    Args:
+        interval: of the value.
+        target: what was asked for.
+        at: whether the value is to be at least or at most as large.
+
+    Returns:
+        "met" where the whole interval is on the right side, "missed" where it is on the wrong one, otherwise "not told
+        apart"; None without an interval or a target.
+    """
+    if interval is None or target is None:
+        return None
+    low, high = interval if at == "least" else (-interval[1], -interval[0])
+    bound = target if at == "least" else -target
+    return MET if low >= bound else MISSED if high < bound else OPEN
+
+
+def better_or_worse(interval: Interval | None, score: str) -> str:
+    """Whether a difference of a score, method minus reference, is on one side of nothing."""
+    low, high = interval if interval is not None else (0.0, 0.0)
+    if low <= 0 <= high:
+        return OPEN
+    return BETTER if (low > 0) != (score in LOWER_IS_BETTER) else WORSE

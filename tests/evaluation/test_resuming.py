@@ -1,0 +1,143 @@
+"""A run on layouts that is stopped in any way goes on where it was and ends with the same rows."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from stagecraft.commands.environment import CLONE
+from stagecraft.evaluation import cli, layouts, sweeps
+from stagecraft.evaluation.arguments import TABLES
+from stagecraft.evaluation.judging.yardsticks import Yardsticks
+from stagecraft.evaluation.layouts import Group, Size
+from stagecraft.evaluation.records.pictures import PictureRecords
+from stagecraft.evaluation.result_rows import read_results, write_results
+from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
+
+SIZE = Size(layouts=2, seeds=2, tuning=True)
+GROUPS = (Group("layouts", ("plain", "lrdiff", "perfect")), Group("sali", ("plain", "chen", "sali")))
+
+
+class Painter:
+    """Pictures that follow from method and item, as those of a server do, until it is stopped."""
+
+    def __init__(self, stop_after: int = 10**6) -> None:
+        self.painted, self.left = [], stop_after
+
+    def paint_prompt(self, prompt: str, seed: int):
+        self.painted.append(prompt)
+
+    def paint(self, method, item, pictures: int):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        name = next((name for name, known in layouts.PAINTED.items() if known is method), repr(method))
+        self.painted.append((name, item.seed))
+        rng = np.random.default_rng([item.seed, *name.encode()])
+        noise = rng.normal(0, 20, (pictures, *item.perfect_picture().shape))
+        shown = np.roll(item.perfect_picture(), len(name), 1) + noise
+        return list(shown.clip(0, 255).astype(np.uint8)), 1.5
+
+
+@pytest.fixture(scope="module")
+def yardsticks() -> Yardsticks:
+    return Yardsticks.load()
+
+
+def run(folder, yardsticks, painter, header=None):
+    kept, header = [], header or {"code": "1", "date": "now"}
+    groups = [(group, PictureRecords(folder / f"{group.name}.jsonl", header)) for group in GROUPS]
+    return layouts.evaluate(painter, yardsticks, groups, SIZE, lambda name, _: kept.append(name)), kept
+
+
+def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
+    whole = Painter()
+    results, kept = run(tmp_path / "whole", yardsticks, whole)
+    items = [(2 * n + 1) * 20 // 4 for n in range(2)]
+    seeds = [load_set(TUNING_SET)[n].seed for n in items]
+    # methods in turns; what both groups have is painted once, and what is not painted needs no seed
+    assert whole.painted == [
+        "warm-up",
+        *((method, seed) for seed in seeds for method in ("plain", "lrdiff")),
+        *((method, seed) for seed in seeds for method in ("chen", "sali")),
+    ]
+    assert len(kept) == len(set(kept)) == 2 * 8 + 2
+    assert [row["method"] for row in results["sali"]["rows"][:3]] == ["plain", "chen", "sali"]
+    assert [row["pictures"] for row in results["layouts"]["rows"][:3]] == [4, 4, 2]
+    assert {measure["name"].split(":")[0] for measure in results["sali"]["measures"]} == {"box IoU", "AP@0.5", "CLIP"}
+    assert {(r["method"], r["against"]) for r in results["layouts"]["comparisons"]} == {("lrdiff", "plain")}
+    again = Painter()
+    assert run(tmp_path / "whole", yardsticks, again) == (results, []) and again.painted == []
+
+    files = {name: (tmp_path / "whole" / f"{name}.jsonl").read_bytes() for name in ("layouts", "sali")}
+    for stop in (1, 5):  # within the first group, and within the second
+        folder = tmp_path / f"stopped {stop}"
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, yardsticks, Painter(stop))
+        first = folder / "layouts.jsonl"
+        if first.exists():
+            first.write_bytes(first.read_bytes()[:-9])  # and half a line of what was painted
+        assert run(folder, yardsticks, Painter())[0] == results
+        assert {name: (folder / f"{name}.jsonl").read_bytes() for name in files} == files
+
+
+def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkeypatch):
+    known = {
+        "t0": sweeps.Sweep((0.1, 0.5), ("lrdiff",)),
+        "strength": sweeps.Sweep((0.6, 1.0), ("lrdiff",)),
+        "top_k": sweeps.Sweep((20,), ("lrdiff",)),
+    }
+    monkeypatch.setattr(sweeps, "SWEEPS", known)
+    file, header = tmp_path / "sweeps.json", {"code": "1"}
+    old = {"sweep": "top_k", "value": 20, "method": "lrdiff"} | dict.fromkeys(sweeps.SCORES, 0.5)
+    write_results(file, {"rows": [old]})
+
+    def run(painter, *names, **given):
+        records = PictureRecords(file.with_suffix(".jsonl"), header, **given)
+        return sweeps.run(painter, yardsticks, names, records, layouts=2, seeds=1, path=file)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Painter(3), "t0", "strength")
+    assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 20]  # other sweeps stay, in their own order
+    rows = run(again := Painter(), "t0", "strength")
+    assert len(again.painted) == 3  # strength 0.6 at t0 0.5 is where both sweeps start
+    assert [row["value"] for row in rows] == [0.1, 0.5, 0.6, 1.0]
+    assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
+    assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
+    assert read_results(file) == {"rows": [*rows, old]}  # without a provenance, since a row is of another run
+    assert run(none := Painter(), "strength") == rows[2:] and none.painted == []
+    (new,) = run(Painter(), "top_k")
+    assert read_results(file) == {"provenance": [header], "rows": [*rows, new]}
+    assert len(PictureRecords(file.with_suffix(".jsonl"), header)) == 8
+
+
+def test_a_run_that_is_killed_goes_on(tmp_path):
+    """The whole command in a process of its own, on pictures that need no server."""
+    arguments = ["perfect", "--tuning", "--json"]
+    command = [sys.executable, str(CLONE / "commands" / "launcher.py"), "evaluation.cli", *arguments]
+    killed, whole = tmp_path / "killed.json", tmp_path / "whole.json"
+    lines, process = killed.with_suffix(".jsonl"), subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and (not lines.exists() or lines.read_bytes().count(b"\n") < 4):
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    before = lines.read_bytes()
+    assert 4 <= before.count(b"\n") < 21 and not killed.exists()
+    for file in (killed, whole):
+        assert cli.main([*arguments, str(file)]) == 0
+    assert lines.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
+    assert lines.read_text().split("\n")[1:] == whole.with_suffix(".jsonl").read_text().split("\n")[1:]
+    first, second = (json.loads(file.read_text()) for file in (killed, whole))
+    assert first["rows"] == second["rows"] and first["rows"][0]["pictures"] == 20
+    assert first["provenance"][0] | {"date": ""} == second["provenance"][0] | {"date": ""}
+
+
+def test_tables_compare_what_they_hold():
+    for group in TABLES:
+        pairs = [pair for pair in layouts.PAIRS if set(pair) <= set(group.methods)]
+        assert len(pairs) == len(group.methods) - 1 - (layouts.PERFECT in group.methods)
+    assert len(set(layouts.PAIRS)) == len(layouts.PAIRS)

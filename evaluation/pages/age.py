@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tcig_sweeps": ("tcig", "segmentation", "clip"),
     "networks": (*LAYERED, *GUIDANCE, "soft_guidance"),
     "bench": (*LAYERED, *GUIDANCE, "compose_and_conquer", "soft_guidance", "tcig"),
+    "growth": (*LAYERED, *GUIDANCE, "soft_guidance"),
 }
 ALSO: dict[str, tuple[str, ...]] = {
     "base": ("models/hf_clip", "models/segmenters/sticker_world"),
@@ -32,6 +33,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "tcig_sweeps": ("models/vqgan", "models/segmenters", "evaluation/tcig"),
     "networks": (JOINT, "evaluation/two_networks"),
     "bench": ("evaluation/bench",),
+    "growth": ("evaluation/bench", "evaluation/baselines"),
 }
 
 

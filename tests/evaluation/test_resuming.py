@@ -10,6 +10,7 @@ import pytest
 from stagecraft.commands.environment import CLONE
 from stagecraft.evaluation import cli, layouts, sweeps
 from stagecraft.evaluation.arguments import TABLES
+from stagecraft.evaluation.judging.scoring import spread
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.layouts import Group, Size
 from stagecraft.evaluation.records.pictures import PictureRecords
@@ -55,8 +56,7 @@ def run(folder, yardsticks, painter, header=None):
 def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
     whole = Painter()
     results, kept = run(tmp_path / "whole", yardsticks, whole)
-    items = [(2 * n + 1) * 20 // 4 for n in range(2)]
-    seeds = [load_set(TUNING_SET)[n].seed for n in items]
+    seeds = [item.seed for item in spread(load_set(TUNING_SET), SIZE.layouts)]
     # methods in turns; what both groups have is painted once, and what is not painted needs no seed
     assert whole.painted == [
         "warm-up",
@@ -87,11 +87,11 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
     known = {
         "t0": sweeps.Sweep((0.1, 0.5), ("lrdiff",)),
         "strength": sweeps.Sweep((0.6, 1.0), ("lrdiff",)),
-        "top_k": sweeps.Sweep((20,), ("lrdiff",)),
+        "top_k": sweeps.Sweep((5,), ("lrdiff",)),
     }
     monkeypatch.setattr(sweeps, "SWEEPS", known)
     file, header = tmp_path / "sweeps.json", {"code": "1"}
-    old = {"sweep": "top_k", "value": 20, "method": "lrdiff"} | dict.fromkeys(sweeps.SCORES, 0.5)
+    old = {"sweep": "top_k", "value": 5, "method": "lrdiff"} | dict.fromkeys(sweeps.SCORES, 0.5)
     write_results(file, {"rows": [old]})
 
     def run(painter, *names, **given):
@@ -100,7 +100,7 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
 
     with pytest.raises(KeyboardInterrupt):
         run(Painter(3), "t0", "strength")
-    assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 20]  # other sweeps stay, in their own order
+    assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 5]  # other sweeps stay, in their own order
     rows = run(again := Painter(), "t0", "strength")
     assert len(again.painted) == 3  # strength 0.6 at t0 0.5 is where both sweeps start
     assert [row["value"] for row in rows] == [0.1, 0.5, 0.6, 1.0]
@@ -126,13 +126,13 @@ def test_a_run_that_is_killed_goes_on(tmp_path):
         process.kill()
         process.wait()
     before = lines.read_bytes()
-    assert 4 <= before.count(b"\n") < 21 and not killed.exists()
+    assert 4 <= before.count(b"\n") < 61 and not killed.exists()
     for file in (killed, whole):
         assert cli.main([*arguments, str(file)]) == 0
     assert lines.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
     assert lines.read_text().split("\n")[1:] == whole.with_suffix(".jsonl").read_text().split("\n")[1:]
     first, second = (json.loads(file.read_text()) for file in (killed, whole))
-    assert first["rows"] == second["rows"] and first["rows"][0]["pictures"] == 20
+    assert first["rows"] == second["rows"] and first["rows"][0]["pictures"] == 60
     assert first["provenance"][0] | {"date": ""} == second["provenance"][0] | {"date": ""}
 
 

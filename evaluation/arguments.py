@@ -9,6 +9,7 @@ from .compose_and_conquer import evaluate as cnc
 from .graphs import sali, soft
 from .graphs.lrdiff import VARIANTS
 from .graphs.methods import METHODS
+from .judging.calibration import JUDGES
 from .layouts import OURS, PERFECT, Group
 from .result_rows import RESULTS
 from .tcig import evaluate as tcig
@@ -26,6 +27,7 @@ APART = (
     *text2layer.PARTS,
     tcig.TCIG_NAME,
     networks.NETWORKS,
+    JUDGES,
 )  # with pictures of their own
 CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, *soft.METHODS, PERFECT, BASE, *APART)
 USUAL = (*METHODS, PERFECT, BASE)  # what runs when nothing is named

@@ -25,9 +25,10 @@ from . import base_family as base
 from . import layouts, sweeps
 from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
 from .compose_and_conquer import evaluate as cnc
+from .judging import calibration
 from .judging.yardsticks import JUDGES, Yardsticks
 from .pages import plots
-from .pages.tables import comparisons_table, measures_table, results_table, sweeps_table
+from .pages.tables import comparisons_table, judges_table, measures_table, results_table, sweeps_table
 from .painter import Painter, evaluation_server
 from .records.pictures import PictureRecords, records_of
 from .records.provenance import Provenance, provenance
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 # They keep no file of pictures yet: rows alone, with where they come from.
-WITHOUT_RECORDS = (cnc.CNC, text2layer.TEXT2LAYER, tcig.TCIG_NAME, tcig.SWEEPS_FILE)
+WITHOUT_RECORDS = (cnc.CNC, text2layer.TEXT2LAYER, tcig.TCIG_NAME, tcig.SWEEPS_FILE, calibration.JUDGES)
 
 
 class Records:
@@ -127,6 +128,8 @@ def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
         results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, keep)
     if tcig.TCIG_NAME in methods:
         results |= _evaluate_tcig(yardsticks, options)
+    if calibration.JUDGES in methods:
+        results[calibration.JUDGES] = calibration.evaluate()
     if both is not None:
         networks.require_models()
         asked = {"layouts": options.layouts, "tuning": options.tuning}
@@ -181,8 +184,13 @@ def _say_written(path: Path) -> None:
 def _print(results: Results) -> None:
     for name, content in results.items():
         draw = sweeps_table if name == tcig.SWEEPS_FILE else results_table
-        print("\n" + draw(content["rows"]))
-        for key, show in (("comparisons", comparisons_table), ("measures", measures_table)):
+        shown = (
+            ("rows", draw),
+            ("comparisons", comparisons_table),
+            ("measures", measures_table),
+            ("answers", judges_table),
+        )
+        for key, show in shown:
             if content.get(key):
                 print("\n" + show(content[key]))
 
@@ -194,7 +202,7 @@ def result_files(results: Results, options: argparse.Namespace) -> list[tuple[Pa
         others = [content for name, content in results.items() if name != tcig.SWEEPS_FILE]
         merged = {
             key: [row for content in others for row in content.get(key, [])]
-            for key in ("provenance", "rows", "comparisons", "measures")
+            for key in ("provenance", "rows", "comparisons", "measures", "answers")
         }
         merged["provenance"] = merged["provenance"][:1]  # they share one file of pictures
         return [(options.json, {key: rows for key, rows in merged.items() if rows or key == "rows"})]

@@ -15,7 +15,7 @@ def fused_prediction(denoised: Tensor, visible: Tensor) -> Tensor:
     network's output applied to the unperturbed x). It turns xi against itself: a network that answers a shift of its
     input by less than the shift, as it must at high noise, is then pushed away from the colour. On the tuning layouts
     that reading was no better than no guidance (AP@0.5 0.11 for both), and this one far better (0.44; strength 0.3,
-    t0 0.35).
+    t0 0.35). `vision_guidance.READINGS` has both.
 
     Args:
         denoised: (n b c h w), every layer's clean prediction at its own perturbed state x + Delta_i.

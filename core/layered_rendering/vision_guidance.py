@@ -14,6 +14,8 @@ from torch import Tensor
 SOURCES = ("colour", "dynamic", "reference", "vector")
 EVERY_STEP, FIRST_STEP, AS_PUBLISHED = "every step", "first step", "as published"
 INJECTIONS = (EVERY_STEP, FIRST_STEP, AS_PUBLISHED)
+AS_SEEN, WITHOUT = "as seen", "without the vector"
+READINGS = (AS_SEEN, WITHOUT)
 PUBLISHED_INJECTIONS = 5  # steps after which the authors' script adds xi again
 PUBLISHED_TOP_K = 20  # the script's `topk`; the paper prints no K
 # reconstructed: both were chosen on the tuning layouts (`stage.py evaluate --sweep`). The published script switches
@@ -36,6 +38,8 @@ class VisionGuidance:
         inject: when a layer's network sees xi: at "every step" of the layered part, at the "first step" only, or
             "as published", which only trajectories know: added for good to the initial noise, and after each of the
             first five steps with the scale of the authors' script.
+        reading: of Eq. 7 and 8, see `compositing.fused_prediction`: a layer's clean picture is taken "as seen", or the
+            network's output is applied to the state "without the vector".
         vector: (c) numbers in the model's latent space, for "vector".
         references: (n h w 3) in 0..1, one for each region in painter's order, for "reference".
 
@@ -48,11 +52,12 @@ class VisionGuidance:
     inside: float = 1.0
     outside: float = 1.0
     inject: str = EVERY_STEP
+    reading: str = AS_SEEN
     vector: tuple[float, ...] = ()
     references: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("source", SOURCES), ("inject", INJECTIONS)):
+        for name, known in (("source", SOURCES), ("inject", INJECTIONS), ("reading", READINGS)):
             if getattr(self, name) not in known:
                 raise ValueError(f'Vision guidance has the {name} "{getattr(self, name)}"; known: {", ".join(known)}.')
         if self.top_k < 1:

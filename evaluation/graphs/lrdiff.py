@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...core.layered_rendering.vision_guidance import (
+    AS_SEEN,
     DEFAULT_STRENGTH,
     DEFAULT_T0,
     PUBLISHED_TOP_K,
+    WITHOUT,
     dynamic_scale,
 )
 from ...core.layout.layout import Layout
@@ -39,6 +41,7 @@ class LRDiff:
     inside: float = 1.0
     outside: float = 1.0
     inject: str = "every step"
+    reading: str = AS_SEEN
 
     def __call__(
         self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = (), *, steps: int = STEPS
@@ -68,7 +71,7 @@ class LRDiff:
         return [rendering, 0], [rendering, 1], [rendering, 2]
 
     def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
-        chosen = self._chosen("delta", "top_k", "inside", "outside", "inject")
+        chosen = self._chosen("delta", "top_k", "inside", "outside", "inject", "reading")
         return {"guidance": [builder.add("StageVisionGuidance", vector="", **chosen), 0]}
 
     def _chosen(self, *names: str) -> dict[str, object]:
@@ -96,6 +99,7 @@ VARIANTS: dict[str, LRDiff] = {
     "lrdiff_off": LRDiff(strength=0.0),
     "lrdiff_words": LRDiff(delta="colour", colours="words"),
     "lrdiff_colours": LRDiff(delta="colour", colours="true"),
+    "lrdiff_without": LRDiff(reading=WITHOUT),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
     "lrdiff_published": PUBLISHED,
     "lrdiff_crop": LRDiff(crop=True),

@@ -36,6 +36,7 @@ TOLD: dict[str, Told] = {
     "lrdiff_off": Told(PLACED, "ours"),
     "lrdiff_words": Told((*PLACED, GUESSES), "reconstructed"),
     "lrdiff_colours": Told((*PLACED, COLOURS), "reconstructed"),
+    "lrdiff_without": Told(PLACED, "reconstructed"),
     "lrdiff_trajectories": Told(PLACED, "reconstructed"),
     "lrdiff_published": Told(PLACED, "published"),
     "lrdiff_crop": Told(PLACED, "ours"),

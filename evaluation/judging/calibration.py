@@ -10,16 +10,24 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from ...commands.messages import SetupProblem
+from ...core.clip.small_clip import SmallCLIP
 from ...core.scores.metrics import mean_class_iou, mean_or_none, retrieval_accuracy
+from ...core.segmentation.segmenter import Segmenter
 from ...sticker_world.readers.segmenter import spoil
+from ...sticker_world.shipped import CLIP_FOLDER as SHIPPED_CLIP
+from ...sticker_world.shipped import SEGMENTER_FOLDER as SHIPPED_SEGMENTER
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CONCEPT_NAMES
 from ...sticker_world.world.scene import Scene, make_scene
+from .judges import CLIP_FOLDER, SEGMENTER_FOLDER
 from .training.distractors import CALIBRATION
 from .training.mixtures import MIXTURES
 from .training.pictures import CONCEPT, DISTRACTOR, MIXTURE, OTHER, Drawn, draw
 from .yardsticks import Yardsticks, to_images
 
+JUDGES = "judges"  # as a method of `evaluate`
+SHIPPED, JUDGE = "shipped", "judge"
 SEED = 7_330  # of everything here: no judge is trained with it
 SCENES = 256
 CHOICES = 32  # captions, of which one is the scene's own
@@ -42,6 +50,22 @@ class Question:
     better: str
     pictures: int
     ask: Callable[[Yardsticks], float | None]
+
+
+def evaluate() -> dict[str, list[dict]]:
+    """Ask the judges, and beside them the shipped networks; returns the answers of a result file.
+
+    Raises:
+        SetupProblem: the judges were not made yet.
+    """
+    if missing := [folder for folder in (SEGMENTER_FOLDER, CLIP_FOLDER) if not (folder / "config.json").is_file()]:
+        raise SetupProblem(
+            f"Missing: {', '.join(map(str, missing))}. Make the judges with: python commands/launcher.py "
+            "evaluation.judging.training.train segmenter clip export"
+        )
+    judge = Yardsticks(Segmenter.load(SEGMENTER_FOLDER), SmallCLIP.load(CLIP_FOLDER))
+    shipped = Yardsticks(Segmenter.load(SHIPPED_SEGMENTER), SmallCLIP.load(SHIPPED_CLIP))
+    return {"rows": [], "answers": answers({SHIPPED: shipped, JUDGE: judge})}
 
 
 def answers(judges: dict[str, Yardsticks], share: float = 1.0) -> list[dict]:

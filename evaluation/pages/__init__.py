@@ -6,5 +6,5 @@ rows as a table              tables.results_table
 draw the plots               plots.write
 how cost grows                growth_pages.draw_growth
 the README's first picture   gallery.main
-where judges disagree    disagreements.main
+where judges disagree        disagreements.main
 """

@@ -115,3 +115,9 @@ def measures_table(measures: Sequence[dict]) -> str:
 def bench_table(rows: Sequence[dict]) -> str:
     """A table of speed rows."""
     return table(BENCH_KEYS, [[number(row[key], 2) for key in BENCH_KEYS] for row in rows])
+
+
+def judges_table(answers: Sequence[dict]) -> str:
+    """What judges say of pictures of which everything is known, a column for each judge."""
+    keys = list(answers[0])
+    return table(["asked of", *keys[1:]], [[number(row[key]) for key in keys] for row in answers])

@@ -2,7 +2,15 @@
 
 from torch import Tensor
 
-from ...core.layered_rendering.vision_guidance import EVERY_STEP, INJECTIONS, PUBLISHED_TOP_K, SOURCES, VisionGuidance
+from ...core.layered_rendering.vision_guidance import (
+    AS_SEEN,
+    EVERY_STEP,
+    INJECTIONS,
+    PUBLISHED_TOP_K,
+    READINGS,
+    SOURCES,
+    VisionGuidance,
+)
 from ..api import VisionGuidance as GuidanceSocket
 from ..api import io
 from ..inputs import category_of
@@ -84,6 +92,16 @@ class StageVisionGuidance(io.ComfyNode):
                     tooltip="Only for vector: one number for each latent channel of the model, such as 0.5, -0.2, 0, "
                     "1. Larger numbers push harder.",
                 ),
+                io.Combo.Input(
+                    "reading",
+                    options=list(READINGS),
+                    default=AS_SEEN,
+                    optional=True,
+                    tooltip="For experts: how Eq. 7 and 8 are read, which no source shows legibly. as seen: a layer's "
+                    "clean picture as the network saw it with the vector, our reading of Algorithm 1. without the "
+                    "vector: the network's output applied to the latent without it, which makes the vector push the "
+                    "wrong way at high noise.",
+                ),
                 io.Image.Input(
                     "references",
                     optional=True,
@@ -114,12 +132,13 @@ class StageVisionGuidance(io.ComfyNode):
         outside: float,
         inject: str,
         vector: str,
+        reading: str = AS_SEEN,
         references: Tensor | None = None,
     ) -> io.NodeOutput:
         """Put the settings together."""
         numbers = _chosen_vector(delta, vector)
         pictures = references if delta == "reference" else None
-        return io.NodeOutput(VisionGuidance(delta, top_k, inside, outside, inject, numbers, pictures))
+        return io.NodeOutput(VisionGuidance(delta, top_k, inside, outside, inject, reading, numbers, pictures))
 
 
 def _chosen_vector(delta: str, vector: str) -> tuple[float, ...]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stagecraft.commands.messages import SetupProblem
+from stagecraft.evaluation.judging import calibration
 from stagecraft.evaluation.judging.training import clip, segmenter
 from stagecraft.evaluation.judging.training.distractors import CALIBRATION, FOLDER, TRAINING, distractor, distractors
 from stagecraft.evaluation.judging.training.make_distractors import NAMES
@@ -19,6 +21,7 @@ from stagecraft.evaluation.judging.training.pictures import (
     SLIGHTLY,
     draw,
 )
+from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.sticker_world.readers.clip import SHIPPED, make_clip
 from stagecraft.sticker_world.readers.segmenter import make_segmenter as shipped_segmenter
 from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
@@ -110,3 +113,22 @@ def test_nothing_but_the_evaluation_opens_a_judge():
                 assert not any("evaluation.judging" in name for name in names), path
             if path.suffix in (".py", ".json", ".js"):
                 assert "judging/weights" not in path.read_text(encoding="utf-8"), path
+
+
+def test_whatever_judges_are_asked_has_an_answer_or_none():
+    yardsticks = Yardsticks.load()
+    rows = calibration.answers({"one": yardsticks, "other": yardsticks}, share=0.05)
+    assert len({row["what"] for row in rows}) == len(rows) == 7 + len(MIXTURES)
+    for row in rows:
+        assert row["one"] == row["other"] and row["better"] in ("up", "down") and row["pictures"] > 0
+        assert row["one"] is None or 0 <= row["one"] <= 1
+    by_name = {row["what"]: row["one"] for row in rows}
+    assert by_name["real scenes, mean IoU"] > 0.85 and by_name["concepts, slightly pulled about: known"] > 0.8
+    assert by_name["unknown stickers: something else"] is None, "the shipped segmenter has no such class"
+    assert by_name["prompt beats one with a thing exchanged"] > 0.9
+
+
+def test_missing_judges_are_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(calibration, "SEGMENTER_FOLDER", tmp_path)
+    with pytest.raises(SetupProblem, match=r"Make the judges with: python commands/launcher\.py"):
+        calibration.evaluate()

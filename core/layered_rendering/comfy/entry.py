@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...comfy.entries import OnEntry
+from ..vision_guidance import AS_SEEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class VisionEntry(OnEntry):
         top_k: of a dynamic delta, in latent cells.
         told: for a dynamic delta on a transformer, positions of all words of each picture's caption.
         text_length: and the captions' length in tokens.
+        reading: one of vision_guidance.READINGS.
     """
 
     NODE: ClassVar[str] = "Layered Rendering"
@@ -57,6 +59,7 @@ class VisionEntry(OnEntry):
     top_k: int | None = None
     told: list[Tensor] | None = None
     text_length: int | None = None
+    reading: str = AS_SEEN
 
 
 @dataclass(frozen=True)

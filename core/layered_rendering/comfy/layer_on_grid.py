@@ -9,7 +9,7 @@ from torch import Tensor
 from ...attention.comfy.phrases import SaidWhere
 from ...comfy.runs import VIDEOS
 from ...layout.masks import resample_by_area
-from ..vision_guidance import EVERY_STEP, dynamic_scale, dynamic_vector, vision_guidance
+from ..vision_guidance import EVERY_STEP, WITHOUT, dynamic_scale, dynamic_vector, vision_guidance
 from .entry import LayerEntry, VisionEntry
 
 
@@ -21,6 +21,7 @@ class RunLayer:
         xi: (b c h w), or None without guidance or before a dynamic delta is measured.
         said: for a dynamic delta, where the captions say the phrase; else None.
         inject: one of vision_guidance.INJECTIONS.
+        without: whether the network's output is applied to the state without xi.
         cfg: the layer's own guidance scale, or None.
         is_guided: whether it has vision guidance, measured already or not.
     """
@@ -30,6 +31,7 @@ class RunLayer:
         self.visible = resample_by_area(entry.visible_mask, height, width).to(device)
         self.cfg = entry.cfg
         self.inject = EVERY_STEP if vision is None else vision.inject
+        self.without = vision is not None and vision.reading == WITHOUT
         dynamic = vision is not None and vision.words is not None
         self.said = SaidWhere(vision.words, vision.told or (), vision.text_length or 0) if dynamic else None
         self.xi: Tensor | None = None

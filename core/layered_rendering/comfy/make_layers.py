@@ -166,6 +166,7 @@ class _Deltas:
             own_mask=_stack(masks),
             sides=torch.tensor([self.guidance.inside, self.guidance.outside]),
             inject=self.guidance.inject,
+            reading=self.guidance.reading,
             delta=delta,
             factors=torch.tensor(factors) if words else None,
             top_k=self.guidance.top_k if words else None,

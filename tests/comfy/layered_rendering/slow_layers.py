@@ -35,6 +35,7 @@ class SlowRun:
     control: object = None  # (x_in, timestep, text) -> control residuals
     options: dict = field(default_factory=dict)
     pag: float = 0.0
+    without: bool = False  # the other reading of Eq. 7 and 8: the output is applied to x
 
     def denoise(self, x, seen, sigma, timestep, text, options):
         """Clean prediction at `seen`; a ControlNet reads the unperturbed x."""
@@ -43,6 +44,7 @@ class SlowRun:
         text = text.expand(len(x), -1, -1)
         control = self.control(x * scale, when, text) if self.control else None
         output = self.network(seen * scale, when, context=text, control=control, transformer_options=options)
+        seen = x if self.without else seen
         if self.kind == "V_PREDICTION":
             return seen / (sigma**2 + 1) - output * sigma / (sigma**2 + 1) ** 0.5
         return seen - sigma * output

@@ -14,6 +14,7 @@ from comfy_extras.nodes_custom_sampler import (
     RandomNoise,
     SamplerCustomAdvanced,
 )
+from stagecraft.core.layered_rendering.vision_guidance import READINGS, WITHOUT, VisionGuidance
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.tests.comfy.conftest import PROMPT, encode
 from stagecraft.tests.comfy.layered_rendering.small_runs import (
@@ -71,13 +72,17 @@ def test_a_layer_without_strength_is_a_layer_without_colour(model, clip, vae, pr
         assert torch.equal(sample(ours, our_prompts), expected)
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION", "FLOW"])
-def test_layers_match_the_slow_loop(make_model, clip, vae, prompts, kind):
+def test_layers_match_the_slow_loop(make_model, clip, vae, prompts, kind, reading):
     model = make_model(kind)
-    ours, our_prompts = layered(model, clip, vae, TWO, prompts)
-    slow = slow_run(model, clip, two_layers(model, vae), (64, 64), kind)
+    ours, our_prompts = layered(model, clip, vae, TWO, prompts, guidance=VisionGuidance(reading=reading))
+    slow = slow_run(model, clip, two_layers(model, vae), (64, 64), kind, without=reading == WITHOUT)
     found = model.model.process_latent_in(sample(ours, our_prompts))
     assert_same_picture(found, slow(starting_point(slow)))
+    if reading == WITHOUT:
+        other = sample(*layered(model, clip, vae, TWO, prompts))
+        assert (found - model.model.process_latent_in(other)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("t0", [0.25, 0.4, 1.0])

@@ -137,7 +137,7 @@ def segmenter_iou(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | No
     order = [0, *(yardsticks.segmenter.class_of(name) for name in CONCEPT_NAMES)]
     truth = np.array(order)[np.stack([scene.labels() for scene in scenes])]
     found = np.stack([yardsticks.labels(scene.image) for scene in scenes])
-    return mean_class_iou(found, truth, len(yardsticks.segmenter.classes))
+    return mean_class_iou(found, truth, len(yardsticks.segmenter.classes), order)
 
 
 def clip_retrieval(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | None:

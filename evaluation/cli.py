@@ -84,6 +84,9 @@ class Records:
         """Where the numbers of a result come from; one file for all has the weights of all."""
         names = self._methods if self._options.json else (name,)
         others = {what: path for each in names for what, path in WEIGHTS.get(each, {}).items()}
+        if cnc.CNC in names:
+            given = {"fusers": self._options.fusers, "single": self._options.single}
+            others |= {what: path for what, path in given.items() if path is not None}
         return provenance({"checkpoint": CHECKPOINT_FILE} | others | JUDGES, size_of(self._options).settings())
 
     def of(self, name: str) -> PictureRecords:

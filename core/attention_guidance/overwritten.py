@@ -36,7 +36,8 @@ class _CopyBeforeWrite(TorchDispatchMode):
         self.saved: dict[int, WeakSet[_Saved]] = defaultdict(WeakSet)
 
     def save(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor)
+        # Without its graph: a step that saves its own result would otherwise keep itself alive, unseen by Python.
+        saved = _Saved(tensor.detach())
         self.saved[tensor.untyped_storage().data_ptr()].add(saved)
         return saved
 
@@ -61,7 +62,7 @@ class _CopyBeforeWrite(TorchDispatchMode):
         for saved in self.saved.pop(written.untyped_storage().data_ptr(), ()):
             alias = saved.alias
             if alias not in copies:
-                copies[alias] = saved.tensor.detach().clone()
+                copies[alias] = saved.tensor.clone()
             saved.tensor = copies[alias]
 
 

@@ -102,17 +102,20 @@ def dynamic_vector(state: Tensor, attention: Tensor, top_k: int) -> Tensor:
     return torch.gather(cells, 2, repeat(places, "b k -> b c k", c=cells.shape[1])).mean(-1)
 
 
-def dynamic_scale(top_k: int, cells: int) -> float:
-    """What makes a dynamic vector as long as a colour's, so that one strength serves both.
+def dynamic_scale(cells: int, data: Tensor) -> Tensor:
+    """What makes a dynamic vector about as long as a colour's, so that one strength serves both.
 
-    reconstructed: the paper prints no lambda. Cells of the first state are unit noise, and so long are the latents of
-    colours; the mean of K cells is shorter by the square root of K.
+    reconstructed: the paper prints no lambda. Latents of colours are about as long as a cell of unit noise. Of a mean
+    over cells the noise is shorter by the square root of their number; what is there of a picture is not.
 
     Args:
-        top_k: K of Eq. 6.
-        cells: how many there are.
+        cells: how many the mean is over: K of Eq. 6, times the frames of a video.
+        data: share a of data in the variance-preserving state a x_0 + sqrt(1 - a^2) eps, any shape.
+
+    Returns:
+        Same shape as data.
     """
-    return min(top_k, cells) ** 0.5
+    return (data**2 + (1 - data**2) / cells) ** -0.5
 
 
 def state_scale(signal: Tensor, noise: Tensor, data_deviation: float = 1.0) -> Tensor:

@@ -112,19 +112,21 @@ def peak_in_mask(attention: Array, mask: Array) -> bool | None:
     return bool(inside.ravel()[attention.argmax()]) if inside.any() else None
 
 
-def mean_class_iou(found: Array, truth: Array, classes: int) -> float | None:
+def mean_class_iou(found: Array, truth: Array, classes: int, of: Sequence[int] | None = None) -> float | None:
     """Mean IoU of a segmenter: intersections and unions pooled over all pictures, averaged over the classes seen.
 
     Args:
         found: (b h w), class per pixel.
         truth: (b h w).
         classes: number of classes; those in neither `found` nor `truth` are left out.
+        of: classes that the mean is over, where `found` may have others, which are then wrong; None: all.
     """
     pairs = to_numpy(truth).astype(np.int64).ravel() * classes + to_numpy(found).astype(np.int64).ravel()
     confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     shared = np.diag(confusion)
     union = confusion.sum(0) + confusion.sum(1) - shared
-    return mean_or_none((shared[union > 0] / union[union > 0]).tolist())
+    counted = np.flatnonzero(union) if of is None else [index for index in of if union[index]]
+    return mean_or_none((shared[counted] / union[counted]).tolist())
 
 
 def clip_similarity(image_features: Array, text_features: Array) -> float | None:

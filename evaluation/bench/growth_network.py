@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Growth:
         self.width = NARROW[name][1] if small else FULL_WIDTH[name]
         self.points = list(points(small))
 
-    def rows(self, timed: bool) -> list[dict[str, Any]]:
+    def rows(self, timed: bool) -> list[dict[str, object]]:
         """Count everything and time what is small enough."""
         runs = Runs(self.network(NARROW[self.name][0]), self.channels, WIDTH)
         inside = INSIDE[self.name]

@@ -6,7 +6,7 @@ Everything of ComfyUI is imported inside functions, after `start_comfyui`.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -140,7 +140,7 @@ class Runs:
             def encode(self, pictures: Tensor) -> Tensor:
                 return torch.zeros(len(pictures), runs.channels, CELL, CELL)
 
-        return paint_regions(self.model, Clip(), Vae(), layout_of(point), self.text(point), 0.8, 0)
+        return paint_regions(self.model, Clip(), Vae(), layout_of(point), *[self.text(point)] * 2, 0.8, 0)
 
     def layered(self, point: Point, crop: int | None = None) -> tuple:
         """Layered Rendering with a vector for each region, so that each has a negative prompt of its own."""
@@ -173,7 +173,7 @@ class Inside:
         """A step, which can be repeated."""
         return torch.inference_mode()(getattr(self, method)(point))
 
-    def _entries(self, point: Point) -> tuple[Tensor, Tensor, list[list[dict[str, Any]]]]:
+    def _entries(self, point: Point) -> tuple[Tensor, Tensor, list[list[dict[str, object]]]]:
         import comfy.sampler_helpers
         import comfy.samplers
 
@@ -207,7 +207,7 @@ class Inside:
         masks = layout_of(point).masks(*x.shape[-2:])
         regions = [RegionTokens(torch.zeros(1, REGION_TOKENS, WIDTH), mask[None]) for mask in masks]
         entries[0][0]["model_conds"][WRAPPER] = comfy.conds.CONDConstant(tuple((each, AREA) for each in regions))
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
         kind = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
         evaluate = SoftRun(Memory(largest)).evaluate
         comfy.patcher_extension.add_wrapper_with_key(kind, WRAPPER, evaluate, options, is_model_options=True)
@@ -229,10 +229,10 @@ class Inside:
         is_unet = self.channels == 4
         which = MIDDLE_AND_FIRST_UP if is_unet else BLOCKS
 
-        def recorder(_: dict[str, Any], known: frozenset) -> AttentionRecorder:
+        def recorder(_: dict[str, object], known: frozenset) -> AttentionRecorder:
             return AttentionRecorder(which, shape, [tokens], known=known)
 
-        def measure(_: dict[str, Any], maps: dict) -> Tensor:
+        def measure(_: dict[str, object], maps: dict) -> Tensor:
             if is_unet:
                 return in_box_share(maps, targets)
             return energy_of_blocks(lambda found: in_box_share(found, targets), maps)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from ...core.layered_rendering.vision_guidance import (
     AS_SEEN,
     DEFAULT_STRENGTH,
@@ -12,10 +14,10 @@ from ...core.layered_rendering.vision_guidance import (
     dynamic_scale,
 )
 from ...core.layout.layout import Layout
-from .builder import CANVAS, NEGATIVE, STEPS, Graph, GraphBuilder, Link
+from .builder import NEGATIVE, STEPS, Graph, GraphBuilder, Link
 from .colours import NONE, Colours
 
-CELLS = (CANVAS // 8) ** 2  # of the latent
+NOISIEST = torch.tensor(1 / 14.6146)  # share of data in the first state of a run by SD's schedule
 LAYER_PROMPT = "{phrase}"  # the node's default
 ALL_PHRASES = "{phrases}"  # as the background's own negative prompt: the names of all things
 
@@ -82,7 +84,7 @@ class LRDiff:
 # mean of Eq. 6 without a factor, and the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
     t0=16 / 51,
-    strength=1 / dynamic_scale(PUBLISHED_TOP_K, CELLS),
+    strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item(),
     mode="trajectories",
     background_negative=ALL_PHRASES,
     delta="dynamic",

@@ -31,7 +31,7 @@ PLACED = (PROMPT, BOXES, NAMES)
 TOLD: dict[str, Told] = {
     "plain": Told((PROMPT,), "ComfyUI's"),
     "set_mask": Told((BOXES, NAMES), "ComfyUI's"),
-    "multidiffusion": Told(PLACED, "published"),
+    "multidiffusion": Told((BOXES, NAMES), "published"),
     "lrdiff": Told(PLACED, "reconstructed"),
     "lrdiff_off": Told(PLACED, "ours"),
     "lrdiff_words": Told((*PLACED, GUESSES), "reconstructed"),

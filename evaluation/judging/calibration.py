@@ -94,6 +94,7 @@ def questions(share: float = 1.0) -> list[Question]:
         MIXTURE: round(share * OF_EACH_MIXTURE) * len(MIXTURES),
         CONCEPT: round(share * CONCEPTS),
     }
+    named = [scene for scene in scenes if scene.objects]
     drawn = {kind: _drawn(kind, count) for kind, count in number.items()}
     asked = [
         Question("real scenes, mean IoU", "up", len(scenes), lambda judge: _iou(judge, scenes)),
@@ -108,7 +109,7 @@ def questions(share: float = 1.0) -> list[Question]:
         asked.append(_taken(f"mixtures ({called}): taken for a concept", "down", pictures, CONCEPT_NAMES))
     asked += [
         Question(f"own caption first of {CHOICES}", "up", len(scenes), lambda judge: _retrieval(judge, scenes)),
-        Question("prompt beats one with a thing exchanged", "up", len(scenes), lambda judge: _exchanged(judge, scenes)),
+        Question("prompt beats one with a thing exchanged", "up", len(named), lambda judge: _exchanged(judge, named)),
     ]
     return asked
 
@@ -140,7 +141,7 @@ def _iou(judge: Yardsticks, scenes: Sequence[Scene], pictures: Sequence[np.ndarr
     order = np.array([0, *(judge.segmenter.class_of(name) for name in CONCEPT_NAMES)])
     truth = order[np.stack([scene.labels() for scene in scenes])]
     found = np.stack([judge.labels(picture) for picture in pictures or [scene.image for scene in scenes]])
-    return mean_class_iou(found, truth, len(judge.segmenter.classes))
+    return mean_class_iou(found, truth, len(judge.segmenter.classes), order.tolist())
 
 
 def _taken(
@@ -172,13 +173,12 @@ def _exchanged(judge: Yardsticks, scenes: Sequence[Scene]) -> float | None:
     rng, right, wrong, seen = np.random.default_rng(SEED), [], [], []
     for scene in scenes:
         names = [thing.concept for thing in scene.objects]
-        if names:
-            others = [name for name in CONCEPT_NAMES if name not in names]
-            changed = list(names)
-            changed[rng.integers(len(names))] = others[rng.integers(len(others))]
-            right.append(plain_prompt(tuple(names), scene.background))
-            wrong.append(plain_prompt(tuple(changed), scene.background))
-            seen.append(scene.image)
+        others = [name for name in CONCEPT_NAMES if name not in names]
+        changed = list(names)
+        changed[rng.integers(len(names))] = others[rng.integers(len(others))]
+        right.append(plain_prompt(tuple(names), scene.background))
+        wrong.append(plain_prompt(tuple(changed), scene.background))
+        seen.append(scene.image)
     features, texts = judge.image_features(seen), [judge.text_features(each) for each in (right, wrong)]
     better = [(features * text).sum(-1) for text in texts]
     return mean_or_none((better[0] > better[1]).tolist())

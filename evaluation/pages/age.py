@@ -9,6 +9,12 @@ from ..result_rows import RESULTS, read_results
 OLDER, UNKNOWN = "Older than the code that it measures.", "Of unknown age."
 LAYERED, GUIDANCE = ("layered_rendering",), ("attention", "attention_guidance", "inversion")
 U_NET, JOINT = (f"models/checkpoints/{name}.safetensors" for name in ("sticker_world", "sticker_world_joint"))
+# What every number comes from.
+EVERYWHERE = (
+    "core/layout",
+    "core/scores",
+    *(f"evaluation/{name}" for name in ("baselines", "graphs", "judging", "sets", "painter.py")),
+)
 # By result file: rooms of core and nodes, and what else its numbers come from.
 ROOMS: dict[str, tuple[str, ...]] = {
     "layouts": LAYERED,
@@ -33,14 +39,14 @@ ALSO: dict[str, tuple[str, ...]] = {
     "tcig_sweeps": ("models/vqgan", "models/segmenters", "evaluation/tcig"),
     "networks": (JOINT, "evaluation/two_networks"),
     "bench": ("evaluation/bench",),
-    "growth": ("evaluation/bench", "evaluation/baselines"),
+    "growth": ("evaluation/bench",),
 }
 
 
 def measured_paths(file: str) -> tuple[str, ...]:
     """Files and folders of the clone that the numbers of a result file come from."""
     rooms = tuple(f"{part}/{room}" for room in ROOMS[file] for part in ("core", "nodes"))
-    return (*rooms, "evaluation/graphs", U_NET, *ALSO.get(file, ()))
+    return (*rooms, *EVERYWHERE, U_NET, *ALSO.get(file, ()))
 
 
 def remark(

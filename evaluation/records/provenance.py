@@ -25,11 +25,13 @@ CODE = (
     "evaluation/sets",
     "evaluation/two_networks",
     "evaluation/layouts.py",
+    "evaluation/records/lines.py",
     "evaluation/sweeps.py",
     "evaluation/base_family.py",
     "evaluation/painter.py",
 )
-KINDS = (".py", ".json", ".yaml")
+TEXTS = (".py", ".json", ".yaml")
+KINDS = (*TEXTS, ".webp")
 WITHOUT = "training"  # folders of this name make weights, which have digests of their own
 DIGITS = 16  # hexadecimal ones, of every digest
 INFORMATIVE = ("commit", "date")  # may differ between the parts of one run
@@ -40,7 +42,7 @@ def digest(paths: Iterable[Path], below: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(paths):
         content = path.read_bytes()
-        if path.suffix in KINDS:
+        if path.suffix in TEXTS:
             content = content.replace(b"\r\n", b"\n")
         whole.update(f"{path.relative_to(below).as_posix()} {hashlib.sha256(content).hexdigest()}\n".encode())
     return whole.hexdigest()[:DIGITS]
@@ -79,7 +81,9 @@ def provenance(weights: Mapping[str, Path], settings: Mapping[str, object]) -> P
         weights: files and folders by what they are: "checkpoint", "segmenter".
         settings: of the run, as JSON has them: layouts, seeds, tuning.
     """
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     versions = {"torch": torch.__version__, "ComfyUI": comfyui_version(), "Python": platform.python_version()}
+    versions["device"] = device
     return {
         "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -48,7 +48,8 @@ def _rows_of_set(
         for method in methods:
             chosen = [line for line in of_set if line.method == method and (tag is None or tag in line.tags)]
             if chosen and tag is None:
-                yield summary_row(method, name, chosen, real.get(chosen[0].objects))
+                numbers = {line.objects for line in chosen}  # real scenes to compare with have one number of things
+                yield summary_row(method, name, chosen, real.get(numbers.pop()) if len(numbers) == 1 else None)
             elif chosen:
                 yield summary_row(method, f"{name}/{tag}", chosen)
 

@@ -18,10 +18,13 @@ def verdict(interval: Interval | None, target: float | None, *, at: Literal["lea
 
     Returns:
         "met" where the whole interval is on the right side, "missed" where it is on the wrong one, otherwise "not told
-        apart"; None without an interval or a target.
+        apart", also where the interval is a point: all layouts scored the same, of which a bootstrap says nothing.
+        None without an interval or a target.
     """
     if interval is None or target is None:
         return None
+    if interval[0] == interval[1]:
+        return OPEN
     low, high = interval if at == "least" else (-interval[1], -interval[0])
     bound = target if at == "least" else -target
     return MET if low >= bound else MISSED if high < bound else OPEN
@@ -30,6 +33,6 @@ def verdict(interval: Interval | None, target: float | None, *, at: Literal["lea
 def better_or_worse(interval: Interval | None, score: str) -> str:
     """Whether a difference of a score, method minus reference, is on one side of nothing."""
     low, high = interval if interval is not None else (0.0, 0.0)
-    if low <= 0 <= high:
+    if low <= 0 <= high or low == high:
         return OPEN
     return BETTER if (low > 0) != (score in LOWER_IS_BETTER) else WORSE

@@ -6,7 +6,7 @@ import pytest
 from PIL import ImageColor
 from stagecraft.evaluation.graphs.colours import GUESSES
 from stagecraft.evaluation.graphs.methods import MultiDiffusion
-from stagecraft.evaluation.graphs.told import COLOURS, CUT_OUTS, TOLD
+from stagecraft.evaluation.graphs.told import COLOURS, CUT_OUTS, PROMPT, TOLD
 from stagecraft.evaluation.graphs.told import GUESSES as GUESSED
 from stagecraft.evaluation.layouts import PAINTED
 from stagecraft.evaluation.sets.sets import load_set
@@ -57,3 +57,9 @@ def test_the_competitor_can_hand_over_to_the_whole_prompt_and_keep_things_out_of
     assert sorted((each["start"], each["end"]) for each in ranges) == [(0.0, 0.7)] * 2 + [(0.7, 1.0)] * 2
     texts = [node["inputs"]["text"] for node in graph.values() if node["class_type"] == "CLIPTextEncode"]
     assert ", ".join(region.phrase for region in ITEM.layout.regions) in texts and ITEM.layout.prompt in texts
+
+
+@pytest.mark.parametrize("method", PAINTED)
+def test_a_method_hears_the_whole_prompt_only_where_its_row_says_so(method):
+    texts = [node["inputs"].get("text") for node in graph_of(method).values()]
+    assert (ITEM.layout.prompt in texts) == (PROMPT in TOLD[method].hears)

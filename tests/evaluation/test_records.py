@@ -142,7 +142,7 @@ def test_a_run_says_where_its_numbers_come_from(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"w")
     found = provenance.provenance({"checkpoint": tmp_path / "weights.safetensors"}, {"seeds": 2})
     assert set(found) == {"commit", "date", "code", "weights", "versions", "settings"}
-    assert set(found["versions"]) == {"torch", "ComfyUI", "Python"} and all(found["versions"].values())
+    assert set(found["versions"]) == {"torch", "ComfyUI", "Python", "device"} and all(found["versions"].values())
     assert len(found["weights"]["checkpoint"]) == len(found["code"]) == provenance.DIGITS
     assert provenance.differences(found, found | {"date": "x", "commit": None}) == []
     assert json.loads(json.dumps(found)) == found

@@ -242,7 +242,7 @@ def test_a_row_has_a_kid_where_there_are_enough_pictures_and_real_scenes():
 
 def test_gains_are_relative_and_count_every_picture_once():
     lines = [
-        picture_line(method, name, item, clip=value)
+        picture_line(method, name, item, clip=value + (-1) ** item * 0.001)
         for method, name, pictures, value in [
             ("chen", "a", 10, 0.2),
             ("chen", "b", 30, 0.4),
@@ -256,3 +256,8 @@ def test_gains_are_relative_and_count_every_picture_once():
     assert gain["name"] == "CLIP: sali against chen" and (gain["verdict"], gain["target"]) == (MET, -0.03)
     assert gain["value"] == pytest.approx((10 * 0.4 + 30 * 0.5) / (10 * 0.2 + 30 * 0.4) - 1, abs=1e-6)
     assert sali.gains(Compared(lines[:40], ["a", "b"])) == []
+
+
+def test_ten_of_ten_do_not_say_that_a_share_of_95_percent_is_met():
+    assert verdict((1.0, 1.0), 0.95) == OPEN and verdict((0.96, 1.0), 0.95) == MET
+    assert better_or_worse((1.0, 1.0), "presence") == OPEN

@@ -8,7 +8,7 @@ from stagecraft.evaluation.records.lines import RegionLine, picture_line
 from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets.sets import load_set
 from stagecraft.evaluation.summary.compared import Compared
-from stagecraft.evaluation.summary.verdicts import MET
+from stagecraft.evaluation.summary.verdicts import OPEN
 from stagecraft.evaluation.two_networks import evaluate as networks
 from stagecraft.evaluation.two_networks.counted import COUNTED, LOADER, counted
 from stagecraft.evaluation.two_networks.word_maps import area_under_curve
@@ -51,8 +51,9 @@ def test_gains_are_those_on_the_transformer():
     ]
     found = {each["name"]: each for each in networks.gains(Compared(painted, ["objects_1"]))}
     above, words = (found[f"{name}: chen, transformer"] for name in ("AP@0.5 above set_mask's", "CLIP against plain"))
-    assert (above["value"], above["target"], above["verdict"]) == (1.0, 0.10, MET)
-    assert (words["value"], words["target"], words["verdict"]) == (pytest.approx(-0.05), -0.05, MET)
+    # OPEN: of layouts that all score the same a bootstrap says nothing
+    assert (above["value"], above["target"], above["verdict"]) == (1.0, 0.10, OPEN)
+    assert (words["value"], words["target"], words["verdict"]) == (pytest.approx(-0.05), -0.05, OPEN)
     assert len(found) == 2
     pairs = set(networks.PAIRS)
     assert ("chen, transformer", "set_mask, transformer") in pairs and ("chen, transformer", "chen, U-Net") in pairs

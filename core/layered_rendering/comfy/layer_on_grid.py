@@ -54,16 +54,18 @@ class RunLayer:
     def _set_delta(self, delta: Tensor) -> None:
         self.xi = vision_guidance(delta, self.own, self.sides[0], self.sides[1])
 
-    def measure(self, state: Tensor, attention: Tensor) -> None:
+    def measure(self, state: Tensor, attention: Tensor, data: Tensor) -> None:
         """Set the dynamic delta (Eq. 6).
 
         Args:
             state: (b c h w), noisy; or (b c f h w), of which every frame gives a vector and their mean is taken.
             attention: to the phrase, (b h w) or (b f h w).
+            data: (b), share of data in the state.
         """
         frames = rearrange(state, "b c f h w -> (b f) c h w") if state.ndim == VIDEOS else state
         vectors = dynamic_vector(frames, attention.reshape(-1, *attention.shape[-2:]), self.top_k)
-        factors = self.factors * dynamic_scale(self.top_k, attention.shape[-2] * attention.shape[-1])
+        cells = min(self.top_k, state.shape[-2] * state.shape[-1]) * (len(frames) // len(state))
+        factors = self.factors * dynamic_scale(cells, data)
         self._set_delta(factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
 
     def xi_for(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...attention.comfy.phrases import read_phrase_attention
 from ...comfy.runs import Run, check_canvas
+from ...comfy.sampling import signal_and_noise
 from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, FIRST_STEP
@@ -131,9 +132,10 @@ class LayeredRun:
             return
         said = {entry["uuid"]: layer.said for layer, entry in entries.items()}
         maps = read_phrase_attention(self.guider.inner_model, list(entries.values()), said, x, sigma, model_options)
-        state = x / self.scale_of_state(x, sigma)
+        scale = self.scale_of_state(x, sigma)
+        data = (signal_and_noise(self.sampling, x, sigma)[0] / scale).flatten()
         for layer, entry in entries.items():
-            layer.measure(state, maps[entry["uuid"]])
+            layer.measure(x / scale, maps[entry["uuid"]], data)
 
     def scale_of_state(self, x: Tensor, sigma: Tensor) -> Tensor:
         """`state_scale` of every row, (b 1 1 ...), from how this model's own sampling mixes data and noise."""

@@ -80,7 +80,3 @@ def picture_of(folder: Path, emoji: str) -> Path:
         if (path := folder / f"{'-'.join(chosen)}.webp").is_file():
             return path
     raise FileNotFoundError(f"no picture of {emoji} in {folder}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 
 def prepare(model, clip, vae, text=TEXT, bootstrapped=BOOTSTRAPPED, **more):
     layout = parse_layout(text, width=CANVAS, height=CANVAS, background=BACKGROUND)
-    return paint_regions(model, clip, vae, layout, encode(clip, NEGATIVE), bootstrapped, SEED, **more)
+    negatives = [encode(clip, NEGATIVE)] * 2
+    return paint_regions(model, clip, vae, layout, *negatives, bootstrapped, SEED, **more)
 
 
 def sample(model, positive, negative, sampler="euler", batch=1, steps=STEPS):

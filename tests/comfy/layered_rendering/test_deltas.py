@@ -59,12 +59,14 @@ def test_dynamic_deltas_match_the_slow_loop(model, clip, prompts, mode):
     bare = [(text, box, None) for text, box, _ in _boxes()]
     slow = slow_run(model, clip, bare, (64, 64))
     x = starting_point(slow)
-    state = x / (slow.sigmas[0] ** 2 + 1) ** 0.5
+    data = (slow.sigmas[0] ** 2 + 1) ** -0.5
+    state = x * data
     columns = {"a dog": [2], "a small cat": [3]}  # nouns: "a cat" is not in that caption, and articles do not count
     for layer, (caption, _, _), factor in list(zip(slow.layers, bare, [0, 0.8, 0.4], strict=True))[1:]:
         attention = slow_attention(model, layer.text, columns[caption], state, slow.timesteps[0])
         strongest = attention.flatten(1).topk(5).indices[0]
-        layer.delta = factor * len(strongest) ** 0.5 * state[0].flatten(1)[:, strongest].mean(1)
+        factor *= (data**2 + (1 - data**2) / len(strongest)) ** -0.5
+        layer.delta = factor * state[0].flatten(1)[:, strongest].mean(1)
     expected = slow(x) if mode == "paper" else slow_apart(slow, x)
     assert_same_picture(model.model.process_latent_in(sample(ours, our_prompts)), expected)
 

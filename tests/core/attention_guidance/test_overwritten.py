@@ -1,5 +1,8 @@
 """Whatever is written over, the gradient is that of the same steps without writing; address and reuse do not matter."""
 
+import gc
+from contextlib import suppress
+
 import pytest
 import torch
 from stagecraft.core.attention_guidance.overwritten import overwriting_allowed
@@ -109,3 +112,34 @@ def test_what_is_saved_several_times_is_copied_once(monkeypatch):
         h.mul_(2.0)
         torch.autograd.grad(energy, x)
     assert len(copies) == 1
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_nothing_of_a_pass_outlives_it(broken_off):
+    """Also of a branch that no way back reaches, whose steps save their results, and of a pass that is broken off."""
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).requires_grad_()
+
+    def run():
+        with overwriting_allowed():
+            branches = [(x * 2).sigmoid(), (x * 2).softmax(-1), (x * 2).exp()]
+            if broken_off:
+                raise InterruptedError
+            torch.autograd.grad((x * 2).sin().sum(), x)
+            return len(branches)
+
+    with suppress(InterruptedError):
+        run()
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each).__name__ == "_Saved"]
+
+
+def test_a_result_that_its_own_step_has_saved_may_be_overwritten():
+    x = torch.linspace(-1, 1, 24, dtype=torch.float64).requires_grad_()
+    with overwriting_allowed():
+        h = (x * 2).sigmoid()
+        energy = h.sum()
+        with torch.no_grad():
+            h.mul_(7.0)
+        (found,) = torch.autograd.grad(energy, x)
+    expected = (x * 2).sigmoid().detach()
+    torch.testing.assert_close(found, 2 * expected * (1 - expected))

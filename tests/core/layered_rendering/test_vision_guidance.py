@@ -43,11 +43,18 @@ def test_dynamic_vector_is_the_mean_latent_of_the_k_strongest_places():
     torch.testing.assert_close(dynamic_vector(state, attention, 999), state.mean((2, 3)))
 
 
-@pytest.mark.parametrize("top_k", [1, 5, 20, 80, 4096])
-def test_whatever_k_is_a_dynamic_vector_of_noise_is_as_long_as_a_cell_of_it(top_k):
-    state = torch.randn(64, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    attention = torch.rand(64, 16, 16, generator=torch.Generator().manual_seed(1))
-    found = dynamic_vector(state, attention, top_k) * dynamic_scale(top_k, 256)
+@pytest.mark.parametrize("data", [0.0, 0.07, 0.7, 1.0])
+@pytest.mark.parametrize("frames", [1, 16])
+@pytest.mark.parametrize("top_k", [1, 20, 4096])
+def test_a_dynamic_vector_is_as_long_as_a_cell_whatever_it_is_the_mean_of(top_k, frames, data):
+    """Of noise, of a start that holds a picture (flat here), of many frames."""
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randn(256, 4, 1, 1, generator=draw)
+    noise = torch.randn(256 * frames, 4, 16, 16, generator=draw)
+    state = data * pictures.repeat_interleave(frames, 0) + (1 - data**2) ** 0.5 * noise
+    attention = torch.rand(256 * frames, 16, 16, generator=draw)
+    means = dynamic_vector(state, attention, top_k).view(256, frames, 4).mean(1)
+    found = means * dynamic_scale(min(top_k, 256) * frames, torch.tensor(data))
     assert found.square().mean().sqrt() == pytest.approx(1.0, abs=0.1)
 
 

@@ -107,6 +107,9 @@ def test_mean_class_iou_equals_masks_class_by_class():
     slow = np.mean([((found == k) & (truth == k)).sum() / ((found == k) | (truth == k)).sum() for k in range(4)])
     assert metrics.mean_class_iou(found, truth, 6) == pytest.approx(slow)  # classes 4 and 5 are nowhere: left out
     assert metrics.mean_class_iou(truth.astype(np.uint8), torch.from_numpy(truth), 4) == 1
+    other = truth.copy()
+    other[truth == 0] = 5  # a name that is none of the truth's is wrong, not a class more
+    assert metrics.mean_class_iou(other, truth, 6, range(4)) == pytest.approx(3 / 4)
 
 
 def slow_kid(x, y):

@@ -164,7 +164,8 @@ def test_networks_of_sd_1_5_get_its_heads():
 def test_other_checkpoints_are_still_what_they_were(text2layer):
     model = comfy.sd.load_checkpoint_guess_config(str(CHECKPOINT_FILE), output_vae=False, output_clip=False)[0]
     assert type(model.model) is comfy.model_base.BaseModel
-    assert comfy.supported_models.models[0] is Text2LayerConfig
+    # Where it stands depends on what else was registered before in this process.
+    assert comfy.supported_models.models.count(Text2LayerConfig) == 1
 
 
 def test_training_starts_at_the_model_without_what_lies_below(text2layer_folder, sticker_prompts):

@@ -53,7 +53,10 @@ class Size:
     @property
     def network(self) -> dict[str, Any]:
         """ComfyUI's configuration: heads of 64, as in Flux."""
-        return {
+        from comfy.ldm.flux.model import FluxParams
+
+        newer = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
+        return newer | {
             "image_model": "flux",
             "in_channels": 16,
             "out_channels": 16,

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..core.scores.metrics import is_present, mean_class_iou, retrieval_accuracy
+from ..core.scores.metrics import is_present
 from ..sticker_world.checkpoint.probe import autoencoder_psnr, familiar_scenes, held_out_scenes, word_map_hits
 from ..sticker_world.checkpoint.shipped_weights import load_autoencoder, load_diffusion, load_encoder
 from ..sticker_world.shipped import CHECKPOINT_FILE
-from ..sticker_world.world.concepts import CONCEPT_NAMES
 from ..sticker_world.world.dataset import TOKEN_GRID
 from ..sticker_world.world.scene import Scene
+from .judging.calibration import CHOICES, clip_retrieval, segmenter_iou
 from .judging.scoring import add_real_scenes, large_enough, spread
 from .judging.yardsticks import Yardsticks, real_scenes
 from .painter import Painter
@@ -22,7 +22,6 @@ from .sets.sets import PresencePrompt, expected_areas, load_presence
 from .summary.rows import summary_rows
 
 HELD_OUT_SCENES = 256  # for the segmenter, the autoencoder, CLIP and the word maps
-CHOICES = 32
 TIMESTEP = 500
 TARGETS = {"segmenter": 0.92, "autoencoder": 30.0, "retrieval": 0.9, "maps": 0.95}
 PLAIN, REAL = "plain", "real scenes"
@@ -130,20 +129,6 @@ def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> li
         (f"{maps}, combinations seen in training", seen, "", None),
     ]
     return [measure(*row) for row in rows]
-
-
-def segmenter_iou(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | None:
-    """Mean IoU over background and concepts against the scenes' exact labels."""
-    order = [0, *(yardsticks.segmenter.class_of(name) for name in CONCEPT_NAMES)]
-    truth = np.array(order)[np.stack([scene.labels() for scene in scenes])]
-    found = np.stack([yardsticks.labels(scene.image) for scene in scenes])
-    return mean_class_iou(found, truth, len(yardsticks.segmenter.classes), order)
-
-
-def clip_retrieval(yardsticks: Yardsticks, scenes: Sequence[Scene]) -> float | None:
-    """How often a scene's own caption is the nearest of 32."""
-    images = yardsticks.image_features([scene.image for scene in scenes])
-    return retrieval_accuracy(images, yardsticks.text_features([scene.caption for scene in scenes]), CHOICES)
 
 
 def word_map_shares(*sets: Sequence[Scene]) -> list[float]:

@@ -11,12 +11,8 @@ import torch
 from einops import rearrange
 
 from ...commands.messages import SetupProblem
-from ...core.clip.small_clip import SmallCLIP
 from ...core.scores.metrics import mean_class_iou, mean_or_none, retrieval_accuracy
-from ...core.segmentation.segmenter import Segmenter
 from ...sticker_world.readers.segmenter import spoil
-from ...sticker_world.shipped import CLIP_FOLDER as SHIPPED_CLIP
-from ...sticker_world.shipped import SEGMENTER_FOLDER as SHIPPED_SEGMENTER
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CONCEPT_NAMES
 from ...sticker_world.world.scene import Scene, make_scene
@@ -63,9 +59,8 @@ def evaluate() -> dict[str, list[dict]]:
             f"Missing: {', '.join(map(str, missing))}. Make the judges with: python commands/launcher.py "
             "evaluation.judging.training.train segmenter clip export"
         )
-    judge = Yardsticks(Segmenter.load(SEGMENTER_FOLDER), SmallCLIP.load(CLIP_FOLDER))
-    shipped = Yardsticks(Segmenter.load(SHIPPED_SEGMENTER), SmallCLIP.load(SHIPPED_CLIP))
-    return {"rows": [], "answers": answers({SHIPPED: shipped, JUDGE: judge})}
+    judges = {SHIPPED: Yardsticks.load(), JUDGE: Yardsticks.load(SEGMENTER_FOLDER, CLIP_FOLDER)}
+    return {"rows": [], "answers": answers(judges)}
 
 
 def answers(judges: dict[str, Yardsticks], share: float = 1.0) -> list[dict]:
@@ -97,8 +92,10 @@ def questions(share: float = 1.0) -> list[Question]:
     named = [scene for scene in scenes if scene.objects]
     drawn = {kind: _drawn(kind, count) for kind, count in number.items()}
     asked = [
-        Question("real scenes, mean IoU", "up", len(scenes), lambda judge: _iou(judge, scenes)),
-        Question("damaged real scenes, mean IoU", "up", len(scenes), lambda judge: _iou(judge, scenes, damaged)),
+        Question("real scenes, mean IoU", "up", len(scenes), lambda judge: segmenter_iou(judge, scenes)),
+        Question(
+            "damaged real scenes, mean IoU", "up", len(scenes), lambda judge: segmenter_iou(judge, scenes, damaged)
+        ),
         _taken("concepts, slightly pulled about: known", "up", drawn[CONCEPT], lambda each: each.names[0]),
         _taken("unknown stickers: taken for a concept", "down", drawn[DISTRACTOR], CONCEPT_NAMES),
         _taken("unknown stickers: something else", "up", drawn[DISTRACTOR], (OTHER,)),
@@ -108,7 +105,7 @@ def questions(share: float = 1.0) -> list[Question]:
         called = mixture.__name__.replace("_", " ")
         asked.append(_taken(f"mixtures ({called}): taken for a concept", "down", pictures, CONCEPT_NAMES))
     asked += [
-        Question(f"own caption first of {CHOICES}", "up", len(scenes), lambda judge: _retrieval(judge, scenes)),
+        Question(f"own caption first of {CHOICES}", "up", len(scenes), lambda judge: clip_retrieval(judge, scenes)),
         Question("prompt beats one with a thing exchanged", "up", len(named), lambda judge: _exchanged(judge, named)),
     ]
     return asked
@@ -136,12 +133,22 @@ def _damaged(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     return list((rearrange(images, "b c h w -> b h w c") * 255).round().to(torch.uint8).numpy())
 
 
-def _iou(judge: Yardsticks, scenes: Sequence[Scene], pictures: Sequence[np.ndarray] | None = None) -> float | None:
-    """Mean IoU of background and concepts; what a judge calls something else is wrong in these."""
-    order = np.array([0, *(judge.segmenter.class_of(name) for name in CONCEPT_NAMES)])
-    truth = order[np.stack([scene.labels() for scene in scenes])]
+def segmenter_iou(
+    judge: Yardsticks, scenes: Sequence[Scene], pictures: Sequence[np.ndarray] | None = None
+) -> float | None:
+    """Mean IoU over background and concepts against the scenes' exact labels.
+
+    What a judge calls something else is wrong in these, not a class more.
+
+    Args:
+        judge: whose segmenter.
+        scenes: with the labels.
+        pictures: uint8 (h w 3) in place of the scenes' own.
+    """
+    order = [0, *(judge.segmenter.class_of(name) for name in CONCEPT_NAMES)]
+    truth = np.array(order)[np.stack([scene.labels() for scene in scenes])]
     found = np.stack([judge.labels(picture) for picture in pictures or [scene.image for scene in scenes]])
-    return mean_class_iou(found, truth, len(judge.segmenter.classes), order.tolist())
+    return mean_class_iou(found, truth, len(judge.segmenter.classes), order)
 
 
 def _taken(
@@ -163,9 +170,10 @@ def _taken(
     return Question(name, better, len(pictures), ask)
 
 
-def _retrieval(judge: Yardsticks, scenes: Sequence[Scene]) -> float | None:
-    features = judge.image_features([scene.image for scene in scenes])
-    return retrieval_accuracy(features, judge.text_features([scene.caption for scene in scenes]), CHOICES)
+def clip_retrieval(judge: Yardsticks, scenes: Sequence[Scene]) -> float | None:
+    """How often a scene's own caption is the nearest of `CHOICES`."""
+    images = judge.image_features([scene.image for scene in scenes])
+    return retrieval_accuracy(images, judge.text_features([scene.caption for scene in scenes]), CHOICES)
 
 
 def _exchanged(judge: Yardsticks, scenes: Sequence[Scene]) -> float | None:

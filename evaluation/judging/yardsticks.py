@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,14 +49,14 @@ class Yardsticks:
     real_features: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def load(cls) -> "Yardsticks":
-        """Open both embedded models.
+    def load(cls, segmenter: Path = SEGMENTER_FOLDER, clip: Path = CLIP_FOLDER) -> "Yardsticks":
+        """Open both models; if nothing is said, the embedded ones.
 
         Raises:
             SegmenterError: no usable segmenter folder.
             FileNotFoundError: no usable CLIP folder.
         """
-        return cls(Segmenter.load(SEGMENTER_FOLDER), SmallCLIP.load(CLIP_FOLDER))
+        return cls(Segmenter.load(segmenter), SmallCLIP.load(clip))
 
     @torch.no_grad()
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:

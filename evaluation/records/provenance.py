@@ -81,9 +81,12 @@ def provenance(weights: Mapping[str, Path], settings: Mapping[str, object]) -> P
         weights: files and folders by what they are: "checkpoint", "segmenter".
         settings: of the run, as JSON has them: layouts, seeds, tuning.
     """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    versions = {"torch": torch.__version__, "ComfyUI": comfyui_version(), "Python": platform.python_version()}
-    versions["device"] = device
+    versions = {
+        "torch": torch.__version__,
+        "ComfyUI": comfyui_version(),
+        "Python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    }
     return {
         "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -162,27 +162,26 @@ class LayeredRun:
         if not any(guided):
             return executor(x, *rest, **kwargs)
         offset = torch.zeros_like(x)
-        kept_out = torch.zeros_like(x) if any(layer and layer.without for layer in guided) else None
         scale = scale_of_state(executor.class_obj.model_sampling, x, t)
         # Compared where it lies: asking for the value would make the host wait for the device.
         at_first = (t >= self.first_sigma.to(t)).to(x).reshape(scale.shape)
         window = rest[-1].get(WINDOW)
         cut = None if window is None else window.get_tensor
         chunks = (part.chunk(len(uuids)) for part in (offset, scale, at_first))
-        for index, (uuid, layer, (rows, factor, first)) in enumerate(
-            zip(uuids, guided, zip(*chunks, strict=True), strict=True)
-        ):
+        for uuid, layer, (rows, factor, first) in zip(uuids, guided, zip(*chunks, strict=True), strict=True):
             if layer is not None:
                 factor = factor if layer.inject == EVERY_STEP else factor * first
                 rows += factor * layer.xi_for(rows, self.areas.get(uuid), cut)
-                if layer.without:
-                    kept_out.chunk(len(uuids))[index].copy_(rows)
         denoised = executor(x + offset, *rest, **kwargs)
-        if kept_out is None:
+        without = [layer is not None and layer.without for layer in guided]
+        if not any(without):
             return denoised
+        for rows, is_taken_off in zip(offset.chunk(len(uuids)), without, strict=True):
+            if not is_taken_off:
+                rows.zero_()
         # A clean prediction is linear in the state beside the output: what xi alone would become is taken off again.
         nothing = torch.zeros_like(denoised)
-        return denoised - executor.class_obj.model_sampling.calculate_denoised(t, nothing, kept_out.to(denoised))
+        return denoised - executor.class_obj.model_sampling.calculate_denoised(t, nothing, offset.to(denoised))
 
     def _has_xi(self, uuid: UUID) -> bool:
         layer = self.layer_of.get(uuid)

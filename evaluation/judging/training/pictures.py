@@ -46,23 +46,20 @@ def draw(rng: np.random.Generator, kinds: Sequence[str] | None = None, part: str
     if kinds is None:
         kinds = rng.choice(list(KINDS), rng.choice(len(COUNTS), p=COUNTS), p=list(KINDS.values()))
     canvas = paint_background(BACKGROUND_NAMES[rng.integers(len(BACKGROUND_NAMES))], rng)
-    labels, names, classes = np.zeros((CANVAS, CANVAS), np.uint8), [], []
+    labels = np.zeros((CANVAS, CANVAS), np.uint8)
+    made: list[tuple[str, int, np.ndarray]] = []
 
     def things() -> list[np.ndarray]:
-        names.clear()
-        classes.clear()
-        made = [_thing(kind, part, rng) for kind in kinds]
-        for name, label, _ in made:
-            names.append(name)
-            classes.append(label)
+        made[:] = [_thing(kind, part, rng) for kind in kinds]
         return [pixels for _, _, pixels in made]
 
-    for label, (left, top, pixels) in zip(classes, arranged(things, rng), strict=True):
+    placed = arranged(things, rng)
+    for (_, label, _), (left, top, pixels) in zip(made, placed, strict=True):
         window = np.s_[top : top + pixels.shape[0], left : left + pixels.shape[1]]
         alpha = pixels[..., 3:]
         canvas[window] = pixels[..., :3] + canvas[window] * (1 - alpha)
         labels[window][alpha[..., 0] >= 0.5] = label
-    return Drawn(np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8), labels, tuple(names))
+    return Drawn(np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8), labels, tuple(name for name, _, _ in made))
 
 
 def _thing(kind: str, part: str, rng: np.random.Generator) -> tuple[str, int, np.ndarray]:

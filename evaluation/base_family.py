@@ -112,19 +112,24 @@ def evaluate(
         if with_features:
             add_real_scenes(yardsticks, records, objects)
     rows = summary_rows(records, [presence_set(objects) for objects in COUNTS], (PLAIN, REAL), by_tag=False)
-    return {"provenance": [records.provenance], "rows": rows, "measures": measures(yardsticks)}
+    return {"provenance": [records.provenance], "rows": rows, "measures": measures(Yardsticks.shipped())}
 
 
-def measures(yardsticks: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> list[dict]:
-    """Every number of the base family that is not about painted pictures: name, value, unit, target."""
+def measures(family: Yardsticks, scenes_wanted: int = HELD_OUT_SCENES) -> list[dict]:
+    """Every number of the base family that is not about painted pictures: name, value, unit, target.
+
+    Args:
+        family: the shipped segmenter and CLIP, of which this tells.
+        scenes_wanted: held-out ones.
+    """
     scenes = held_out_scenes(scenes_wanted)
     decibels = autoencoder_psnr(load_autoencoder(CHECKPOINT_FILE), scenes)
     maps = f"word maps peak inside, t = {TIMESTEP}, {TOKEN_GRID} cells"
     unseen, seen = word_map_shares(scenes, familiar_scenes(scenes_wanted))
     rows = [
-        ("segmenter, mean IoU", segmenter_iou(yardsticks, scenes), "", TARGETS["segmenter"]),
+        ("segmenter, mean IoU", segmenter_iou(family, scenes), "", TARGETS["segmenter"]),
         ("autoencoder, PSNR", decibels, "dB", TARGETS["autoencoder"]),
-        (f"CLIP, retrieval 1 of {CHOICES}", clip_retrieval(yardsticks, scenes), "", TARGETS["retrieval"]),
+        (f"CLIP, retrieval 1 of {CHOICES}", clip_retrieval(family, scenes), "", TARGETS["retrieval"]),
         (maps, unseen, "", TARGETS["maps"]),
         (f"{maps}, combinations seen in training", seen, "", None),
     ]

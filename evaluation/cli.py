@@ -26,7 +26,8 @@ from . import layouts, sweeps
 from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
 from .compose_and_conquer import evaluate as cnc
 from .judging import calibration
-from .judging.yardsticks import JUDGES, Yardsticks
+from .judging.judges import JUDGES
+from .judging.yardsticks import Yardsticks
 from .pages import plots
 from .pages.tables import comparisons_table, judges_table, measures_table, results_table, sweeps_table
 from .painter import Painter, evaluation_server
@@ -172,8 +173,8 @@ def _sweep(yardsticks: Yardsticks, options: argparse.Namespace) -> int:
     with evaluation_server() as server:
         for file, names in chosen.items():
             path, size = file_of(file, options), {"layouts": options.layouts, "seeds": options.seeds}
-            rows = sweeps.run(Painter(server), yardsticks, names, records[file], **size, path=path)
-            print("\n" + sweeps_table(rows))
+            found = sweeps.run(Painter(server), yardsticks, names, records[file], **size, path=path)
+            print("\n" + sweeps_table(found["rows"]) + "\n\n" + measures_table(found["measures"]))
             if path is not None:
                 _say_written(path)
     return 0

@@ -18,6 +18,7 @@ from .records.lines import Key
 from .records.pictures import PictureRecords
 from .result_rows import read_results, write_results
 from .sets.sets import TUNING_SET, Item, load_set
+from .summary.compared import Compared
 from .summary.rows import summary_row
 
 KEY = ("sweep", "value", "method")
@@ -25,13 +26,13 @@ NAMED = "{2}, {0} = {1}"  # the method of a point's pictures
 SALI_FILE = "sali_sweeps"
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
 INTERVALS = "intervals"  # of the scores, where they were measured
-# What the settings that are not varied stand at: the defaults as they were before the sweeps.
-BEFORE = LRDiff(t0=0.5, strength=0.6)
+LOSS_AT_DEFAULT = -0.10  # of AP@0.5, against the best value of a sweep: what is asked of the defaults
+# What the settings that are not varied stand at: the defaults.
 STARTS: dict[str, Method] = {
-    "lrdiff": BEFORE,
-    "lrdiff_colours": replace(BEFORE, delta="colour", colours="true"),
-    "lrdiff_trajectories": replace(BEFORE, mode="trajectories"),
-    "lrdiff_crop": replace(BEFORE, crop=True),
+    "lrdiff": LRDiff(),
+    "lrdiff_colours": LRDiff(delta="colour", colours="true"),
+    "lrdiff_trajectories": LRDiff(mode="trajectories"),
+    "lrdiff_crop": LRDiff(crop=True),
     "multidiffusion": METHODS["multidiffusion"],
     **SALI_METHODS,
 }
@@ -53,7 +54,7 @@ SWEEPS = {  # by setting
     "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_colours")),
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
-    "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8), ("multidiffusion",)),
+    "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), ("multidiffusion",)),
     "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent",), SALI_FILE),
     "guidance_iterations": Sweep((1, 3, 5, 10), ("chen",), SALI_FILE),
     "guidance_strength": Sweep((0.0, 0.1, 0.2, 0.3, 0.5, 1.0), ("chen",), SALI_FILE),
@@ -81,9 +82,13 @@ def settings_of(point: Point) -> Method:
 
 def keys_of(point: Point, item: Item, seeds: int) -> list[Key]:
     """What names the pictures of a point for an item; points with the same settings have the same pictures."""
+    return [(NAMED.format(*_painted_as(point)), TUNING_SET, item.seed, number) for number in range(seeds)]
+
+
+def _painted_as(point: Point) -> Point:
+    """The first point with the same settings."""
     settings = settings_of(point)
-    first = next(each for each in points(tuple(SWEEPS)) if settings_of(each) == settings)
-    return [(NAMED.format(*first), TUNING_SET, item.seed, number) for number in range(seeds)]
+    return next(each for each in points(tuple(SWEEPS)) if settings_of(each) == settings)
 
 
 def paint(
@@ -107,6 +112,28 @@ def row_of(records: PictureRecords, point: Point, items: Sequence[Item], seeds: 
     return dict(zip(KEY, point, strict=True)) | {key: row[key] for key in (*SCORES, INTERVALS)}
 
 
+def defaults_beside_the_best(records: PictureRecords, names: Sequence[str]) -> list[dict]:
+    """What AP@0.5 a default loses against the best value of its sweep, a measure for each method and setting.
+
+    The best of many values is the best by chance too, so that a loss is never smaller than it is shown.
+    """
+    compared, measures = Compared(records, (TUNING_SET,)), []
+    for name, sweep in SWEEPS.items():
+        for method in sweep.methods if name in names else ():
+            default = (name, getattr(STARTS[method], name), method)
+            tried = [(name, value, method) for value in sweep.values]
+            if default in tried:
+                called = {point: NAMED.format(*_painted_as(point)) for point in tried}
+                above = {
+                    point: compared.difference(called[point], called[default], "ap50").value or 0.0 for point in tried
+                }
+                best = max(tried, key=lambda point: above[point])
+                loss = compared.gain(called[default], called[best], "ap50")
+                shown = f"AP@0.5, {method}: {name} {default[1]} (default) against {best[1]} (best)"
+                measures.append(loss.measure(shown, "relative", LOSS_AT_DEFAULT))
+    return measures
+
+
 def run(
     painter: Painter,
     yardsticks: Yardsticks,
@@ -116,8 +143,8 @@ def run(
     layouts: int | None,
     seeds: int,
     path: Path | None,
-) -> list[dict]:
-    """Sweep on the tuning set, and keep a result file up to date after every point.
+) -> dict[str, list[dict]]:
+    """Sweep on the tuning set, and keep a result file up to date after every point, and measures at the end.
 
     Args:
         painter: of an `evaluation_server`.
@@ -129,7 +156,7 @@ def run(
         path: the result file; rows of other sweeps stay in it. None writes nothing.
 
     Returns:
-        The rows of the named sweeps.
+        The rows of the named sweeps, and how the defaults do in all sweeps that are whole.
     """
     items, every, wanted = spread(load_set(TUNING_SET), layouts), points(tuple(SWEEPS)), points(names)
     before = read_results(path)["rows"] if path is not None and path.exists() else []
@@ -145,4 +172,8 @@ def run(
                 # Rows of which no pictures are kept are of another run, so that the file is not of this one alone.
                 origin = {"provenance": [records.provenance]} if shown.keys() <= rows.keys() else {}
                 write_results(path, origin | {"rows": list(shown.values())})
-    return [rows[point] for point in wanted]
+    whole = [name for name in SWEEPS if all(point in rows for point in points((name,)))]
+    measures = defaults_beside_the_best(records, whole)
+    if path is not None and measures:
+        write_results(path, read_results(path) | {"measures": measures})
+    return {"rows": [rows[point] for point in wanted], "measures": measures}

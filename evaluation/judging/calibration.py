@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from ...commands.messages import SetupProblem
 from ...core.scores.metrics import mean_class_iou, mean_or_none, retrieval_accuracy
 from ...sticker_world.readers.segmenter import spoil
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CONCEPT_NAMES
 from ...sticker_world.world.scene import Scene, make_scene
-from .judges import CLIP_FOLDER, SEGMENTER_FOLDER
 from .training.distractors import CALIBRATION
 from .training.mixtures import MIXTURES
 from .training.pictures import CONCEPT, DISTRACTOR, MIXTURE, OTHER, Drawn, draw
@@ -49,18 +47,8 @@ class Question:
 
 
 def evaluate() -> dict[str, list[dict]]:
-    """Ask the judges, and beside them the shipped networks; returns the answers of a result file.
-
-    Raises:
-        SetupProblem: the judges were not made yet.
-    """
-    if missing := [folder for folder in (SEGMENTER_FOLDER, CLIP_FOLDER) if not (folder / "config.json").is_file()]:
-        raise SetupProblem(
-            f"Missing: {', '.join(map(str, missing))}. Make the judges with: python commands/launcher.py "
-            "evaluation.judging.training.train segmenter clip export"
-        )
-    judges = {SHIPPED: Yardsticks.load(), JUDGE: Yardsticks.load(SEGMENTER_FOLDER, CLIP_FOLDER)}
-    return {"rows": [], "answers": answers(judges)}
+    """Ask the judges, and beside them the shipped networks; returns the answers of a result file."""
+    return {"rows": [], "answers": answers({SHIPPED: Yardsticks.shipped(), JUDGE: Yardsticks.load()})}
 
 
 def answers(judges: dict[str, Yardsticks], share: float = 1.0) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
-JUDGES = Path(__file__).parent / "weights"
-SEGMENTER_FOLDER = JUDGES / "segmenter"
-CLIP_FOLDER = JUDGES / "clip"
+FOLDER = Path(__file__).parent / "weights"
+SEGMENTER_FOLDER = FOLDER / "segmenter"
+CLIP_FOLDER = FOLDER / "clip"
+JUDGES = {"segmenter": SEGMENTER_FOLDER, "CLIP": CLIP_FOLDER}  # whose weights a run names

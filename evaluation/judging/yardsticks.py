@@ -1,4 +1,4 @@
-"""The judges: the embedded segmenter and CLIP."""
+"""What pictures are measured with: a segmenter and a CLIP, if nothing is said the judges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from torch import Tensor
 from ...core.clip.small_clip import SmallCLIP
 from ...core.scores.metrics import clip_similarity
 from ...core.segmentation.segmenter import Segmenter
-from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER
+from ...sticker_world import shipped
 from ...sticker_world.world.scene import Scene, make_scene
 from ..sets.balanced import balanced_indices
 from ..sets.sets import exactly
 from ..summary.kernel_distance import KID_PICTURES, kid
+from .judges import CLIP_FOLDER, SEGMENTER_FOLDER
 
 REAL_SEED = 7_005
 REAL_SCENES = 300  # per number of objects: what KID compares with
 BATCH = 32  # pictures per pass through CLIP
-JUDGES = {"segmenter": SEGMENTER_FOLDER, "CLIP": CLIP_FOLDER}  # whose weights a run names
 
 
 def to_images(pictures: Sequence[np.ndarray]) -> Tensor:
@@ -36,7 +36,7 @@ def real_scenes(objects: int, number: int) -> list[Scene]:
 
 @dataclass
 class Yardsticks:
-    """The judges, loaded once.
+    """A segmenter and a CLIP, loaded once.
 
     Attributes:
         segmenter: says what is where.
@@ -50,13 +50,18 @@ class Yardsticks:
 
     @classmethod
     def load(cls, segmenter: Path = SEGMENTER_FOLDER, clip: Path = CLIP_FOLDER) -> "Yardsticks":
-        """Open both models; if nothing is said, the embedded ones.
+        """Open both models; if nothing is said, the judges.
 
         Raises:
             SegmenterError: no usable segmenter folder.
             FileNotFoundError: no usable CLIP folder.
         """
         return cls(Segmenter.load(segmenter), SmallCLIP.load(clip))
+
+    @classmethod
+    def shipped(cls) -> "Yardsticks":
+        """Open the networks that workflows use, which judge nothing."""
+        return cls.load(shipped.SEGMENTER_FOLDER, shipped.CLIP_FOLDER)
 
     @torch.no_grad()
     def image_features(self, pictures: Sequence[np.ndarray]) -> Tensor:

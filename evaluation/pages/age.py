@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..records.checkout import has_changed
 from ..result_rows import RESULTS, read_results
+from ..sets.sets import LAYOUT_SETS, PRESENCE, TUNING_SET
 
 OLDER, UNKNOWN = "Older than the code that it measures.", "Of unknown age."
 LAYERED, GUIDANCE = ("layered_rendering",), ("attention", "attention_guidance", "inversion")
@@ -13,14 +14,22 @@ U_NET, JOINT = (f"models/checkpoints/{name}.safetensors" for name in ("sticker_w
 EVERYWHERE = (
     "core/layout",
     "core/scores",
-    *(f"evaluation/{name}" for name in ("baselines", "graphs", "judging", "sets", "painter.py")),
+    "evaluation/painter.py",
+    *(f"evaluation/graphs/{name}.py" for name in ("builder", "colours", "plain")),
+    *(f"evaluation/judging/{name}" for name in ("scoring.py", "yardsticks.py", "weights")),
+    *(f"evaluation/sets/{name}" for name in ("sets.py", "balanced.py", "visible_areas.json")),
 )
+PLACING = ("evaluation/baselines", *(f"evaluation/graphs/{name}.py" for name in ("methods", "lrdiff")))
+OBJECTS = tuple(f"evaluation/sets/layouts/{name}.json" for name in LAYOUT_SETS)
+TUNING = (f"evaluation/sets/layouts/{TUNING_SET}.json", "evaluation/sweeps.py")
+PLACED_BY_ATTENTION = tuple(f"evaluation/graphs/{name}.py" for name in ("sali", "soft"))
 # By result file: rooms of core and nodes, and what else its numbers come from.
 ROOMS: dict[str, tuple[str, ...]] = {
     "layouts": LAYERED,
     "ablation": LAYERED,
     "sweeps": LAYERED,
     "base": (),
+    "judges": (),
     "sali": GUIDANCE,
     "sali_sweeps": GUIDANCE,
     "cnc": ("compose_and_conquer", "soft_guidance"),
@@ -31,13 +40,21 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "bench": (*LAYERED, *GUIDANCE, "compose_and_conquer", "soft_guidance", "tcig"),
     "growth": (*LAYERED, *GUIDANCE, "soft_guidance"),
 }
+SHIPPED_READERS = ("models/hf_clip", "models/segmenters/sticker_world")
+TCIG = ("models/vqgan", "models/segmenters", "evaluation/tcig", *PLACING, *OBJECTS)
 ALSO: dict[str, tuple[str, ...]] = {
-    "base": ("models/hf_clip", "models/segmenters/sticker_world"),
-    "cnc": ("models/cnc", "evaluation/compose_and_conquer"),
+    "layouts": (*PLACING, *OBJECTS),
+    "ablation": (*PLACING, *OBJECTS),
+    "sweeps": (*PLACING, *TUNING),
+    "base": (*SHIPPED_READERS, f"evaluation/sets/layouts/{PRESENCE}.json"),
+    "judges": (*SHIPPED_READERS, "evaluation/judging/calibration.py", "evaluation/judging/distractors"),
+    "sali": (*PLACING, *PLACED_BY_ATTENTION, *OBJECTS),
+    "sali_sweeps": (*PLACED_BY_ATTENTION, *TUNING),
+    "cnc": ("models/cnc", "evaluation/compose_and_conquer", "evaluation/sets"),
     "text2layer": ("models/text2layer", "evaluation/text2layer"),
-    "tcig": ("models/vqgan", "models/segmenters", "evaluation/tcig"),
-    "tcig_sweeps": ("models/vqgan", "models/segmenters", "evaluation/tcig"),
-    "networks": (JOINT, "evaluation/two_networks"),
+    "tcig": TCIG,
+    "tcig_sweeps": TCIG,
+    "networks": (JOINT, "evaluation/two_networks", *PLACING, *PLACED_BY_ATTENTION, *OBJECTS),
     "bench": ("evaluation/bench",),
     "growth": ("evaluation/bench",),
 }

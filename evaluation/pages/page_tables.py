@@ -18,7 +18,7 @@ from ..result_rows import RESULTS, read_results
 from . import age
 from .growth_pages import counts_table, growth_table
 from .plots import PLOTS, picture_of
-from .tables import bench_table, comparisons_table, measures_table, results_table, sweeps_table
+from .tables import bench_table, comparisons_table, judges_table, measures_table, results_table, sweeps_table
 
 PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
 REMARK = re.compile(r"^From `[^`]*`\.(?: \*(.+)\*)?$", re.MULTILINE)
@@ -50,10 +50,12 @@ class Table:
 
 
 TABLES = {
+    "judges": Table("python stage.py evaluate judges", "judges", judges_table, "answers"),
     "layouts": Table("python stage.py evaluate", "layouts"),
     "layouts_by_tag": Table("python stage.py evaluate", "layouts", by_tag=True),
     "ablation": Table(PLOTS["ablation"].command, "ablation"),
     "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
+    "sweeps_defaults": Table(PLOTS["sweeps"].command, "sweeps", measures_table, "measures"),
     "sali": Table("python stage.py evaluate sali", "sali"),
     "layouts_differences": Table("python stage.py evaluate", "layouts", comparisons_table, "comparisons"),
     "ablation_differences": Table(PLOTS["ablation"].command, "ablation", comparisons_table, "comparisons"),

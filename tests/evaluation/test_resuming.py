@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from stagecraft.commands.environment import CLONE
+from stagecraft.core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
 from stagecraft.evaluation import cli, layouts, sweeps
 from stagecraft.evaluation.arguments import TABLES
 from stagecraft.evaluation.judging.scoring import spread
@@ -85,8 +86,8 @@ def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
 
 def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkeypatch):
     known = {
-        "t0": sweeps.Sweep((0.1, 0.5), ("lrdiff",)),
-        "strength": sweeps.Sweep((0.6, 1.0), ("lrdiff",)),
+        "t0": sweeps.Sweep((0.1, DEFAULT_T0), ("lrdiff",)),
+        "strength": sweeps.Sweep((DEFAULT_STRENGTH, 1.0), ("lrdiff",)),
         "top_k": sweeps.Sweep((5,), ("lrdiff",)),
     }
     monkeypatch.setattr(sweeps, "SWEEPS", known)
@@ -101,15 +102,22 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         run(Painter(3), "t0", "strength")
     assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 5]  # other sweeps stay, in their own order
-    rows = run(again := Painter(), "t0", "strength")
-    assert len(again.painted) == 3  # strength 0.6 at t0 0.5 is where both sweeps start
-    assert [row["value"] for row in rows] == [0.1, 0.5, 0.6, 1.0]
+    found = run(again := Painter(), "t0", "strength")
+    rows, measures = found["rows"], found["measures"]
+    assert len(again.painted) == 3  # both sweeps start at the defaults
+    assert [row["value"] for row in rows] == [0.1, DEFAULT_T0, DEFAULT_STRENGTH, 1.0]
     assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
-    assert read_results(file) == {"rows": [*rows, old]}  # without a provenance, since a row is of another run
-    assert run(none := Painter(), "strength") == rows[2:] and none.painted == []
-    (new,) = run(Painter(), "top_k")
-    assert read_results(file) == {"provenance": [header], "rows": [*rows, new]}
+    assert [each["name"].split(":")[1].split("against")[0] for each in measures] == [
+        f" t0 {DEFAULT_T0} (default) ",
+        f" strength {DEFAULT_STRENGTH} (default) ",
+    ]
+    assert all(each["value"] is None or each["value"] <= 0 for each in measures)  # nothing is better than the best
+    # Without a provenance, since a row is of another run.
+    assert read_results(file) == {"rows": [*rows, old], "measures": measures}
+    assert run(none := Painter(), "strength")["rows"] == rows[2:] and none.painted == []
+    (new,) = run(Painter(), "top_k")["rows"]
+    assert read_results(file) == {"provenance": [header], "rows": [*rows, new], "measures": measures}
     assert len(PictureRecords(file.with_suffix(".jsonl"), header)) == 8
 
 

@@ -144,12 +144,11 @@ def test_a_sweep_paints_with_its_values_and_goes_on_where_it_stopped(evaluation,
     monkeypatch.setattr(sweeps, "SWEEPS", {"t0": sweeps.Sweep((0.0, 0.5), ("lrdiff",))})
     painter, file, records = Painter(evaluation), tmp_path / "sweeps.json", PictureRecords(tmp_path / "s.jsonl", {})
     size = {"layouts": 2, "seeds": 1, "path": file}
-    rows = sweeps.run(painter, Yardsticks.load(), ["t0"], records, **size)
+    found = sweeps.run(painter, Yardsticks.load(), ["t0"], records, **size)
+    rows = found["rows"]
     assert [row["value"] for row in rows] == [0.0, 0.5]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) and row["pictures"] == 2 for row in rows)
     assert rows[0] | {"value": 0.5} != rows[1]  # 0 is the plain prompt
     assert json.loads(file.read_text()) == {"provenance": [{}], "rows": rows}
     again = PictureRecords(tmp_path / "s.jsonl", {})
-    assert (
-        sweeps.run(None, Yardsticks.load(), ["t0"], again, **size) == rows
-    )  # without a painter nothing can be painted
+    assert sweeps.run(None, Yardsticks.load(), ["t0"], again, **size) == found  # without a painter nothing is painted

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ..result_rows import BENCH_KEYS
 from ..summary.compared import ALL
-from ..summary.set_scores import SCORES
 
 ROW_KEYS = (
     "method",
@@ -19,6 +18,8 @@ ROW_KEYS = (
     "kid",
     "seconds",
 )
+NO_SCORES = ("method", "set", "pictures")  # of a row's keys
+DECIBELS = "PSNR"  # what begins so is worth a digit behind the point
 HEADINGS = {
     "box_iou": "box IoU",
     "ap50": "AP@0.5",
@@ -59,18 +60,19 @@ def table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 def _score(row: dict, key: str) -> str:
     """A score of a row with its interval; rows painted before there were intervals have none."""
-    value, interval = row[key], row.get("intervals", {}).get(key)
+    value, interval = row.get(key), row.get("intervals", {}).get(key)
     if key == "kid":
         value = None if value is None else 1000 * value
         interval = interval and [1000 * end for end in interval]
-    if key in ("kid", "seconds"):
+    if key in ("kid", "seconds") or key.startswith(DECIBELS):
         return with_interval(value, interval, 1)
-    return with_interval(value, interval) if key in SCORES else number(value)
+    return number(value) if key in NO_SCORES else with_interval(value, interval)
 
 
 def results_table(rows: Sequence[dict]) -> str:
-    """A table of DESIGN's result rows, without the columns that apply to no row."""
-    keys = [key for key in ROW_KEYS if any(row[key] is not None for row in rows)]
+    """A table of DESIGN's result rows and of what else was measured, without the columns that apply to no row."""
+    measured = dict.fromkeys(key for row in rows for key in row if key not in (*ROW_KEYS, "intervals"))
+    keys = [key for key in (*ROW_KEYS, *measured) if any(row.get(key) is not None for row in rows)]
     return table([HEADINGS.get(key, key) for key in keys], [[_score(row, key) for key in keys] for row in rows])
 
 

@@ -5,8 +5,8 @@ Numbers are rounded to `DIGITS`; image features are float16 in base64. What does
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -85,6 +85,7 @@ class PictureLine:
         features: float16 (d), of the judging CLIP, a unit vector; only kept where the set is large enough for KID.
         seconds: on the server.
         evaluations: rows that the network evaluated for it, where they were counted.
+        measures: whatever else a part measures of a picture, by name; the names become scores of rows and differences.
     """
 
     method: str
@@ -99,6 +100,7 @@ class PictureLine:
     features: np.ndarray | None = None
     seconds: float | None = None
     evaluations: int | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -124,6 +126,7 @@ class PictureLine:
             "clip": self.clip,
             "seconds": self.seconds,
             "evaluations": self.evaluations,
+            "measures": dict(self.measures) or None,
             "features": None if features is None else features.decode(),
         }
         kept = {key: value for key, value in content.items() if value is not None}
@@ -153,6 +156,7 @@ def picture_line(
     clip: float | None = None,
     features: Array | None = None,
     seconds: float | None = None,
+    measures: Mapping[str, float | None] | None = None,
     **given: object,
 ) -> PictureLine:
     """Make a line with its numbers rounded as the file keeps them; the arguments are the attributes of `PictureLine`.
@@ -165,8 +169,10 @@ def picture_line(
         clip: any float.
         features: (d) of any kind.
         seconds: any float.
+        measures: any floats; what is None does not apply and is left out.
         given: the other attributes.
     """
     kept = None if features is None else to_numpy(features).astype(FEATURES)
-    rounded = {"clip": _rounded(clip), "features": kept, "seconds": _rounded(seconds)}
+    measured = {name: _rounded(value) for name, value in (measures or {}).items() if value is not None}
+    rounded = {"clip": _rounded(clip), "features": kept, "seconds": _rounded(seconds), "measures": measured}
     return PictureLine(method, set_name, item, number, **rounded, **given)

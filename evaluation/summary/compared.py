@@ -11,7 +11,7 @@ import numpy as np
 from ..records.lines import PictureLine
 from .bootstrap import intervals
 from .estimate import Estimate
-from .set_scores import SCORES, SetScores
+from .set_scores import SCORES, SetScores, measures_of
 from .verdicts import better_or_worse
 
 ALL = "all sets"  # pictures of every set weigh the same
@@ -30,9 +30,12 @@ class Compared:
         self._lines: dict[tuple[str, str], dict[tuple[int, int], PictureLine]] = {}
         self._sets = sets
         self._known: dict[tuple[str, str, tuple[str, ...]], tuple[int, dict[str, Estimate], dict[str, Estimate]]] = {}
+        measures: dict[str, None] = {}
         for line in lines:
             if line.set_name in sets:
+                measures |= dict.fromkeys(line.measures)
                 self._lines.setdefault((line.set_name, line.method), {})[line.item, line.number] = line
+        self._measures = tuple(measures)
 
     def difference(self, method: str, against: str, score: str) -> Estimate:
         """A score of a method minus that of another, all sets at once."""
@@ -85,16 +88,18 @@ class Compared:
             ours, theirs = (self._lines.get((name, each), {}) for each in (method, against))
             if shared := [key for key in ours if key in theirs]:
                 items = list(dict.fromkeys(item for item, _ in shared))
-                scores.append(tuple(SetScores([each[key] for key in shared], items) for each in (ours, theirs)))
+                both = ([each[key] for key in shared] for each in (ours, theirs))
+                scores.append(tuple(SetScores(of_one, items, measures=self._measures) for of_one in both))
                 layouts.append(len(items))
+        names = (*SCORES, *self._measures)
         if not scores:
-            nothing = dict.fromkeys(SCORES, Estimate(None, None))
+            nothing = dict.fromkeys(names, Estimate(None, None))
             return 0, nothing, nothing
         statistic = partial(_difference_and_gain, scores)
         values = statistic(*(np.ones((1, number)) for number in layouts))[:, 0]
         found = [Estimate.of(*each) for each in zip(values, *intervals(statistic, layouts), strict=True)]
-        number = len(SCORES)
-        by_score = (dict(zip(SCORES, part, strict=True)) for part in (found[:number], found[number:]))
+        number = len(names)
+        by_score = (dict(zip(names, part, strict=True)) for part in (found[:number], found[number:]))
         return sum(ours.pictures for ours, _ in scores), *by_score
 
 
@@ -121,8 +126,9 @@ def pooled(values: Sequence[np.ndarray], pictures: Sequence[int]) -> np.ndarray:
 def quotient(ours: Sequence[PictureLine], theirs: Sequence[PictureLine], score: str) -> Estimate:
     """A score of one set over that of another one, which has other layouts: their draws are apart."""
     items = [list(dict.fromkeys(line.item for line in lines)) for lines in (ours, theirs)]
-    both = [SetScores(lines, its) for lines, its in zip((ours, theirs), items, strict=True)]
-    row = SCORES.index(score)
+    measures = measures_of((*ours, *theirs))
+    both = [SetScores(lines, its, measures=measures) for lines, its in zip((ours, theirs), items, strict=True)]
+    row = both[0].names.index(score)
 
     def statistic(*times: np.ndarray) -> np.ndarray:
         first, second = (each.of(drawn)[row] for each, drawn in zip(both, times, strict=True))

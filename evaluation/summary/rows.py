@@ -8,7 +8,7 @@ from ..records.lines import PictureLine
 from .bootstrap import intervals
 from .estimate import Estimate
 from .kernel_distance import KID_PICTURES, kid
-from .set_scores import SCORES, SetScores
+from .set_scores import SetScores, measures_of
 
 REFERENCE = "reference"  # method of the real scenes that KID compares with; they have no row
 
@@ -55,7 +55,7 @@ def _rows_of_set(
 
 
 def summary_row(method: str, name: str, lines: Sequence[PictureLine], real: np.ndarray | None = None) -> dict:
-    """One row of results: scores under the keys of `SCORES`, and "intervals" with low and high end of each.
+    """One row of results: scores and measures under their names, and "intervals" with low and high end of each.
 
     Args:
         method: what painted the pictures.
@@ -65,13 +65,13 @@ def summary_row(method: str, name: str, lines: Sequence[PictureLine], real: np.n
     """
     enough = real is not None and len(lines) >= KID_PICTURES and all(line.features is not None for line in lines)
     items = list(dict.fromkeys(line.item for line in lines))
-    scores = SetScores(lines, items, real if enough else None)
+    scores = SetScores(lines, items, real if enough else None, measures_of(lines))
     (values,) = scores.of(np.ones((1, len(items)))).T
     if enough:
         distance = kid(np.stack([line.features for line in lines]), real)
-        values[SCORES.index("kid")] = np.nan if distance is None else distance
+        values[scores.names.index("kid")] = np.nan if distance is None else distance
     ends = intervals(scores.of, [len(items)])
-    found = {name: Estimate.of(*each) for name, *each in zip(SCORES, values, *ends, strict=True)}
+    found = {name: Estimate.of(*each) for name, *each in zip(scores.names, values, *ends, strict=True)}
     return {
         "method": method,
         "set": name,

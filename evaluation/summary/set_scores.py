@@ -4,7 +4,7 @@ Drawing each layout once gives the scores themselves; drawing with repetition gi
 with all its pictures, because those of one layout are no independent evidence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,10 @@ def _of_regions(value: Callable[[RegionLine], Value]) -> Callable[[PictureLine],
     return lambda line: [value(region) for region in line.regions]
 
 
+def _measured(name: str) -> Callable[[PictureLine], list[Value]]:
+    return lambda line: [line.measures.get(name)]
+
+
 # What a score is the mean of; a picture has none, one or several such values.
 VALUES: dict[str, Callable[[PictureLine], list[Value]]] = {
     "box_iou": _of_regions(lambda region: region.box_iou),
@@ -31,20 +35,36 @@ VALUES: dict[str, Callable[[PictureLine], list[Value]]] = {
 }
 
 
+def measures_of(lines: Iterable[PictureLine]) -> tuple[str, ...]:
+    """Names of what else was measured of these pictures, in the order in which they first appear."""
+    return tuple(dict.fromkeys(name for line in lines for name in line.measures))
+
+
 class SetScores:
     """The scores of one method's pictures of one set.
+
+    Attributes:
+        names: of the scores: `SCORES`, then the asked measures.
 
     Args:
         lines: of the pictures.
         items: the layouts of the set, in the order in which draws count them; all that the pictures have.
         real: (n d), features of real pictures for KID; None leaves KID out.
+        measures: names of what else was measured, see `measures_of`.
     """
 
-    def __init__(self, lines: Sequence[PictureLine], items: Sequence[int], real: np.ndarray | None = None) -> None:
-        self.pictures = len(lines)
+    def __init__(
+        self,
+        lines: Sequence[PictureLine],
+        items: Sequence[int],
+        real: np.ndarray | None = None,
+        measures: Sequence[str] = (),
+    ) -> None:
+        self.pictures, self.names = len(lines), (*SCORES, *measures)
         place = {item: index for index, item in enumerate(items)}
         self._layouts = np.array([place[line.item] for line in lines], int)
-        self._means = {name: self._sums(lines, values, len(items)) for name, values in VALUES.items()}
+        values = VALUES | {name: _measured(name) for name in measures}
+        self._means = {name: self._sums(lines, each, len(items)) for name, each in values.items()}
         self._precision = DrawnPrecision(lines, [place[line.item] for line in lines])
         known = [line.features for line in lines if line.features is not None]
         self._kid = DrawnKID(np.stack(known), real) if real is not None and len(known) == len(lines) > 1 else None
@@ -67,7 +87,7 @@ class SetScores:
             times: (r n), how often each layout is drawn.
 
         Returns:
-            (k r), in the order of `SCORES`; NaN for a score that applies to nothing that was drawn.
+            (k r), in the order of `names`; NaN for a score that applies to nothing that was drawn.
         """
         times = times.astype(np.float64)
         found = {"ap50": self._precision.of(times)}
@@ -75,7 +95,7 @@ class SetScores:
             applied = times @ numbers
             found[name] = np.divide(times @ sums, applied, out=np.full(len(times), np.nan), where=applied > 0)
         found["kid"] = np.full(len(times), np.nan) if self._kid is None else self._kid.of(times[:, self._layouts])
-        return np.stack([found[name] for name in SCORES])
+        return np.stack([found[name] for name in self.names])
 
 
 class DrawnPrecision:

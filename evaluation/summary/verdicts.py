@@ -4,7 +4,9 @@ from typing import Literal
 
 MET, MISSED, OPEN = "met", "missed", "not told apart"
 BETTER, WORSE = "better", "worse"
+MORE, LESS = "more", "less"  # of a change, of which neither is better
 LOWER_IS_BETTER = ("bleed", "kid", "seconds")
+ERROR, CHANGE = "error", "change"  # last words of measures' names that are better when lower, or have no better side
 Interval = tuple[float, float]
 
 
@@ -31,8 +33,11 @@ def verdict(interval: Interval | None, target: float | None, *, at: Literal["lea
 
 
 def better_or_worse(interval: Interval | None, score: str) -> str:
-    """Whether a difference of a score, method minus reference, is on one side of nothing."""
+    """Whether a difference of a score, method minus reference, is on one side of nothing; of a change, which side."""
     low, high = interval if interval is not None else (0.0, 0.0)
     if low <= 0 <= high or low == high:
         return OPEN
-    return BETTER if (low > 0) != (score in LOWER_IS_BETTER) else WORSE
+    if score.endswith(CHANGE):
+        return MORE if low > 0 else LESS
+    lower = score in LOWER_IS_BETTER or score.endswith(ERROR)
+    return BETTER if (low > 0) != lower else WORSE

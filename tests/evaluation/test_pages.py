@@ -143,6 +143,9 @@ def test_intervals_stand_behind_their_numbers():
     cells = [cell.strip() for cell in new.strip("|").split("|")]
     assert cells[3:5] == ["0.67 [0.50, 0.67]", "0.667"] and "2.0 [-1.0, 12.3]" in cells
     assert "0.667" in old and "[" not in old
+    measured = row(intervals={"PSNR outside": [20.06, 30.0]}) | {"PSNR outside": 25.0}
+    heading, _, new, old = tables.results_table([measured, row()]).splitlines()
+    assert "PSNR outside" in heading and "25.0 [20.1, 30.0]" in new and old.rstrip("| ").endswith("-")
     compared = {"method": "a", "against": "b", "score": "ap50", "pictures": 8, "low": 0.1, "high": 0.2}
     rows = [compared | {"set": name, "difference": 0.15, "verdict": "better"} for name in (ALL, "objects_1")]
     assert tables.comparisons_table(rows).splitlines()[2:] == [

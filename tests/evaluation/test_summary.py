@@ -16,7 +16,17 @@ from stagecraft.evaluation.summary.compared import ALL, Compared, pooled, quotie
 from stagecraft.evaluation.summary.estimate import Estimate
 from stagecraft.evaluation.summary.rows import REFERENCE, summary_row, summary_rows
 from stagecraft.evaluation.summary.set_scores import SCORES, DrawnPrecision, SetScores
-from stagecraft.evaluation.summary.verdicts import BETTER, MET, MISSED, OPEN, WORSE, better_or_worse, verdict
+from stagecraft.evaluation.summary.verdicts import (
+    BETTER,
+    LESS,
+    MET,
+    MISSED,
+    MORE,
+    OPEN,
+    WORSE,
+    better_or_worse,
+    verdict,
+)
 
 AP, BOX_IOU, CLIP = (SCORES.index(name) for name in ("ap50", "box_iou", "clip"))
 
@@ -204,9 +214,29 @@ def test_a_target_is_met_only_by_the_whole_interval():
     assert Estimate.of(np.nan, np.nan, 1.0) == Estimate(None, None)
 
 
+def test_measures_of_a_part_are_scores_like_any_other():
+    def lines(method: str, bonus: float, names: tuple[str, ...] = ("PSNR", "alpha error")) -> list[PictureLine]:
+        return [
+            picture_line(method, "s", item, measures=dict.fromkeys(names, item + bonus) | {"never": None})
+            for item in range(4)
+        ]
+
+    ours, theirs = lines("ours", 0.5), lines("theirs", 0, ("PSNR",))
+    row, other = summary_rows([*ours, *theirs], ["s"], ["ours", "theirs"], by_tag=False)
+    assert row["PSNR"] == row["alpha error"] == 2.0 and row["intervals"]["PSNR"][0] < 2 < row["intervals"]["PSNR"][1]
+    assert other["PSNR"] == 1.5 and "alpha error" not in other and "never" not in row
+    rows = Compared([*ours, *theirs], ["s"]).rows([("ours", "theirs")])
+    assert [(each["score"], each["difference"], each["low"]) for each in rows] == [("PSNR", 0.5, 0.5)]
+    ratio = quotient(theirs, ours, "PSNR")
+    assert ratio.value == 0.75 and ratio.interval[0] < ratio.value
+
+
 def test_differences_are_better_or_worse_by_what_the_score_wants():
     assert [better_or_worse((0.1, 0.2), score) for score in ("clip", "bleed", "kid")] == [BETTER, WORSE, WORSE]
     assert [better_or_worse((-0.2, -0.1), score) for score in ("clip", "bleed")] == [WORSE, BETTER]
+    assert [better_or_worse((0.1, 0.2), score) for score in ("PSNR", "alpha error", "change")] == [BETTER, WORSE, MORE]
+    assert better_or_worse((-0.2, -0.1), "change of PSNR") == WORSE
+    assert better_or_worse((-0.2, -0.1), "inside change") == LESS
     assert (
         better_or_worse((-0.1, 0.2), "clip") == better_or_worse(None, "clip") == better_or_worse((0, 0), "clip") == OPEN
     )

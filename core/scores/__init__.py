@@ -11,5 +11,4 @@ AP, as PASCAL VOC from 2010 on           metrics.average_precision
 attention's peak in its mask             metrics.peak_in_mask
 mean IoU of a segmenter                  metrics.mean_class_iou
 CLIP similarity                          metrics.clip_similarity
-KID, Binkowski et al. 2018, section 4    metrics.kernel_inception_distance
 """

@@ -157,31 +157,3 @@ def retrieval_accuracy(image_features: Array, text_features: Array, choices: int
         nearest = (images[group] @ texts[group].T).argmax(1)
         right.extend((nearest == np.arange(choices)).tolist())
     return mean_or_none(right)
-
-
-def kernel_inception_distance(features: Array, real_features: Array) -> float | None:
-    """Unbiased squared maximum mean discrepancy with k(x, y) = (x.y / d + 1)^3.
-
-    Binkowski et al. 2018, "Demystifying MMD GANs", section 4, for the kernel; Gretton et al. 2012, lemma 6, for the
-    unbiased estimator, whose sums leave out a sample's pair with itself. All samples are one block here. The result
-    can be slightly negative.
-
-    Args:
-        features: (m d), of the pictures under test.
-        real_features: (n d), of real pictures.
-
-    Returns:
-        None if one side has fewer than two samples.
-    """
-    x, y = to_numpy(features).astype(np.float64), to_numpy(real_features).astype(np.float64)
-    if len(x) < 2 or len(y) < 2:
-        return None
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    def mean_of_pairs(a: np.ndarray) -> float:
-        values = kernel(a, a)
-        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
-
-    return float(mean_of_pairs(x) + mean_of_pairs(y) - 2 * kernel(x, y).mean())

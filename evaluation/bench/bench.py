@@ -14,6 +14,7 @@ from ...commands.environment import CLONE, current_environment
 from ...commands.messages import SetupProblem
 from ...core.layout.layout import Layout
 from ...core.layout.region import Region
+from ...sticker_world.shipped import CHECKPOINT_FILE
 from ...sticker_world.world.concepts import CANVAS
 from ..graphs.builder import STEPS, Graph
 from ..graphs.lrdiff import LRDiff
@@ -22,6 +23,7 @@ from ..graphs.plain import plain_prompt
 from ..pages.growth_pages import growth_table
 from ..pages.tables import bench_table
 from ..painter import Painter
+from ..records.provenance import provenance
 from ..result_rows import RESULTS, bench_row, read_results, write_results
 from ..sets.sets import LAYOUT_SETS, Item, load_set
 from .growth import RESULTS_FILE, bench_growth
@@ -210,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = len(names) == len(BENCHES) and not options.small
     path = options.json or (RESULTS / "bench.json" if whole else None)
     if path is not None:
-        write_results(path, {"rows": rows if whole else _beside(path, rows)})
+        write_results(path, _origin(options) | {"rows": rows} if whole else {"rows": _beside(path, rows)})
         print(f"written: {path}")
     return 0
 
@@ -220,9 +222,15 @@ def _growth(options: argparse.Namespace) -> int:
     print(growth_table(rows))
     path = options.json or (None if options.small else RESULTS_FILE)
     if path is not None:
-        write_results(path, {"rows": rows})
+        write_results(path, _origin(options) | {"rows": rows})
         print(f"written: {path}")
     return 0
+
+
+def _origin(options: argparse.Namespace) -> dict[str, list[dict]]:
+    """Where the rows of one run come from; rows beside those of another run have no single origin."""
+    settings = {"names": options.names or "all", "small": options.small, "timed": not options.counts}
+    return {"provenance": [provenance({"checkpoint": CHECKPOINT_FILE}, settings)]}
 
 
 def _beside(path: Path, rows: list[dict]) -> list[dict]:

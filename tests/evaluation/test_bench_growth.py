@@ -81,7 +81,10 @@ def test_the_command_writes_a_file_of_its_own(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(growth, "measure_apart", measure)
     path = tmp_path / "growth.json"
     assert bench.main(["growth", "--quick", "--counts", "--json", str(path)]) == 0
-    assert [each["network"] for each in json.loads(path.read_text())["rows"]] == ["sd15", "flux"]
+    written = json.loads(path.read_text())
+    (origin,) = written["provenance"]
+    assert origin["code"] and origin["settings"] == {"names": ["growth"], "small": True, "timed": False}
+    assert [each["network"] for each in written["rows"]] == ["sd15", "flux"]
     assert asked == [("growth_network", name, "--small", "--counts") for name in ("sd15", "flux")]
     assert "plain" in capsys.readouterr().out
     with pytest.raises(SystemExit):

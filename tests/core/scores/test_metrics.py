@@ -112,40 +112,6 @@ def test_mean_class_iou_equals_masks_class_by_class():
     assert metrics.mean_class_iou(other, truth, 6, range(4)) == pytest.approx(3 / 4)
 
 
-def slow_kid(x, y):
-    """Both sums written out, sample by sample."""
-
-    def kernel(a, b):
-        return (float(np.dot(a, b)) / len(a) + 1) ** 3
-
-    m, n = len(x), len(y)
-    within_x = sum(kernel(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
-    within_y = sum(kernel(y[i], y[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    return within_x + within_y - 2 * sum(kernel(a, b) for a in x for b in y) / (m * n)
-
-
-def test_kid_equals_its_definition():
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(7, 5)), rng.normal(0.5, 1, size=(9, 5))
-    assert metrics.kernel_inception_distance(x, torch.from_numpy(y)) == pytest.approx(slow_kid(x, y))
-
-
-def test_kid_closed_form():
-    a, b = np.array([[1.0, 0.0]] * 3), np.array([[0.0, 1.0]] * 2)
-    # within: (1/2 + 1)^3 each; across: (0 + 1)^3
-    assert metrics.kernel_inception_distance(a, b) == pytest.approx(2 * 1.5**3 - 2)
-    assert metrics.kernel_inception_distance(a[:1], b) is None
-
-
-def test_kid_is_unbiased():
-    """Two samples of one distribution: the mean over many draws is zero within its standard error."""
-    rng = np.random.default_rng(2)
-    draws = [metrics.kernel_inception_distance(rng.normal(size=(6, 4)), rng.normal(size=(8, 4))) for _ in range(3000)]
-    assert abs(np.mean(draws)) < 4 * np.std(draws) / np.sqrt(len(draws))
-    shifted = metrics.kernel_inception_distance(rng.normal(1, 1, size=(200, 4)), rng.normal(size=(200, 4)))
-    assert shifted > 1
-
-
 def test_clip_similarity_and_retrieval():
     images = np.eye(4)
     texts = np.roll(np.eye(4), 1, 0)

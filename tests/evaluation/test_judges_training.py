@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from stagecraft.commands.messages import SetupProblem
 from stagecraft.evaluation.judging import calibration
-from stagecraft.evaluation.judging.training import clip, segmenter
+from stagecraft.evaluation.judging.training import clip, segmenter, train
 from stagecraft.evaluation.judging.training.distractors import CALIBRATION, FOLDER, TRAINING, distractor, distractors
 from stagecraft.evaluation.judging.training.make_distractors import NAMES
 from stagecraft.evaluation.judging.training.mixtures import MIXTURES, warped
@@ -22,8 +24,9 @@ from stagecraft.evaluation.judging.training.pictures import (
     draw,
 )
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
-from stagecraft.sticker_world.readers.clip import SHIPPED, make_clip
+from stagecraft.sticker_world.readers.clip import SHIPPED, TaughtCLIP, make_clip
 from stagecraft.sticker_world.readers.segmenter import make_segmenter as shipped_segmenter
+from stagecraft.sticker_world.training.loop import weights_folder
 from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
 from stagecraft.sticker_world.world.dataset import open_scenes
 from stagecraft.sticker_world.world.scene import cut, cut_sprite
@@ -98,6 +101,34 @@ def test_two_steps_of_training_run_through(tmp_path):
     expected = segmenter.train_segmenter(pictures, scenes, tmp_path / "one", 2)
     assert set(expected) == set(segmenter.make_segmenter().state_dict())
     assert all(torch.isfinite(value).all() for value in expected.values())
+
+
+def test_export_writes_judges_that_open(tmp_path, monkeypatch):
+    folders = {"SEGMENTER_FOLDER": tmp_path / "segmenter", "CLIP_FOLDER": tmp_path / "clip"}
+    for name, folder in folders.items():
+        monkeypatch.setattr(train, name, folder)
+    with pytest.raises(SetupProblem, match="judge_segmenter.safetensors. Train the part first"):
+        train.main(["export", "--folder", str(tmp_path)])
+    averages = {segmenter.NAME: segmenter.make_segmenter(), clip.NAME: TaughtCLIP(clip.SHAPE)}
+    weights_folder(tmp_path).mkdir()
+    for name, model in averages.items():
+        save_file(model.state_dict(), weights_folder(tmp_path) / f"{name}.safetensors")
+    assert train.main(["export", "--folder", str(tmp_path)]) == 0
+    judges = Yardsticks.load(*folders.values())
+    assert tuple(judges.segmenter.classes) == CLASSES
+    picture = draw(np.random.default_rng(0)).image
+    assert judges.image_features([picture]).norm().item() == pytest.approx(1, abs=1e-4)
+    assert judges.labels(picture).shape == (CANVAS, CANVAS)
+
+
+def test_drawn_pictures_are_drawn_again_for_other_stickers(tmp_path, monkeypatch):
+    segmenter.open_pictures(tmp_path, 2)
+    before = (tmp_path / f"{segmenter.NAME}.npy").stat().st_mtime_ns
+    segmenter.open_pictures(tmp_path, 2)
+    assert (tmp_path / f"{segmenter.NAME}.npy").stat().st_mtime_ns == before
+    monkeypatch.setattr(segmenter, "FOLDER", FOLDER / TRAINING)
+    segmenter.open_pictures(tmp_path, 2)
+    assert (tmp_path / f"{segmenter.NAME}.npy").stat().st_mtime_ns != before
 
 
 def test_nothing_but_the_evaluation_opens_a_judge():

@@ -17,8 +17,11 @@ from ....sticker_world.training.loop import pick_device, train
 from ....sticker_world.training.prepared import prepare
 from ....sticker_world.world.concepts import CANVAS
 from ....sticker_world.world.dataset import Scenes
+from ...records.provenance import digest
+from .distractors import FOLDER
 from .pictures import CLASSES, draw
 
+HERE = Path(__file__).parent.parent  # with the stickers
 NAME = "judge_segmenter"
 SERIES, SEED = 7_310, 7_311  # of the drawn pictures; of first weights and crops
 DRAWN = 8_000
@@ -51,7 +54,15 @@ def open_pictures(folder: Path, number: int = DRAWN) -> np.ndarray:
         return np.stack([np.concatenate([each.image, each.labels[..., None]], -1) for each in made])
 
     shape = number, CANVAS, CANVAS, 4
-    return prepare(folder / f"{NAME}.npy", f"{SERIES} {number}", shape, rows, rows_at_once=ROWS_AT_ONCE, dtype=np.uint8)
+    key = f"{SERIES} {number} {digest(_drawn_from(), HERE)}"  # other stickers or mixtures are other pictures
+    return prepare(folder / f"{NAME}.npy", key, shape, rows, rows_at_once=ROWS_AT_ONCE, dtype=np.uint8)
+
+
+def _drawn_from() -> list[Path]:
+    return [
+        *(HERE / "training" / f"{name}.py" for name in ("pictures", "mixtures", "distractors")),
+        *FOLDER.rglob("*.webp"),
+    ]
 
 
 def train_segmenter(pictures: np.ndarray, scenes: Scenes, folder: Path, steps: int) -> dict[str, Tensor]:

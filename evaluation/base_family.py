@@ -104,8 +104,8 @@ def evaluate(
         for prompt in tqdm(prompts, name, unit="picture"):
             key = (PLAIN, name, prompt.seed, 0)
             if key not in records:
-                (picture,), seconds = painter.paint_prompt(prompt.prompt, prompt.seed)
-                given = {"with_features": with_features, "seconds": seconds}
+                (picture,), seconds, rows = painter.paint_prompt(prompt.prompt, prompt.seed)
+                given = {"with_features": with_features, "seconds": seconds, "evaluations": rows}
                 records.add([presence_line(yardsticks, key, prompt, picture, **given)])
                 keep(f"{name}_{prompt.seed}", picture)
         add_ceiling(yardsticks, records, objects, len(prompts))

@@ -12,7 +12,7 @@ from .graphs.lrdiff import VARIANTS
 from .graphs.methods import METHODS
 from .judging.scoring import add_real_scenes, large_enough, layout_lines, score, spread
 from .judging.yardsticks import Yardsticks
-from .painter import Painter
+from .painter import Painter, Painting
 from .records.lines import Key
 from .records.pictures import PictureRecords
 from .sets.sets import LAYOUT_SETS, TUNING_SET, Item, load_set
@@ -126,18 +126,20 @@ def _paint_group(
                 keys = keys_of(method, set_name, item, seeds)
                 records.add(line for key in keys for other in known if (line := other.get(key)) is not None)
                 if not records.has_all(keys):
-                    pictures, seconds = _pictures(painter, method, item, seeds)
-                    painted = score(yardsticks, method, set_name, item, pictures, seconds)
+                    painting = _paint(painter, method, item, seeds)
+                    painted = score(yardsticks, method, set_name, item, *painting)
                     records.add(layout_lines(yardsticks, painted, with_features=with_features))
-                    for number, picture in enumerate(pictures):
+                    for number, picture in enumerate(painting.pictures):
                         keep(f"{set_name}_{item.seed}_{number}_{method}", picture)
                 bar.update()
             if with_features:
                 add_real_scenes(yardsticks, records, len(item.layout.regions))
 
 
-def _pictures(painter: Painter | None, method: str, item: Item, seeds: int) -> tuple[list[np.ndarray], float | None]:
-    return ([item.perfect_picture()], None) if method == PERFECT else painter.paint(PAINTED[method], item, seeds)
+def _paint(painter: Painter | None, method: str, item: Item, seeds: int) -> Painting:
+    if method == PERFECT:
+        return Painting([item.perfect_picture()], None, None)
+    return painter.paint(PAINTED[method], item, seeds)
 
 
 def group_results(methods: Sequence[str], sets: Sequence[str], records: PictureRecords) -> dict[str, list[dict]]:

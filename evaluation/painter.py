@@ -5,6 +5,7 @@ import io
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,8 @@ from ..commands.comfy_api import Result
 from ..commands.comfy_server import ComfyServer
 from ..commands.environment import CLONE, current_environment
 from ..sticker_world.world.concepts import CANVAS
-from .graphs.builder import PICTURES, Graph, Method
+from .graphs.builder import CHECKPOINT, PICTURES, Graph, Method
+from .graphs.counted import COUNTED, counted
 from .graphs.plain import plain_prompt
 from .sets.sets import Item
 
@@ -31,6 +33,20 @@ def evaluation_server(*configurations: Path) -> ComfyServer:
     return ComfyServer(current_environment(), CLONE, arguments=("--extra-model-paths-config", *files))
 
 
+class Painting(NamedTuple):
+    """What a graph of a method gave.
+
+    Attributes:
+        pictures: uint8 (h w 3), of one batch.
+        seconds: on the server, for each of them; None for what was not painted.
+        evaluations: rows that the network evaluated, for each of them; None for what was not painted.
+    """
+
+    pictures: list[np.ndarray]
+    seconds: float | None
+    evaluations: int | None
+
+
 @dataclass
 class Painter:
     """Queues graphs on one server; masks and pictures are uploaded once.
@@ -43,24 +59,28 @@ class Painter:
     _uploaded: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _pictures: dict[str, str] = field(default_factory=dict)
 
-    def paint(self, method: Method, item: Item, pictures: int) -> tuple[list[np.ndarray], float]:
-        """Paint an item with a method, in one batch.
-
-        Returns:
-            uint8 pictures (h w 3), and seconds per picture on the server.
+    def paint(self, method: Method, item: Item, pictures: int, checkpoint: str = CHECKPOINT) -> Painting:
+        """Paint an item with a method, in one batch; needs an `evaluation_server`.
 
         Raises:
             PromptRejected: the server does not accept the graph.
             PromptFailed: a node failed.
         """
-        return self.paint_graph(method(item.layout, item.seed, pictures, self.masks(item)))
+        return self.paint_counted(method(item.layout, item.seed, pictures, self.masks(item)), checkpoint)
 
-    def paint_prompt(self, prompt: str, seed: int) -> tuple[list[np.ndarray], float]:
-        """Paint one picture of a plain prompt; returns as `paint`."""
-        return self.paint_graph(plain_prompt(prompt, seed, 1))
+    def paint_prompt(self, prompt: str, seed: int, checkpoint: str = CHECKPOINT) -> Painting:
+        """Paint one picture of a plain prompt; needs and raises as `paint`."""
+        return self.paint_counted(plain_prompt(prompt, seed, 1), checkpoint)
+
+    def paint_counted(self, graph: Graph, checkpoint: str = CHECKPOINT) -> Painting:
+        """Run a method's graph on a checkpoint; needs and raises as `paint`."""
+        result = self.run(counted(graph, checkpoint))
+        pictures = pictures_of(result)
+        rows = int(result.outputs[COUNTED]["text"][0])
+        return Painting(pictures, result.seconds / len(pictures), rows // len(pictures))
 
     def paint_graph(self, graph: Graph) -> tuple[list[np.ndarray], float]:
-        """Run a method's graph and fetch its pictures; returns as `paint`."""
+        """Run any graph that shows pictures: uint8 (h w 3), and seconds for each; raises as `paint`."""
         result = self.run(graph)
         pictures = pictures_of(result)
         return pictures, result.seconds / len(pictures)

@@ -98,8 +98,8 @@ def paint(
     for item in items:
         keys = keys_of(point, item, seeds)
         if not records.has_all(keys):
-            pictures = painter.paint(settings_of(point), item, seeds)
-            painted = score(yardsticks, keys[0][0], TUNING_SET, item, *pictures)
+            painting = painter.paint(settings_of(point), item, seeds)
+            painted = score(yardsticks, keys[0][0], TUNING_SET, item, *painting)
             records.add(layout_lines(yardsticks, painted, with_features=False))
 
 

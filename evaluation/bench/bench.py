@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -74,7 +73,8 @@ def _step_row(name: str, seconds: float, baseline: float) -> dict:
 
 def _job(painter: Painter, method: str, item: Item) -> Callable[[int], float]:
     """Seconds of one picture of a layout, with other noise each turn."""
-    return lambda turn: painter.paint(METHODS[method], replace(item, seed=item.seed + turn), 1)[1]
+    masks = painter.masks(item)
+    return lambda turn: painter.paint_graph(METHODS[method](item.layout, item.seed + turn, 1, masks))[1]
 
 
 def _step_job(painter: Painter, graph: Callable[..., Graph]) -> Callable[[int], float]:

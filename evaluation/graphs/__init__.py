@@ -3,6 +3,7 @@
 what all have in common       builder.GraphBuilder
 what they hear of colours     colours.coloured
 what each is told             told.TOLD
+rows of the network, counted  counted.counted
 the prompt alone              plain.plain
 ComfyUI's regional prompting  methods.set_mask
 MultiDiffusion                methods.MultiDiffusion

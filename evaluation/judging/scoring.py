@@ -24,6 +24,7 @@ class Painted:
     picture: np.ndarray
     seconds: float | None
     scores: list[RegionScore]
+    evaluations: int | None = None
 
 
 def score(
@@ -33,26 +34,24 @@ def score(
     item: Item,
     pictures: Sequence[np.ndarray],
     seconds: float | None,
+    evaluations: int | None = None,
 ) -> list[Painted]:
-    """Judge the pictures that a method painted for an item; seconds are those of one of them."""
+    """Judge the pictures that a method painted for an item; seconds and evaluations are those of one of them."""
     times = len(pictures)
     scores = score_pictures(to_images(pictures), [item.layout] * times, yardsticks.segmenter, [item.areas] * times)
     return [
-        Painted(method, set_name, item, picture, seconds, regions)
+        Painted(method, set_name, item, picture, seconds, regions, evaluations)
         for picture, regions in zip(pictures, scores, strict=True)
     ]
 
 
-def layout_lines(
-    yardsticks: Yardsticks, painted: Sequence[Painted], *, with_features: bool, evaluations: int | None = None
-) -> list[PictureLine]:
+def layout_lines(yardsticks: Yardsticks, painted: Sequence[Painted], *, with_features: bool) -> list[PictureLine]:
     """The lines of all pictures that a method painted for an item.
 
     Args:
         yardsticks: the judges.
         painted: the pictures, in the order of their noise.
         with_features: whether KID will need them, see `large_enough`.
-        evaluations: rows that the network evaluated for one of them, where they were counted.
     """
     features = yardsticks.image_features([each.picture for each in painted])
     (text,) = yardsticks.text_features([painted[0].item.layout.prompt])
@@ -69,7 +68,7 @@ def layout_lines(
             clip=float(features[number] @ text),
             features=features[number] if with_features else None,
             seconds=each.seconds,
-            evaluations=evaluations,
+            evaluations=each.evaluations,
         )
         for number, each in enumerate(painted)
     ]

@@ -15,7 +15,7 @@ EVERYWHERE = (
     "core/layout",
     "core/scores",
     "evaluation/painter.py",
-    *(f"evaluation/graphs/{name}.py" for name in ("builder", "colours", "plain")),
+    *(f"evaluation/graphs/{name}.py" for name in ("builder", "colours", "counted", "plain")),
     *(f"evaluation/judging/{name}" for name in ("scoring.py", "yardsticks.py", "weights")),
     *(f"evaluation/sets/{name}" for name in ("sets.py", "balanced.py", "visible_areas.json")),
 )

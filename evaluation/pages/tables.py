@@ -27,6 +27,7 @@ HEADINGS = {
     "clip": "CLIP",
     "kid": "KID x 1000",
     "seconds": "s / picture",
+    "evaluations": "rows / picture",
 }
 
 
@@ -64,6 +65,8 @@ def _score(row: dict, key: str) -> str:
     if key == "kid":
         value = None if value is None else 1000 * value
         interval = interval and [1000 * end for end in interval]
+    if key == "evaluations":
+        return number(value, 0)
     if key in ("kid", "seconds") or key.startswith(DECIBELS):
         return with_interval(value, interval, 1)
     return number(value) if key in NO_SCORES else with_interval(value, interval)

@@ -12,7 +12,7 @@ from ...core.scores.metrics import HIT_IOU
 from ..records.lines import PictureLine, RegionLine
 from .kernel_distance import DrawnKID
 
-SCORES = ("box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds")
+SCORES = ("box_iou", "ap50", "mask_iou", "bleed", "presence", "clip", "kid", "seconds", "evaluations")
 Value = float | None
 
 
@@ -32,6 +32,7 @@ VALUES: dict[str, Callable[[PictureLine], list[Value]]] = {
     "presence": lambda line: [line.present],
     "clip": lambda line: [line.clip],
     "seconds": lambda line: [line.seconds],
+    "evaluations": lambda line: [line.evaluations],
 }
 
 

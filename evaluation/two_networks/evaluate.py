@@ -10,24 +10,20 @@ import numpy as np
 from tqdm import tqdm
 
 from ...commands.messages import SetupProblem
-from ...core.scores.metrics import mean_or_none
 from ...sticker_world.shipped import CHECKPOINT_FILE, TRANSFORMER_FILE
 from .. import base_family as base
-from ..graphs.builder import Graph, Method
+from ..graphs.builder import Method
 from ..graphs.methods import METHODS as PLACED
-from ..graphs.plain import plain_prompt
 from ..graphs.sali import BOTH, GUIDED
 from ..graphs.sali import METHODS as SALI
 from ..graphs.soft import Soft
 from ..judging.scoring import add_real_scenes, large_enough, layout_lines, score, spread
 from ..judging.yardsticks import Yardsticks
-from ..painter import Painter, pictures_of
+from ..painter import Painter
 from ..records.pictures import PictureRecords
-from ..result_rows import measure
 from ..sets.sets import LAYOUT_SETS, TUNING_SET, load_presence, load_set
 from ..summary.compared import Compared, quotient
 from ..summary.rows import summary_rows
-from .counted import COUNTED, counted
 from .word_maps import word_map_measures
 
 NETWORKS, U_NET, TRANSFORMER = "networks", "U-Net", "transformer"
@@ -112,44 +108,30 @@ def evaluate(
     names = [called(*job) for job in jobs()]
     if not records.has_all((name, set_name, item.seed, 0) for set_name, item in items for name in names):
         for checkpoint in CHECKPOINTS.values():  # loading one is not part of the first picture's time
-            _paint(painter, plain_prompt("warm-up", 0, 1), checkpoint)
+            painter.paint_prompt("warm-up", 0, checkpoint)
     with tqdm(total=len(items) * len(names), unit="picture") as bar:
         for set_name, item in items:
             for method, network in jobs():
                 name = called(method, network)
                 bar.set_description(f"{set_name} {name}")
                 if (name, set_name, item.seed, 0) not in records:
-                    graph = METHODS[method](item.layout, item.seed, 1, painter.masks(item))
-                    pictures, seconds, evaluated = _paint(painter, graph, CHECKPOINTS[network])
-                    painted = score(yardsticks, name, set_name, item, pictures, seconds)
-                    kept = {"with_features": large_enough(len(items) // len(sets)), "evaluations": evaluated}
-                    records.add(layout_lines(yardsticks, painted, **kept))
-                    keep(f"{set_name}_{item.seed}_{name.replace(', ', '_').replace(' ', '_')}", pictures[0])
+                    painting = painter.paint(METHODS[method], item, 1, CHECKPOINTS[network])
+                    painted = score(yardsticks, name, set_name, item, *painting)
+                    with_features = large_enough(len(items) // len(sets))
+                    records.add(layout_lines(yardsticks, painted, with_features=with_features))
+                    keep(f"{set_name}_{item.seed}_{name.replace(', ', '_').replace(' ', '_')}", painting.pictures[0])
                 bar.update()
     if large_enough(len(items) // len(sets)):
         for objects in {len(item.layout.regions) for _, item in items}:
             add_real_scenes(yardsticks, records, objects)
     compared = Compared((line for line in records if line.method in names), sets)
-    measures = [
-        measure(f"rows evaluated for a picture: {name}", evaluations_of(records, name), "rows") for name in names
-    ]
     present, ceilings = _presence(painter, yardsticks, records, number, keep)
     return {
         "provenance": [records.provenance],
         "rows": summary_rows(records, sets, names, by_tag=False) + present,
         "comparisons": compared.rows(PAIRS),
-        "measures": gains(compared) + ceilings + word_map_measures(TRANSFORMER_FILE) + measures,
+        "measures": gains(compared) + ceilings + word_map_measures(TRANSFORMER_FILE),
     }
-
-
-def evaluations_of(records: PictureRecords, method: str) -> float | None:
-    """Mean number of rows that the network evaluated for a picture of a method."""
-    return mean_or_none(line.evaluations for line in records if line.method == method and line.regions)
-
-
-def _paint(painter: Painter, graph: Graph, checkpoint: str) -> tuple[list[np.ndarray], float, int]:
-    result = painter.run(counted(graph, checkpoint))
-    return pictures_of(result), result.seconds, int(result.outputs[COUNTED]["text"][0])
 
 
 def _presence(
@@ -162,8 +144,7 @@ def _presence(
         for prompt in prompts:
             key = (method, name, prompt.seed, 0)
             if key not in records:
-                graph = plain_prompt(prompt.prompt, prompt.seed, 1)
-                (picture,), seconds, rows = _paint(painter, graph, CHECKPOINTS[TRANSFORMER])
+                (picture,), seconds, rows = painter.paint_prompt(prompt.prompt, prompt.seed, CHECKPOINTS[TRANSFORMER])
                 given = {"with_features": large_enough(len(prompts)), "seconds": seconds, "evaluations": rows}
                 records.add([base.presence_line(yardsticks, key, prompt, picture, **given)])
                 keep(f"{name}_{prompt.seed}_{TRANSFORMER}", picture)

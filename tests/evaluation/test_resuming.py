@@ -14,6 +14,7 @@ from stagecraft.evaluation.arguments import TABLES
 from stagecraft.evaluation.judging.scoring import spread
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.layouts import Group, Size
+from stagecraft.evaluation.painter import Painting
 from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.result_rows import read_results, write_results
 from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
@@ -40,7 +41,7 @@ class Painter:
         rng = np.random.default_rng([item.seed, *name.encode()])
         noise = rng.normal(0, 20, (pictures, *item.perfect_picture().shape))
         shown = np.roll(item.perfect_picture(), len(name), 1) + noise
-        return list(shown.clip(0, 255).astype(np.uint8)), 1.5
+        return Painting(list(shown.clip(0, 255).astype(np.uint8)), 1.5, 40)
 
 
 @pytest.fixture(scope="module")

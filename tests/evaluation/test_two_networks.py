@@ -4,13 +4,13 @@ import pytest
 import torch
 from stagecraft.commands.messages import SetupProblem
 from stagecraft.evaluation.graphs.builder import PICTURES
+from stagecraft.evaluation.graphs.counted import COUNTED, LOADER, counted
 from stagecraft.evaluation.records.lines import RegionLine, picture_line
-from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets.sets import load_set
 from stagecraft.evaluation.summary.compared import Compared
+from stagecraft.evaluation.summary.rows import summary_rows
 from stagecraft.evaluation.summary.verdicts import OPEN
 from stagecraft.evaluation.two_networks import evaluate as networks
-from stagecraft.evaluation.two_networks.counted import COUNTED, LOADER, counted
 from stagecraft.evaluation.two_networks.word_maps import area_under_curve
 
 ITEM = next(item for item in load_set("objects_2") if "boxes" in item.tags)
@@ -64,14 +64,13 @@ def test_gains_are_those_on_the_transformer():
     )
 
 
-def test_evaluations_are_those_of_layouts():
-    records = PictureRecords(None, {})
-    records.add(lines("plain", networks.U_NET, 0.5, 1))
-    assert networks.evaluations_of(records, "plain, U-Net") is None
+def test_rows_say_how_many_evaluations_a_picture_took():
     (region,) = lines("lrdiff", networks.U_NET, 0.5, 1)[0].regions
-    records.add(picture_line("a", "objects_1", n, regions=(region,), evaluations=40 + n) for n in range(3))
-    records.add([picture_line("a", "presence_1", 0, evaluations=1)])
-    assert networks.evaluations_of(records, "a") == 41
+    counted_ones = [picture_line("a", "objects_1", n, regions=(region,), evaluations=40 + n) for n in range(3)]
+    assert summary_rows(counted_ones, ["objects_1"], ["a"])[0]["evaluations"] == 41
+    assert (
+        summary_rows(lines("plain", networks.U_NET, 0.5, 1), ["objects_1"], ["plain, U-Net"])[0]["evaluations"] is None
+    )
 
 
 def test_it_says_how_to_make_the_transformer(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from stagecraft.evaluation import cli, sweeps
 from stagecraft.evaluation.graphs import builder, methods
+from stagecraft.evaluation.graphs.counted import COUNTED, counted
 from stagecraft.evaluation.graphs.plain import plain_prompt
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.layouts import PAINTED, PAIRS, PERFECT
@@ -17,7 +18,6 @@ from stagecraft.evaluation.painter import Painter, evaluation_server, write_mask
 from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets.sets import TUNING_SET, load_set
 from stagecraft.evaluation.two_networks import evaluate as networks
-from stagecraft.evaluation.two_networks.counted import COUNTED, counted
 from stagecraft.sticker_world.world.concepts import CANVAS
 
 
@@ -107,6 +107,11 @@ def test_methods_differ_in_nothing_but_the_method(name):
     assert set(links) | {builder.PICTURES} == set(graph)  # every node is there and none is left over
 
 
+# Of the network for a picture of one thing in 20 steps with CFG: two prompts and one negative prompt; two of both; four in
+# the 14 steps before t0, two in the others, and one evaluation of the caption for the dynamic vector.
+ROWS = {"plain": 40, "set_mask": 60, "multidiffusion": 80, "lrdiff": 4 * 14 + 2 * 6 + 1}
+
+
 def test_the_whole_command(tmp_path, capsys):
     """Every method on one layout with the shipped models: rows, table, pictures."""
     file, folder = tmp_path / "results.json", tmp_path / "pictures"
@@ -115,11 +120,12 @@ def test_the_whole_command(tmp_path, capsys):
     assert cli.main([*chosen, *size, "--json", str(file), "--pictures", str(folder)]) == 0
     written = json.loads(file.read_text())
     rows = written["rows"]
-    assert all(tuple(row) == (*ROW_KEYS, "intervals") for row in rows)
+    assert all(tuple(row) == (*ROW_KEYS, "evaluations", "intervals") for row in rows)
     whole = {(row["set"], row["method"]): row for row in rows if "/" not in row["set"]}
     assert set(whole) == {(TUNING_SET, method) for method in chosen}
     for (_, method), row in whole.items():
         painted = method != PERFECT
+        assert row["evaluations"] == (ROWS[method] if painted else None)
         assert row["pictures"] == (2 if painted else 1)
         assert (row["seconds"] is None) != painted
         assert row["clip"] is not None

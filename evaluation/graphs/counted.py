@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 
-from ..graphs.builder import PICTURES, Graph
+from .builder import PICTURES, Graph
 
 LOADER, COUNT, COUNTED = "CheckpointLoaderSimple", "EvaluationCount", "counted"
 MODEL = 0  # output of the loader

@@ -18,7 +18,15 @@ from ..result_rows import RESULTS, read_results
 from . import age
 from .growth_pages import counts_table, growth_table
 from .plots import PLOTS, picture_of
-from .tables import bench_table, comparisons_table, judges_table, measures_table, results_table, sweeps_table
+from .tables import (
+    bench_table,
+    comparisons_table,
+    judges_table,
+    measures_table,
+    results_table,
+    sweeps_table,
+    told_table,
+)
 
 PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
 REMARK = re.compile(r"^From `[^`]*`\.(?: \*(.+)\*)?$", re.MULTILINE)
@@ -57,6 +65,9 @@ TABLES = {
     "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
     "sweeps_defaults": Table(PLOTS["sweeps"].command, "sweeps", measures_table, "measures"),
     "sali": Table("python stage.py evaluate sali", "sali"),
+    "layouts_told": Table("python stage.py evaluate", "layouts", told_table),
+    "ablation_told": Table(PLOTS["ablation"].command, "ablation", told_table),
+    "sali_told": Table("python stage.py evaluate sali", "sali", told_table),
     "layouts_differences": Table("python stage.py evaluate", "layouts", comparisons_table, "comparisons"),
     "ablation_differences": Table(PLOTS["ablation"].command, "ablation", comparisons_table, "comparisons"),
     "sali_differences": Table("python stage.py evaluate sali", "sali", comparisons_table, "comparisons"),

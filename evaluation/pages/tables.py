@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..graphs.told import TOLD
 from ..result_rows import BENCH_KEYS
 from ..summary.compared import ALL
 
@@ -77,6 +78,18 @@ def results_table(rows: Sequence[dict]) -> str:
     measured = dict.fromkeys(key for row in rows for key in row if key not in (*ROW_KEYS, "intervals"))
     keys = [key for key in (*ROW_KEYS, *measured) if any(row.get(key) is not None for row in rows)]
     return table([HEADINGS.get(key, key) for key in keys], [[_score(row, key) for key in keys] for row in rows])
+
+
+def told_table(rows: Sequence[dict]) -> str:
+    """What the methods of result rows hear of a layout, where they come from, and what a picture costs in each set."""
+    methods = dict.fromkeys(row["method"] for row in rows if row["method"] in TOLD)
+    sets = dict.fromkeys(row["set"] for row in rows)
+    cost = {(row["method"], row["set"]): row.get("evaluations") for row in rows}
+    cells = [
+        [name, ", ".join(TOLD[name].hears), TOLD[name].origin, *(number(cost.get((name, each)), 0) for each in sets)]
+        for name in methods
+    ]
+    return table(["method", "is told", "is", *(f"rows / picture, {each}" for each in sets)], cells)
 
 
 def sweeps_table(rows: Sequence[dict]) -> str:

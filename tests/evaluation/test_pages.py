@@ -140,6 +140,16 @@ def test_results_are_older_than_code_that_has_changed_since(tmp_path):
     assert graphs - watched == {"evaluation/graphs/__init__.py", "evaluation/graphs/told.py"}  # they change no number
 
 
+def test_methods_stand_beside_what_they_were_told():
+    rows = [
+        row() | {"method": name, "set": each, "evaluations": 69.0} for name in ("lrdiff", "perfect") for each in "ab"
+    ]
+    rows[1] |= {"evaluations": None}
+    assert tables.told_table(rows).splitlines()[2:] == [
+        "| lrdiff | whole prompt, boxes or masks, names | reconstructed |                69 | -                 |"
+    ]
+
+
 def test_intervals_stand_behind_their_numbers():
     intervals = {"box_iou": [0.5, 0.666], "kid": [-0.001, 0.0123]}
     new, old = tables.results_table([row(intervals=intervals), row()]).splitlines()[2:]

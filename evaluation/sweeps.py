@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from .graphs.builder import Method
@@ -26,7 +27,7 @@ NAMED = "{2}, {0} = {1}"  # the method of a point's pictures
 SALI_FILE = "sali_sweeps"
 SCORES = ("ap50", "box_iou", "mask_iou", "bleed", "presence", "clip", "pictures")
 INTERVALS = "intervals"  # of the scores, where they were measured
-LOSS_AT_DEFAULT = -0.10  # of AP@0.5, against the best value of a sweep: what is asked of the defaults
+LOSS_AT_DEFAULT = -0.10  # of AP@0.5, against the best other value of a sweep: what is asked of the defaults
 # What the settings that are not varied stand at: the defaults.
 STARTS: dict[str, Method] = {
     "lrdiff": LRDiff(),
@@ -113,24 +114,22 @@ def row_of(records: PictureRecords, point: Point, items: Sequence[Item], seeds: 
 
 
 def defaults_beside_the_best(records: PictureRecords, names: Sequence[str]) -> list[dict]:
-    """What AP@0.5 a default loses against the best value of its sweep, a measure for each method and setting.
+    """AP@0.5 at a default against the best other value of its sweep, a measure for each method and setting.
 
-    The best of many values is the best by chance too, so that a loss is never smaller than it is shown.
+    The best of many values is the best by chance too, so that a default loses no more than is shown.
     """
     compared, measures = Compared(records, (TUNING_SET,)), []
     for name, sweep in SWEEPS.items():
         for method in sweep.methods if name in names else ():
             default = (name, getattr(STARTS[method], name), method)
-            tried = [(name, value, method) for value in sweep.values]
-            if default in tried:
-                called = {point: NAMED.format(*_painted_as(point)) for point in tried}
-                above = {
-                    point: compared.difference(called[point], called[default], "ap50").value or 0.0 for point in tried
-                }
-                best = max(tried, key=lambda point: above[point])
-                loss = compared.gain(called[default], called[best], "ap50")
-                shown = f"AP@0.5, {method}: {name} {default[1]} (default) against {best[1]} (best)"
-                measures.append(loss.measure(shown, "relative", LOSS_AT_DEFAULT))
+            tried = {(name, value, method): value for value in sweep.values}
+            if tried.pop(default, None) is not None and tried:
+                called = {point: NAMED.format(*_painted_as(point)) for point in (default, *tried)}
+                gains = {point: compared.gain(called[default], called[point], "ap50") for point in tried}
+                # What is no quotient, because the other has no AP at all, is no rival.
+                best = min(tried, key=lambda point: np.inf if gains[point].value is None else gains[point].value)
+                shown = f"AP@0.5, {method}: {name} {default[1]} (default) against {best[1]} (best of the others)"
+                measures.append(gains[best].measure(shown, "relative", LOSS_AT_DEFAULT))
     return measures
 
 

@@ -113,7 +113,9 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
         f" t0 {DEFAULT_T0} (default) ",
         f" strength {DEFAULT_STRENGTH} (default) ",
     ]
-    assert all(each["value"] is None or each["value"] <= 0 for each in measures)  # nothing is better than the best
+    ap = {row["value"]: row["ap50"] for row in rows}
+    for each, other in zip(measures, (0.1, 1.0), strict=True):
+        assert each["value"] == (pytest.approx(ap[DEFAULT_T0] / ap[other] - 1, abs=1e-5) if ap[other] else None)
     # Without a provenance, since a row is of another run.
     assert read_results(file) == {"rows": [*rows, old], "measures": measures}
     assert run(none := Painter(), "strength")["rows"] == rows[2:] and none.painted == []

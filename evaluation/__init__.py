@@ -6,6 +6,8 @@ stage.py bench               bench.bench.main
 one setting at a time        sweeps.run
 pictures from a real server  painter.Painter
 methods on the layout sets   layouts.evaluate
+edits of real scenes         editing.evaluate.evaluate
+scenes taken apart           splitting.evaluate.evaluate
 rows of results              result_rows.result_row
 the base family's numbers    base_family.measures
 """

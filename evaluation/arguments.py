@@ -6,12 +6,14 @@ from pathlib import Path
 
 from . import sweeps
 from .compose_and_conquer import evaluate as cnc
+from .editing.evaluate import EDITING
 from .graphs import sali, soft
 from .graphs.lrdiff import VARIANTS
 from .graphs.methods import METHODS
 from .judging.calibration import JUDGES
 from .layouts import OURS, PERFECT, Group
 from .result_rows import RESULTS
+from .splitting.evaluate import SPLIT
 from .tcig import evaluate as tcig
 from .text2layer import evaluate as text2layer
 from .two_networks import evaluate as networks
@@ -27,6 +29,8 @@ APART = (
     *text2layer.PARTS,
     tcig.TCIG_NAME,
     networks.NETWORKS,
+    EDITING,
+    SPLIT,
     JUDGES,
 )  # with pictures of their own
 CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, *soft.METHODS, PERFECT, BASE, *APART)
@@ -118,7 +122,7 @@ def groups_of(methods: Sequence[str], options: argparse.Namespace) -> list[Group
 
 
 def file_of(name: str, options: argparse.Namespace) -> Path | None:
-    """Where results (of a group, `BASE`, "networks", sweeps) are written; None where they are only shown."""
+    """Where results (of a group, `BASE`, "networks", "editing", sweeps) are written; None where they are only shown."""
     if options.json:
         return options.json
     return None if name == OTHERS or is_part(options) else RESULTS / f"{name}.json"

@@ -16,6 +16,7 @@ from ..core.text2layer.files import Text2LayerFileError
 from ..sticker_world.shipped import (
     CHECKPOINT_FILE,
     CNC_FILE,
+    SEGMENTER_FOLDER,
     SPECIALIST_FOLDERS,
     TEXT2LAYER_FILE,
     TRANSFORMER_FILE,
@@ -25,6 +26,7 @@ from . import base_family as base
 from . import layouts, sweeps
 from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
 from .compose_and_conquer import evaluate as cnc
+from .editing import evaluate as editing
 from .judging import calibration
 from .judging.judges import JUDGES
 from .judging.yardsticks import Yardsticks
@@ -34,6 +36,7 @@ from .painter import Painter, evaluation_server
 from .records.pictures import PictureRecords, records_of
 from .records.provenance import Provenance, provenance
 from .result_rows import RESULTS, write_results
+from .splitting import evaluate as splitting
 from .tcig import evaluate as tcig
 from .text2layer import evaluate as text2layer
 from .two_networks import evaluate as networks
@@ -45,6 +48,13 @@ WEIGHTS: dict[str, dict[str, Path]] = {
     text2layer.TEXT2LAYER: {"text2layer": TEXT2LAYER_FILE},
     tcig.TCIG_NAME: {"vqgan": VQGAN_FOLDER, **SPECIALIST_FOLDERS},
     networks.NETWORKS: {"transformer": TRANSFORMER_FILE},
+    splitting.SPLIT: {"splitting segmenter": SEGMENTER_FOLDER},
+}
+# Parts with pictures of their own on the evaluation's server, each of which keeps its records.
+RECORDED = {
+    networks.NETWORKS: networks.evaluate,
+    editing.EDITING: editing.evaluate,
+    splitting.SPLIT: splitting.evaluate,
 }
 
 
@@ -91,7 +101,7 @@ class Records:
         return provenance({"checkpoint": CHECKPOINT_FILE} | others | JUDGES, size_of(self._options).settings())
 
     def of(self, name: str) -> PictureRecords:
-        """The records of a group, of `BASE`, of "networks" or of a file of sweeps.
+        """The records of a group, of `BASE`, of one of `RECORDED` or of a file of sweeps.
 
         Raises:
             SetupProblem: its file holds the pictures of another run.
@@ -117,7 +127,7 @@ def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
     # All files are opened before anything is painted, so that a refusal comes at once.
     groups = [(group, files.of(group.name)) for group in groups_of(methods, options)]
     presence = files.of(BASE) if BASE in methods else None
-    both = files.of(networks.NETWORKS) if networks.NETWORKS in methods else None
+    recorded = {name: files.of(name) for name in RECORDED if name in methods}
     painted = {name for group, _ in groups for name in group.methods} - {layouts.PERFECT}
     if groups or presence is not None:
         with evaluation_server() if painted or presence is not None else nullcontext() as server:
@@ -134,11 +144,13 @@ def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
         results |= _evaluate_tcig(yardsticks, options)
     if calibration.JUDGES in methods:
         results[calibration.JUDGES] = calibration.evaluate()
-    if both is not None:
+    if networks.NETWORKS in recorded:
         networks.require_models()
+    if recorded:
         asked = {"layouts": options.layouts, "tuning": options.tuning}
         with evaluation_server() as server:
-            results[networks.NETWORKS] = networks.evaluate(Painter(server), yardsticks, both, **asked, keep=keep)
+            for name, records in recorded.items():
+                results[name] = RECORDED[name](Painter(server), yardsticks, records, **asked, keep=keep)
     apart = {name: {"provenance": [files.provenance(name)]} for name in results if name in WITHOUT_RECORDS}
     return {name: apart.get(name, {}) | content for name, content in results.items()}
 

@@ -119,11 +119,9 @@ class Painter:
         return self._uploaded[item.seed]
 
 
-def pictures_of(result: Result) -> list[np.ndarray]:
-    """The uint8 pictures (h w 3) of a method's graph."""
-    return [
-        np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[PICTURES]
-    ]
+def pictures_of(result: Result, node: str = PICTURES) -> list[np.ndarray]:
+    """The uint8 pictures (h w 3) that a node of a method's graph shows; of `PICTURES`, if nothing is said."""
+    return [np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("RGB")) for data in result.images[node]]
 
 
 def write_masks(item: Item, folder: Path) -> list[Path]:

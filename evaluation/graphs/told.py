@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PROMPT, BOXES, NAMES, COLOURS, GUESSES, CUT_OUTS = (
+PROMPT, BOXES, NAMES, COLOURS, GUESSES, CUT_OUTS, PICTURE, SHAPES, ORDER, BACKGROUND = (
     "whole prompt",
     "boxes or masks",
     "names",
     "true colours",
     "colours guessed from names",
     "its own cut-outs",
+    "the picture",
+    "exact shapes of what goes away or moves",
+    "order of the things",
+    "what the background is called",
 )
 Origin = Literal["published", "reconstructed", "ours", "ComfyUI's"]
 
@@ -19,7 +23,7 @@ class Told:
     """One method.
 
     Attributes:
-        hears: of the layout; the background's name goes with the names.
+        hears: of the layout, edit or picture; the background's name goes with the names.
         origin: whether it is published, reconstructed from a paper that leaves something open, ComfyUI's or ours.
     """
 
@@ -28,6 +32,8 @@ class Told:
 
 
 PLACED = (PROMPT, BOXES, NAMES)
+EDITED = (PICTURE, PROMPT, BOXES, SHAPES, NAMES)
+SPLIT = (PICTURE, NAMES, ORDER)
 TOLD: dict[str, Told] = {
     "plain": Told((PROMPT,), "ComfyUI's"),
     "set_mask": Told((BOXES, NAMES), "ComfyUI's"),
@@ -48,4 +54,11 @@ TOLD: dict[str, Told] = {
     "sali_regularised": Told((*PLACED, CUT_OUTS), "reconstructed"),
     "soft": Told((BOXES, NAMES), "ours"),
     "region_tokens": Told((BOXES, NAMES), "ours"),
+    "edit": Told(EDITED, "reconstructed"),
+    "edit_colours": Told((*EDITED, COLOURS), "reconstructed"),
+    "inpaint": Told(EDITED, "ComfyUI's"),
+    "vae": Told((PICTURE,), "ComfyUI's"),
+    "split": Told(SPLIT, "reconstructed"),
+    "split_words": Told((*SPLIT, BACKGROUND), "ours"),
+    "cut_out": Told(SPLIT, "ours"),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..records.checkout import has_changed
 from ..result_rows import RESULTS, read_results
+from ..sets.edits import EDITS
 from ..sets.sets import LAYOUT_SETS, PRESENCE, TUNING_SET
 
 OLDER, UNKNOWN = "Older than the code that it measures.", "Of unknown age."
@@ -37,11 +38,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tcig": ("tcig", "segmentation", "clip"),
     "tcig_sweeps": ("tcig", "segmentation", "clip"),
     "networks": (*LAYERED, *GUIDANCE, "soft_guidance"),
+    "editing": (*LAYERED, "editing", "inversion"),
+    "split": ("text2layer", "segmentation"),
     "bench": (*LAYERED, *GUIDANCE, "compose_and_conquer", "soft_guidance", "tcig"),
     "growth": (*LAYERED, *GUIDANCE, "soft_guidance"),
 }
 SHIPPED_READERS = ("models/hf_clip", "models/segmenters/sticker_world")
 TCIG = ("models/vqgan", "models/segmenters", "evaluation/tcig", *PLACING, *OBJECTS)
+TRUTH = "evaluation/text2layer/scores.py"  # decibels
+EDITED = (TRUTH, *(f"evaluation/sets/{name}" for name in ("edits.py", "make_layouts.py", f"layouts/{EDITS}.json")))
 ALSO: dict[str, tuple[str, ...]] = {
     "layouts": (*PLACING, *OBJECTS),
     "ablation": (*PLACING, *OBJECTS),
@@ -55,6 +60,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "tcig": TCIG,
     "tcig_sweeps": TCIG,
     "networks": (JOINT, "evaluation/two_networks", *PLACING, *PLACED_BY_ATTENTION, *OBJECTS),
+    "editing": ("evaluation/editing", *EDITED),
+    "split": (SHIPPED_READERS[1], "evaluation/splitting", "evaluation/editing/graphs.py", TRUTH),
     "bench": ("evaluation/bench",),
     "growth": ("evaluation/bench",),
 }
@@ -78,6 +85,8 @@ def remark(
         folder: where it lies.
         has_changed: whether paths were touched since a commit; None where that is not known.
     """
+    if not (folder / f"{file}.json").is_file():
+        return ""  # nothing is measured yet
     (came_from,) = read_results(folder / f"{file}.json").get("provenance", [{"commit": ""}])
     if came_from["commit"] == "":  # painted before results said where they come from
         return OLDER

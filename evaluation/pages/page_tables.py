@@ -21,6 +21,7 @@ from .plots import PLOTS, picture_of
 from .tables import (
     bench_table,
     comparisons_table,
+    differences_by_set_table,
     judges_table,
     measures_table,
     results_table,
@@ -30,6 +31,7 @@ from .tables import (
 
 PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
 REMARK = re.compile(r"^From `[^`]*`\.(?: \*(.+)\*)?$", re.MULTILINE)
+NOT_YET = "*Not measured yet.*"
 MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -52,7 +54,9 @@ class Table:
     by_tag: bool = False
 
     def text(self) -> str:
-        """The table with the newest numbers."""
+        """The table with the newest numbers; a sentence where there are none yet."""
+        if not (RESULTS / f"{self.file}.json").is_file():
+            return NOT_YET
         rows = read_results(RESULTS / f"{self.file}.json").get(self.key, [])
         return self.draw([row for row in rows if ("/" in row.get("set", "")) == self.by_tag])
 
@@ -85,6 +89,12 @@ TABLES = {
     "networks": Table("python stage.py evaluate networks", "networks"),
     "networks_differences": Table("python stage.py evaluate networks", "networks", comparisons_table, "comparisons"),
     "networks_measures": Table("python stage.py evaluate networks", "networks", measures_table, "measures"),
+    "editing": Table("python stage.py evaluate editing", "editing"),
+    "editing_differences": Table(
+        "python stage.py evaluate editing", "editing", differences_by_set_table, "comparisons"
+    ),
+    "split": Table("python stage.py evaluate split", "split"),
+    "split_differences": Table("python stage.py evaluate split", "split", comparisons_table, "comparisons"),
     "bench": Table("python stage.py bench", "bench", bench_table),
     "growth": Table(PLOTS["growth"].command, "growth", growth_table),
     "growth_counts": Table(PLOTS["growth"].command, "growth", counts_table),
@@ -101,7 +111,6 @@ def rewrite(text: str, folder: Path = CLONE, remark: Callable[[str], str] | None
 
     Raises:
         ValueError: a marker names a table or a plot that does not exist.
-        FileNotFoundError: the results of a marked table are missing.
     """
 
     def replace(match: re.Match) -> str:

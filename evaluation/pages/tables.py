@@ -21,6 +21,7 @@ ROW_KEYS = (
 )
 NO_SCORES = ("method", "set", "pictures")  # of a row's keys
 DECIBELS = "PSNR"  # what begins so is worth a digit behind the point
+DIFFERENCE_HEADINGS = ("method", "against", "score", "pictures", "difference", "method is")
 HEADINGS = {
     "box_iou": "box IoU",
     "ap50": "AP@0.5",
@@ -101,19 +102,25 @@ def sweeps_table(rows: Sequence[dict]) -> str:
 
 def comparisons_table(rows: Sequence[dict]) -> str:
     """A table of paired differences, method minus reference, of all sets at once."""
-    cells = [
-        [
-            row["method"],
-            row["against"],
-            HEADINGS.get(row["score"], row["score"]),
-            number(row["pictures"]),
-            ("+" if row["difference"] >= 0 else "") + with_interval(row["difference"], (row["low"], row["high"])),
-            row["verdict"],
-        ]
-        for row in rows
-        if row["set"] == ALL
+    return table(DIFFERENCE_HEADINGS, [_difference(row) for row in rows if row["set"] == ALL])
+
+
+def _difference(row: dict) -> list[str]:
+    difference = with_interval(row["difference"], (row["low"], row["high"]))
+    return [
+        row["method"],
+        row["against"],
+        HEADINGS.get(row["score"], row["score"]),
+        number(row["pictures"]),
+        ("+" if row["difference"] >= 0 else "") + difference,
+        row["verdict"],
     ]
-    return table(["method", "against", "score", "pictures", "difference", "method is"], cells)
+
+
+def differences_by_set_table(rows: Sequence[dict]) -> str:
+    """A table of paired differences of each set, where sets ask for things that are not of one kind."""
+    cells = [[row["set"], *_difference(row)] for row in rows if row["set"] != ALL]
+    return table(["set", *DIFFERENCE_HEADINGS], cells)
 
 
 def measures_table(measures: Sequence[dict]) -> str:

@@ -102,6 +102,8 @@ def test_marked_tables_are_replaced_and_nothing_else(tmp_path, monkeypatch):
     assert "From `python stage.py evaluate`." in new
     assert "old" not in new and "objects_2/masks" not in new
     assert page_tables.rewrite(new) == new
+    unmeasured = page_tables.rewrite(text.replace("table:layouts", "table:sali"))
+    assert page_tables.NOT_YET in unmeasured and page_tables.rewrite(unmeasured) == unmeasured
     with pytest.raises(ValueError, match='no table "layout"'):
         page_tables.rewrite(text.replace("table:layouts", "table:layout"))
 
@@ -129,7 +131,9 @@ def test_results_are_older_than_code_that_has_changed_since(tmp_path):
     assert [said("a", changed) for changed in (True, False, None)] == [age.OLDER, "", age.UNKNOWN]
     assert said("", False) == age.OLDER and said(None, False) == age.UNKNOWN
     assert asked == [("a", age.measured_paths("sali"))] * 3
-    assert set(age.ROOMS) == {path.stem for path in result_rows.RESULTS.glob("*.json")}
+    shown = {each.file for each in page_tables.TABLES.values()} | set(page_tables.PLOTS)
+    assert {path.stem for path in result_rows.RESULTS.glob("*.json")} <= set(age.ROOMS) == shown
+    assert age.remark("editing", tmp_path) == ""  # nothing is measured yet
     for file in age.ROOMS:
         paths = age.measured_paths(file)
         assert "evaluation/graphs/builder.py" in paths
@@ -163,6 +167,9 @@ def test_intervals_stand_behind_their_numbers():
     rows = [compared | {"set": name, "difference": 0.15, "verdict": "better"} for name in (ALL, "objects_1")]
     assert tables.comparisons_table(rows).splitlines()[2:] == [
         "| a      | b       | AP@0.5 |        8 | +0.15 [0.10, 0.20] | better    |"
+    ]
+    assert tables.differences_by_set_table(rows).splitlines()[2:] == [
+        "| objects_1 | a      | b       | AP@0.5 |        8 | +0.15 [0.10, 0.20] | better    |"
     ]
     measures = [result_rows.measure("x", 0.5, "", 0.4), Estimate(0.5, (0.3, 0.6)).measure("y", "dB", 0.4)]
     assert "verdict" not in tables.measures_table(measures[:1])

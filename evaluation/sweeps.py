@@ -54,7 +54,7 @@ SWEEPS = {  # by setting
     "t0": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_colours")),
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
-    "crop_margin": Sweep((0, 2, 4, 8), ("lrdiff_crop",)),
+    "crop_margin": Sweep((0, 2, 4, 8, 12, 16), ("lrdiff_crop",)),
     "bootstrapped": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), ("multidiffusion",)),
     "inversion_steps": Sweep((2, 5, 10, 20, 50), ("spatial_latent",), SALI_FILE),
     "guidance_iterations": Sweep((1, 3, 5, 10), ("chen",), SALI_FILE),

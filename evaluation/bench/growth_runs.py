@@ -16,6 +16,7 @@ from ...core.attention.sites import MIDDLE_AND_FIRST_UP
 from ...core.attention_guidance.energies import in_box_share
 from ...core.attention_guidance.target import Target
 from ...core.attention_guidance.transformer_maps import energy_of_blocks
+from ...core.layered_rendering.parts import DEFAULT_MARGIN
 from ...core.layered_rendering.vision_guidance import VisionGuidance
 from ...core.layout.layout import Layout
 from ...core.layout.masks import box_coverage
@@ -34,7 +35,6 @@ STACKED_SIDE, SHIFT = 0.58, 0.05  # of boxes over each other
 CFG = 7.5
 SIGMAS = (0.9, 0.8)
 BLOCKS = "5-6"  # of twelve, read by guidance
-CROP_MARGIN = 2  # the node's default
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Runs:
 
     def layered_crop(self, point: Point) -> tuple:
         """The same on the layers' surroundings."""
-        return self.layered(point, CROP_MARGIN)
+        return self.layered(point, DEFAULT_MARGIN)
 
 
 class Inside:

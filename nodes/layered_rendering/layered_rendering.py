@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.layered_rendering.comfy.render import render_in_layers
 from ...core.layered_rendering.comfy.settings import MODES, PAPER, LayerSettings, Rendering
+from ...core.layered_rendering.parts import DEFAULT_MARGIN
 from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
 from ...core.layout.layout import Layout
 from ..api import LayerSettings as SettingsSocket
@@ -15,7 +16,6 @@ from ..inputs import category_of
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
-DEFAULT_CROP_MARGIN = 2  # latent cells; reconstructed: the paper evaluates every layer on the whole canvas
 
 
 class StageLayeredRendering(io.ComfyNode):
@@ -98,13 +98,13 @@ class StageLayeredRendering(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "crop_margin",
-                    default=DEFAULT_CROP_MARGIN,
+                    default=DEFAULT_MARGIN,
                     min=0,
                     max=256,
                     optional=True,
                     tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides of "
                     "4 cells or more. Higher lets the layer see more of its surroundings and takes longer; lower is "
-                    "faster, but things may be cut at the edge.",
+                    "faster, but without the surroundings things come out in other places and sizes than asked.",
                 ),
                 GuidanceSocket.Input(
                     "guidance",
@@ -140,7 +140,7 @@ class StageLayeredRendering(io.ComfyNode):
         mode: str = PAPER,
         background_negative: str = DEFAULT_BACKGROUND_NEGATIVE,
         crop: bool = False,
-        crop_margin: int = DEFAULT_CROP_MARGIN,
+        crop_margin: int = DEFAULT_MARGIN,
         guidance: VisionGuidance | None = None,
         layers: tuple[LayerSettings, ...] = (),
     ) -> io.NodeOutput:

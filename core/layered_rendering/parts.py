@@ -15,8 +15,8 @@ from torch import Tensor
 # Latent cells. U-Nets halve their grid two or three times, and where that leaves a remainder they have the skip's size;
 # transformers take patches of one or two cells. Finer sides would seldom meet.
 PART_STEP = 4
-# Latent cells around a region. reconstructed: the paper evaluates every layer on the whole canvas. On the tuning layouts,
-# told boxes and names alone, 8 cells place as many things as the whole canvas does; 4 and 2 place fewer.
+# Latent cells around a region. reconstructed: the paper evaluates every layer on the whole canvas. On the tuning
+# layouts, told boxes and names alone, 8 cells place as many things as the whole canvas does; 4 and 2 place fewer.
 DEFAULT_MARGIN = 8
 # Latent cells, of one row, that cost as much as one more evaluation. A line through times on one core says 310 of the
 # embedded U-Net, 270 of SD 1.5's shape with 96 channels; but two small ones took as long as one of 480 cells more.

@@ -38,9 +38,9 @@ def test_what_each_method_has_the_network_evaluate(growth, narrow):
     }
     areas = runs.calls_of("set_area", point)
     assert sum(call.rows for call in areas) == 2 + 2 * 4, "ComfyUI gives every area a negative prompt"
-    # Boxes of 5 x 5 cells, on which two cells of margin come; a part at the canvas' edge is no smaller.
+    # Boxes of 5 x 5 cells, on which eight cells of margin come; a part at the canvas' edge is no smaller.
     assert sorted(runs.calls_of("layered_crop", point), key=lambda call: call.width) == [
-        Call(8, 12, 12, 154),
+        Call(8, 24, 24, 154),
         Call(2, 32, 32, 154),
     ]
 

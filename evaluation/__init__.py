@@ -6,6 +6,7 @@ stage.py bench               bench.bench.main
 one setting at a time        sweeps.run
 pictures from a real server  painter.Painter
 methods on the layout sets   layouts.evaluate
+lines without a layout       image_lines.image_line
 rows of results              result_rows.result_row
 the base family's numbers    base_family.measures
 """

@@ -10,6 +10,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.scores.metrics import mask_iou
+
 SEEN = 0.5  # share of a known shape that its class has to fill
 # reconstructed: the plane of a thing that the real scene does not hold; the middle of those that Sticker World draws.
 STRANGER = 0.65
@@ -50,6 +52,41 @@ def judge_order(labels: np.ndarray, near: np.ndarray, far: np.ndarray, classes: 
         present=present,
         asked=present and _share(labels, overlap, classes[0]) > SEEN,
         outline=found[0] == found[1] != found[2] and 0 not in found,
+    )
+
+
+@dataclass(frozen=True)
+class HiddenScore:
+    """Whether what another thing hid is there once that one is away.
+
+    Attributes:
+        present: the thing fills at least half of what was hidden of it, and of its whole shape.
+        shown: share of what was hidden that shows it: its mask IoU within that area.
+        something: share of what was hidden that shows any thing at all, whichever it has become.
+        mask_iou: of its whole shape.
+    """
+
+    present: bool
+    shown: float
+    something: float
+    mask_iou: float | None
+
+
+def judge_hidden(labels: np.ndarray, shape: np.ndarray, hidden: np.ndarray, wanted: int) -> HiddenScore:
+    """Judge the place of a thing that was hidden.
+
+    Args:
+        labels: (h w), class per pixel; 0 is background.
+        shape: bool (h w), of the whole thing.
+        hidden: bool (h w), the part of it that could not be seen.
+        wanted: its class.
+    """
+    shown = _share(labels, hidden, wanted)
+    return HiddenScore(
+        present=shown >= SEEN and _share(labels, shape, wanted) >= SEEN,
+        shown=shown,
+        something=float((labels[hidden] != 0).mean()),
+        mask_iou=mask_iou(labels == wanted, shape),
     )
 
 

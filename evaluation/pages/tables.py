@@ -84,20 +84,20 @@ def sweeps_table(rows: Sequence[dict]) -> str:
 
 
 def comparisons_table(rows: Sequence[dict]) -> str:
-    """A table of paired differences, method minus reference, of all sets at once."""
+    """A table of paired differences, method minus reference, of all sets at once; else, if they are apart, of each."""
+    whole = [row for row in rows if row["set"] == ALL]
+    keys = ("method", "against") if whole else ("method", "against", "set")
     cells = [
         [
-            row["method"],
-            row["against"],
+            *(row[key] for key in keys),
             HEADINGS.get(row["score"], row["score"]),
             number(row["pictures"]),
             ("+" if row["difference"] >= 0 else "") + with_interval(row["difference"], (row["low"], row["high"])),
             row["verdict"],
         ]
-        for row in rows
-        if row["set"] == ALL
+        for row in whole or rows
     ]
-    return table(["method", "against", "score", "pictures", "difference", "method is"], cells)
+    return table([*keys, "score", "pictures", "difference", "method is"], cells)
 
 
 def measures_table(measures: Sequence[dict]) -> str:

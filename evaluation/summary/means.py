@@ -79,4 +79,9 @@ def ratio_of(ours: Iterable[PictureLine], theirs: Iterable[PictureLine], value: 
         for line, other in _shared(ours, theirs)
         for a, b in [(value(line), value(other))]
     ]
-    return estimate(entries, lambda means: (means[0] / means[1]) / (means[2] / means[3]))
+    return estimate(entries, lambda means: _over(_over(means[0], means[1]), _over(means[2], means[3])))
+
+
+def _over(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A quotient, NaN where nothing is divided by."""
+    return np.divide(first, second, out=np.full_like(first, np.nan), where=second != 0)

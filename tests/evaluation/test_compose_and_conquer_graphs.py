@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 from stagecraft.evaluation.compose_and_conquer import evaluate as cnc
-from stagecraft.evaluation.compose_and_conquer import painter as cnc_painting
 from stagecraft.evaluation.compose_and_conquer import graphs as cnc_graphs
 from stagecraft.evaluation.compose_and_conquer import looks as cnc_looks
 from stagecraft.evaluation.compose_and_conquer import order as cnc_order
+from stagecraft.evaluation.compose_and_conquer import painter as cnc_painting
 from stagecraft.evaluation.graphs.builder import PICTURES
 from stagecraft.evaluation.sets import pairs as pair_sets
 from stagecraft.sticker_world.world.concepts import CANVAS

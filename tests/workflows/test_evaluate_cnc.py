@@ -12,8 +12,8 @@ from stagecraft.core.layout.reading import parse_layout
 from stagecraft.evaluation import cli
 from stagecraft.evaluation.compose_and_conquer import looks as cnc_looks
 from stagecraft.evaluation.compose_and_conquer import order as cnc_order
-from stagecraft.evaluation.compose_and_conquer.painter import CNC
 from stagecraft.evaluation.compose_and_conquer.graphs import CnC
+from stagecraft.evaluation.compose_and_conquer.painter import CNC
 from stagecraft.evaluation.compose_and_conquer.scores import judge_order
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
 from stagecraft.evaluation.pages.tables import ROW_KEYS

@@ -19,8 +19,9 @@ from ...core.tcig.starts import NOISE
 from ...sticker_world.shipped import CLIP_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ..graphs.lrdiff import LRDiff
 from ..graphs.told import CLIP_GUIDES, SPECIALISTS_GUIDE, TOLD
+from ..judging.judges import JUDGES
 from ..judging.scoring import layout_lines, score, spread
-from ..judging.yardsticks import JUDGES, Yardsticks, to_images
+from ..judging.yardsticks import Yardsticks, to_images
 from ..painter import Painter
 from ..records.lines import PictureLine, RegionLine, picture_line
 from ..records.pictures import PictureRecords

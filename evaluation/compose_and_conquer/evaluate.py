@@ -147,7 +147,7 @@ def _order(run: Run) -> Sequence[str]:
 
 
 def _hidden(run: Run) -> Sequence[str]:
-    pairs = spread(load_hidden(HIDDEN_TUNING if run.asked.tuning else HIDDEN), run.asked.number)
+    pairs = hidden.some_of_each(load_hidden(HIDDEN_TUNING if run.asked.tuning else HIDDEN), run.asked.number)
     used = run.methods.with_depths(PLAIN, PERFECT)
     for pair in tqdm(pairs, hidden.SET, unit="pair"):
         hidden.paint_hidden(run.painter, *run.judged, used, pair, run.keep)

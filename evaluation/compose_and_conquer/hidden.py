@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..image_lines import image_line
+from ..judging.scoring import spread
 from ..judging.yardsticks import Yardsticks
 from ..painter import Painter
 from ..records.lines import PictureLine
@@ -21,7 +22,17 @@ from .scores import judge_hidden
 
 SET = "cnc_hidden"
 SETS = {BEFORE: SET, ASIDE: f"{SET}_{ASIDE}", REMOVED: f"{SET}_{REMOVED}"}
-SHOWN, SOMETHING = "what was hidden", "anything there"  # shares of the area that was hidden
+SHOWN, SOMETHING = "IoU of what was hidden", "anything there"  # the latter a share of the area that was hidden
+
+
+def some_of_each(pairs: Sequence[HiddenPair], number: int | None) -> list[HiddenPair]:
+    """So many pairs from the whole length of a set, half of them wholly hidden and half partly; None takes all."""
+    if number is None:
+        return list(pairs)
+    shares = {WHOLLY: number - number // 2, PARTLY: number // 2}
+    return [
+        pair for kind, share in shares.items() for pair in spread([each for each in pairs if each.kind == kind], share)
+    ]
 
 
 def paint_hidden(

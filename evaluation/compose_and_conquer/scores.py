@@ -10,7 +10,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...core.scores.metrics import mask_iou
+from ...core.scores.metrics import HIT_IOU, mask_iou
 
 SEEN = 0.5  # share of a known shape that its class has to fill
 # reconstructed: the plane of a thing that the real scene does not hold; the middle of those that Sticker World draws.
@@ -60,8 +60,9 @@ class HiddenScore:
     """Whether what another thing hid is there once that one is away.
 
     Attributes:
-        present: the thing fills at least half of what was hidden of it, and of its whole shape.
-        shown: share of what was hidden that shows it: its mask IoU within that area.
+        present: the thing fills at least half of what was hidden of it, and its mask IoU is that of a hit: so it is
+            there and in its place, and does not merely cover it.
+        shown: mask IoU of what was hidden and all that is painted of the thing, but for the part that was seen.
         something: share of what was hidden that shows any thing at all, whichever it has become.
         mask_iou: of its whole shape.
     """
@@ -69,7 +70,7 @@ class HiddenScore:
     present: bool
     shown: float
     something: float
-    mask_iou: float | None
+    mask_iou: float
 
 
 def judge_hidden(labels: np.ndarray, shape: np.ndarray, hidden: np.ndarray, wanted: int) -> HiddenScore:
@@ -81,12 +82,13 @@ def judge_hidden(labels: np.ndarray, shape: np.ndarray, hidden: np.ndarray, want
         hidden: bool (h w), the part of it that could not be seen.
         wanted: its class.
     """
-    shown = _share(labels, hidden, wanted)
+    found = labels == wanted
+    overlap = mask_iou(found, shape)
     return HiddenScore(
-        present=shown >= SEEN and _share(labels, shape, wanted) >= SEEN,
-        shown=shown,
+        present=_share(labels, hidden, wanted) >= SEEN and overlap >= HIT_IOU,
+        shown=mask_iou(found & ~(shape & ~hidden), hidden),
         something=float((labels[hidden] != 0).mean()),
-        mask_iou=mask_iou(labels == wanted, shape),
+        mask_iou=overlap,
     )
 
 

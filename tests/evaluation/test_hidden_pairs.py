@@ -67,19 +67,20 @@ def test_two_maps_say_what_is_hidden_and_one_does_not(pair):
 
 
 def test_what_was_hidden_has_to_be_the_thing_in_its_place():
-    shape, hidden = np.zeros((4, 8), bool), np.zeros((4, 8), bool)
+    shape, hidden = np.zeros((4, 12), bool), np.zeros((4, 12), bool)
     shape[:, :4], hidden[:, :2] = True, True
-    labels = np.zeros((4, 8), int)
-    labels[:, :4] = 3
-    whole = judge_hidden(labels, shape, hidden, 3)
-    assert (whole.present, whole.shown, whole.something, whole.mask_iou) == (True, 1.0, 1.0, 1.0)
-    other = judge_hidden(np.where(labels == 3, 5, labels), shape, hidden, 3)
-    assert (other.present, other.shown, other.something, other.mask_iou) == (False, 0.0, 1.0, 0.0)
-    labels[:, :2] = 0  # what was seen is there, and a hole where the foreground stood
-    hole = judge_hidden(labels, shape, hidden, 3)
-    assert (hole.present, hole.shown, hole.something, hole.mask_iou) == (False, 0.0, 0.0, 0.5)
-    everywhere = judge_hidden(np.full((4, 8), 3), shape, hidden, 3)
-    assert everywhere.present and everywhere.mask_iou == 0.5
+    labels = np.where(shape, 3, 0)
+
+    def judged(labels):
+        score = judge_hidden(labels, shape, hidden, 3)
+        return score.present, score.shown, score.something, score.mask_iou
+
+    assert judged(labels) == (True, 1.0, 1.0, 1.0)
+    assert judged(np.where(shape, 5, 0)) == (False, 0.0, 1.0, 0.0)  # something else has its shape
+    # what was seen is there, and a hole where the foreground stood
+    assert judged(np.where(hidden, 0, labels)) == (False, 0.0, 0.0, 0.5)
+    # a thing so large that it covers its place is not in it
+    assert judged(np.full((4, 12), 3)) == (False, pytest.approx(8 / 40), 1.0, pytest.approx(1 / 3))
 
 
 def test_perfect_pictures_hide_and_show():
@@ -100,6 +101,13 @@ def test_perfect_pictures_hide_and_show():
     assert len({each["name"] for each in measures}) == 4
     # and nothing is painted again
     cnc_hidden.paint_hidden(None, None, records, {"perfect": None}, hidden_pairs.load_hidden()[0], None)
+
+
+def test_some_pairs_are_of_both_kinds():
+    pairs = hidden_pairs.load_hidden(hidden_pairs.HIDDEN_TUNING)
+    kinds = [[pair.kind for pair in cnc_hidden.some_of_each(pairs, number)] for number in (1, 2, 3)]
+    assert kinds == [[WHOLLY], [WHOLLY, PARTLY], [WHOLLY, WHOLLY, PARTLY]]
+    assert cnc_hidden.some_of_each(pairs, None) == list(pairs)
 
 
 def test_the_share_that_is_there_is_counted_by_kind():

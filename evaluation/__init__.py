@@ -8,6 +8,7 @@ pictures from a real server  painter.Painter
 methods on the layout sets   layouts.evaluate
 edits of real scenes         editing.evaluate.evaluate
 scenes taken apart           splitting.evaluate.evaluate
+lines without a layout       image_lines.image_line
 rows of results              result_rows.result_row
 the base family's numbers    base_family.measures
 """

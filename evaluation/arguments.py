@@ -15,6 +15,7 @@ from .layouts import OURS, PERFECT, Group
 from .result_rows import RESULTS
 from .splitting.evaluate import SPLIT
 from .tcig import evaluate as tcig
+from .tcig.sweep import SWEEPS_FILE
 from .text2layer import evaluate as text2layer
 from .two_networks import evaluate as networks
 
@@ -62,7 +63,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--layouts",
         type=int,
         metavar="N",
-        help=f"layouts (or prompts) per set; default: all, of {networks.NETWORKS} {networks.LAYOUTS}",
+        help=f"layouts (or prompts) per set; default: all, of {networks.NETWORKS} {networks.LAYOUTS}, "
+        f"of {tcig.TCIG_NAME} {tcig.LAYOUTS} over all sets",
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures per layout; default: 1")
     parser.add_argument("--tuning", action="store_true", help="use the tuning set, the only one to choose settings on")
@@ -122,10 +124,13 @@ def groups_of(methods: Sequence[str], options: argparse.Namespace) -> list[Group
 
 
 def file_of(name: str, options: argparse.Namespace) -> Path | None:
-    """Where results (of a group, `BASE`, "networks", "editing", sweeps) are written; None where they are only shown."""
+    """Where results (of a group, a part of its own, sweeps) are written; None where they are only shown."""
     if options.json:
         return options.json
-    return None if name == OTHERS or is_part(options) else RESULTS / f"{name}.json"
+    if name == SWEEPS_FILE and options.layouts is None:  # the one that is made on the tuning set
+        return RESULTS / f"{name}.json"
+    other_fusers = name == cnc.CNC and options.fusers is not None
+    return None if name == OTHERS or other_fusers or is_part(options) else RESULTS / f"{name}.json"
 
 
 def sweeps_by_file(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from ..core.segmentation.files import SegmenterError
 from ..core.text2layer.files import Text2LayerFileError
 from ..sticker_world.shipped import (
     CHECKPOINT_FILE,
+    CLIP_FOLDER,
     CNC_FILE,
     SEGMENTER_FOLDER,
     SPECIALIST_FOLDERS,
@@ -26,6 +27,7 @@ from . import base_family as base
 from . import layouts, sweeps
 from .arguments import BASE, OTHERS, chosen_methods, file_of, groups_of, is_part, parse, sweeps_by_file
 from .compose_and_conquer import evaluate as cnc
+from .compose_and_conquer.painter import cnc_painter, default_single
 from .editing import evaluate as editing
 from .judging import calibration
 from .judging.judges import JUDGES
@@ -38,15 +40,24 @@ from .records.provenance import Provenance, provenance
 from .result_rows import RESULTS, write_results
 from .splitting import evaluate as splitting
 from .tcig import evaluate as tcig
+from .tcig.sweep import SWEEPS_FILE, sweep
 from .text2layer import evaluate as text2layer
+from .text2layer.rows import trained_files
 from .two_networks import evaluate as networks
 
 Results = dict[str, dict[str, list[dict]]]
+Opened = dict[str, PictureRecords]  # by file
+TCIG_MODELS = {
+    "vqgan": VQGAN_FOLDER,
+    "guiding CLIP": CLIP_FOLDER,
+    "guiding segmenter": SEGMENTER_FOLDER,
+    **SPECIALIST_FOLDERS,
+}
 # Files and folders that a method paints with beside the checkpoint.
 WEIGHTS: dict[str, dict[str, Path]] = {
-    cnc.CNC: {"fusers": CNC_FILE},
     text2layer.TEXT2LAYER: {"text2layer": TEXT2LAYER_FILE},
-    tcig.TCIG_NAME: {"vqgan": VQGAN_FOLDER, **SPECIALIST_FOLDERS},
+    tcig.TCIG_NAME: TCIG_MODELS,
+    SWEEPS_FILE: TCIG_MODELS,
     networks.NETWORKS: {"transformer": TRANSFORMER_FILE},
     splitting.SPLIT: {"splitting segmenter": SEGMENTER_FOLDER},
 }
@@ -80,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-# They keep no file of pictures yet: rows alone, with where they come from.
-WITHOUT_RECORDS = (cnc.CNC, text2layer.TEXT2LAYER, tcig.TCIG_NAME, tcig.SWEEPS_FILE, calibration.JUDGES)
+# What of a file can be asked for by itself, and is kept in it.
+WHOLE = {part: cnc.CNC for part in cnc.PARTS} | {part: text2layer.TEXT2LAYER for part in text2layer.PARTS}
 
 
 class Records:
@@ -93,15 +104,17 @@ class Records:
 
     def provenance(self, name: str) -> Provenance:
         """Where the numbers of a result come from; one file for all has the weights of all."""
-        names = self._methods if self._options.json else (name,)
-        others = {what: path for each in names for what, path in WEIGHTS.get(each, {}).items()}
+        names = {WHOLE.get(each, each) for each in (self._methods if self._options.json else (name,))}
+        others = {what: path for each, files in WEIGHTS.items() if each in names for what, path in files.items()}
         if cnc.CNC in names:
-            given = {"fusers": self._options.fusers, "single": self._options.single}
-            others |= {what: path for what, path in given.items() if path is not None}
+            others["fusers"] = self._options.fusers or CNC_FILE
+            others["single"] = self._options.single or default_single()
+        if text2layer.TEXT2LAYER in names:
+            others |= trained_files()
         return provenance({"checkpoint": CHECKPOINT_FILE} | others | JUDGES, size_of(self._options).settings())
 
     def of(self, name: str) -> PictureRecords:
-        """The records of a group, of `BASE`, of one of `RECORDED` or of a file of sweeps.
+        """The records of a group, of `BASE`, of a part of its own or of a file of sweeps.
 
         Raises:
             SetupProblem: its file holds the pictures of another run.
@@ -126,50 +139,58 @@ def _evaluate(yardsticks: Yardsticks, options: argparse.Namespace) -> Results:
     files = Records(options, methods)
     # All files are opened before anything is painted, so that a refusal comes at once.
     groups = [(group, files.of(group.name)) for group in groups_of(methods, options)]
-    presence = files.of(BASE) if BASE in methods else None
-    recorded = {name: files.of(name) for name in RECORDED if name in methods}
+    apart = {WHOLE.get(name, name) for name in methods} & {BASE, *PAINTERS, *WHOLE.values()}
+    if tcig.TCIG_NAME in apart and options.tuning:
+        apart.add(SWEEPS_FILE)
+    opened = {name: files.of(name) for name in (BASE, *WHOLE.values(), *PAINTERS, SWEEPS_FILE) if name in apart}
     painted = {name for group, _ in groups for name in group.methods} - {layouts.PERFECT}
-    if groups or presence is not None:
-        with evaluation_server() if painted or presence is not None else nullcontext() as server:
+    if groups or BASE in opened:
+        with evaluation_server() if painted or BASE in opened else nullcontext() as server:
             painter = None if server is None else Painter(server)
             results |= layouts.evaluate(painter, yardsticks, groups, size_of(options), keep)
-            if presence is not None:
-                results[BASE] = base.evaluate(painter, yardsticks, presence, options.layouts, keep)
-    if parts := [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]:
-        results[cnc.CNC] = _evaluate_cnc(yardsticks, parts, options)
-    if parts := [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]:
+            if BASE in opened:
+                results[BASE] = base.evaluate(painter, yardsticks, opened[BASE], options.layouts, keep)
+    if cnc.CNC in opened:
+        parts = [name for name in cnc.PARTS if name in methods or cnc.CNC in methods]
+        asked = cnc.Asked(parts, options.layouts, options.tuning)
+        with cnc_painter(options.fusers, options.single, options.tuning) as (painter, used):
+            results[cnc.CNC] = cnc.evaluate(cnc.Run(painter, used, yardsticks, asked, opened[cnc.CNC], keep))
+    if text2layer.TEXT2LAYER in opened:
+        parts = [name for name in text2layer.PARTS if name in methods or text2layer.TEXT2LAYER in methods]
         asked = text2layer.Asked(parts, options.layouts, options.tuning)
-        results[text2layer.TEXT2LAYER] = text2layer.evaluate(yardsticks, asked, keep)
-    if tcig.TCIG_NAME in methods:
-        results |= _evaluate_tcig(yardsticks, options)
+        run = text2layer.Run(yardsticks, asked, opened[text2layer.TEXT2LAYER], keep)
+        results[text2layer.TEXT2LAYER] = text2layer.evaluate(run)
+    for name, paint in PAINTERS.items():
+        if name in opened:
+            results |= paint(yardsticks, opened, options, keep)
     if calibration.JUDGES in methods:
-        results[calibration.JUDGES] = calibration.evaluate()
-    if networks.NETWORKS in recorded:
-        networks.require_models()
-    if recorded:
-        asked = {"layouts": options.layouts, "tuning": options.tuning}
-        with evaluation_server() as server:
-            for name, records in recorded.items():
-                results[name] = RECORDED[name](Painter(server), yardsticks, records, **asked, keep=keep)
-    apart = {name: {"provenance": [files.provenance(name)]} for name in results if name in WITHOUT_RECORDS}
-    return {name: apart.get(name, {}) | content for name, content in results.items()}
+        results[calibration.JUDGES] = {"provenance": [files.provenance(calibration.JUDGES)]} | calibration.evaluate()
+    return results
 
 
-def _evaluate_cnc(yardsticks: Yardsticks, parts: list[str], options: argparse.Namespace) -> dict:
-    asked = cnc.Asked(parts, options.layouts, options.tuning)
-    with cnc.cnc_painter(options.fusers, options.single, options.tuning) as (painter, methods):
-        return cnc.evaluate(painter, methods, yardsticks, asked, partial(_keep, options.pictures))
-
-
-def _evaluate_tcig(yardsticks: Yardsticks, options: argparse.Namespace) -> dict:
+def _evaluate_tcig(yardsticks: Yardsticks, opened: Opened, options: argparse.Namespace, keep: layouts.Keep) -> Results:
     """Both stages; on the tuning set also stage two at every strength."""
     tcig.require_models()
-    asked, keep = {"layouts": options.layouts, "seeds": options.seeds}, partial(_keep, options.pictures)
+    asked = {"layouts": options.layouts, "seeds": options.seeds}
     with evaluation_server() as server:
-        painter = Painter(server)
-        found = tcig.evaluate(painter, yardsticks, tuning=options.tuning, keep=keep, **asked)
-        swept = {tcig.SWEEPS_FILE: {"rows": tcig.sweep(painter, yardsticks, **asked)}} if options.tuning else {}
+        judges, records = (Painter(server), yardsticks), opened[tcig.TCIG_NAME]
+        found = tcig.evaluate(*judges, records, tuning=options.tuning, keep=keep, **asked)
+        swept = {SWEEPS_FILE: sweep(*judges, opened[SWEEPS_FILE], **asked)} if options.tuning else {}
     return {tcig.TCIG_NAME: found} | swept
+
+
+def _evaluate_recorded(
+    yardsticks: Yardsticks, opened: Opened, options: argparse.Namespace, keep: layouts.Keep, *, name: str
+) -> Results:
+    """A part that needs nothing but a server and its records."""
+    if name == networks.NETWORKS:
+        networks.require_models()  # before a server is started
+    asked = {"layouts": options.layouts, "tuning": options.tuning, "keep": keep}
+    with evaluation_server() as server:
+        return {name: RECORDED[name](Painter(server), yardsticks, opened[name], **asked)}
+
+
+PAINTERS = {tcig.TCIG_NAME: _evaluate_tcig} | {name: partial(_evaluate_recorded, name=name) for name in RECORDED}
 
 
 def _keep(folder: Path | None, name: str, picture: np.ndarray) -> None:
@@ -199,7 +220,7 @@ def _say_written(path: Path) -> None:
 
 def _print(results: Results) -> None:
     for name, content in results.items():
-        draw = sweeps_table if name == tcig.SWEEPS_FILE else results_table
+        draw = sweeps_table if name == SWEEPS_FILE else results_table
         shown = (
             ("rows", draw),
             ("comparisons", comparisons_table),
@@ -213,9 +234,9 @@ def _print(results: Results) -> None:
 
 def result_files(results: Results, options: argparse.Namespace) -> list[tuple[Path, dict]]:
     """Where results go: to --json all in one, else one committed file per group, but only of a full run."""
-    swept = results.get(tcig.SWEEPS_FILE)
+    swept = results.get(SWEEPS_FILE)
     if options.json:
-        others = [content for name, content in results.items() if name != tcig.SWEEPS_FILE]
+        others = [content for name, content in results.items() if name != SWEEPS_FILE]
         merged = {
             key: [row for content in others for row in content.get(key, [])]
             for key in ("provenance", "rows", "comparisons", "measures", "answers")
@@ -223,7 +244,7 @@ def result_files(results: Results, options: argparse.Namespace) -> list[tuple[Pa
         merged["provenance"] = merged["provenance"][:1]  # they share one file of pictures
         return [(options.json, {key: rows for key, rows in merged.items() if rows or key == "rows"})]
     if is_part(options):
-        return [(RESULTS / f"{tcig.SWEEPS_FILE}.json", swept)] if swept and options.layouts is None else []
+        return [(RESULTS / f"{SWEEPS_FILE}.json", swept)] if swept and options.layouts is None else []
     whole = {
         cnc.CNC: options.fusers is None and cnc.is_whole(results.get(cnc.CNC)),
         text2layer.TEXT2LAYER: text2layer.is_whole(results.get(text2layer.TEXT2LAYER)),

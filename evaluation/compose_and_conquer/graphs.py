@@ -61,15 +61,15 @@ class CnC:
     soft: bool = True
     phrases: float = 0.0
 
-    def paint(self, painter: Painter, asked: Asked) -> tuple[np.ndarray, float]:
-        """Paint one picture: uint8 (h w 3), and seconds on the server.
+    def paint(self, painter: Painter, asked: Asked) -> tuple[np.ndarray, float, int]:
+        """Paint one picture: uint8 (h w 3), seconds on the server, and rows that the network evaluated.
 
         Raises:
             PromptRejected: the server does not accept the graph.
             PromptFailed: a node failed.
         """
-        (picture,), seconds = painter.paint_graph(self.graph(painter, asked))
-        return picture, seconds
+        (picture,), seconds, evaluations = painter.paint_counted(self.graph(painter, asked))
+        return picture, seconds, evaluations
 
     def graph(self, painter: Painter, asked: Asked, steps: int = STEPS) -> Graph:
         """Build the graph; the painter's server gets the pictures that it loads."""

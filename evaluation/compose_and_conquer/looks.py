@@ -1,48 +1,32 @@
 """Looks: whether what two references show stays in its own region, and what a stronger background does to the other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ...core.scores.metrics import bleed, is_present, mask_iou, mean_or_none
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import EMPTY_CAPTIONS
-from ..judging.yardsticks import Yardsticks, image_scores
+from ..image_lines import image_line
+from ..judging.yardsticks import Yardsticks
 from ..painter import Painter
-from ..result_rows import measure, result_row
+from ..records.lines import PictureLine, picture_line
+from ..records.pictures import PictureRecords
 from ..sets.pairs import Looks, depth_maps
+from ..summary.means import mean_of, ratio_of
 from .graphs import Asked, CnC
+from .order import Keep
 from .scores import colour_distance
 
 NAMED, UNNAMED = "cnc_looks", "cnc_looks_unnamed"  # sets: the prompt names both things, or only the place
+STRENGTHENED = "cnc_strength"  # set: both strengths of the background, a line for two pictures
 OPEN = "cnc_open"  # the same tokens without a mask: what soft guidance is measured against
 PERFECT = "perfect"
 BLEED_TARGET = 1 / 3  # at most, of the bleed without a mask
 STRENGTHS = (0.0, 2.0)  # of the background's tokens
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A picture of two references and where their concepts are.
-
-    Attributes:
-        method: what painted it.
-        set_name: `NAMED` or `UNNAMED`.
-        looks: what was asked for.
-        picture: uint8 (h w 3).
-        seconds: it took.
-        bleeds: share of each concept's pixels outside its region; None for a concept that is nowhere.
-        present: whether both are there, each in its region and with half of its expected size.
-    """
-
-    method: str
-    set_name: str
-    looks: Looks
-    picture: np.ndarray
-    seconds: float | None
-    bleeds: tuple[float | None, float | None]
-    present: bool
+BLEED = "bleed"  # of a picture, the mean over what is somewhere
+FOREGROUND, BACKGROUND = "foreground colour change", "background colour change"
 
 
 def prompt_of(looks: Looks, set_name: str) -> str:
@@ -59,26 +43,49 @@ def asked_looks(looks: Looks, set_name: str) -> Asked:
 
 
 def place(
-    painter: Painter | None, yardsticks: Yardsticks, methods: Mapping[str, CnC | None], looks: Looks
-) -> list[Placed]:
-    """Paint both references with every method, with both prompts, and judge where they are.
+    painter: Painter | None,
+    yardsticks: Yardsticks,
+    records: PictureRecords,
+    methods: Mapping[str, CnC | None],
+    looks: Looks,
+    keep: Keep,
+) -> None:
+    """Paint both references with every method, with both prompts, and judge where they are, if the records lack it.
 
     Args:
         painter: not needed for `PERFECT`.
         yardsticks: the judges.
+        records: that keep the pictures' scores.
         methods: by name; `PERFECT`, without settings, is both sprites pasted.
         looks: what is asked for.
+        keep: called with every picture.
     """
-    found = []
     for set_name in (NAMED, UNNAMED):
         for name, method in methods.items():
+            key = (name, set_name, looks.seed, 0)
+            if key in records:
+                continue
             if name == PERFECT:
-                picture, seconds = looks.perfect_picture(), None
+                picture, seconds, evaluations = looks.perfect_picture(), None, None
             else:
-                picture, seconds = method.paint(painter, asked_looks(looks, set_name))
-            labels = yardsticks.labels(picture)
-            found.append(Placed(name, set_name, looks, picture, seconds, *judge_places(yardsticks, looks, labels)))
-    return found
+                picture, seconds, evaluations = method.paint(painter, asked_looks(looks, set_name))
+            bleeds, present = judge_places(yardsticks, looks, yardsticks.labels(picture))
+            records.add(
+                [
+                    image_line(
+                        yardsticks,
+                        key,
+                        picture,
+                        prompt_of(looks, NAMED),  # what should be seen, whatever was said
+                        objects=len(looks.concepts),
+                        present=present,
+                        seconds=seconds,
+                        evaluations=evaluations,
+                        measures={BLEED: mean_or_none(bleeds)},
+                    )
+                ]
+            )
+            keep(f"{set_name}_{looks.seed}_{name}", picture)
 
 
 def judge_places(
@@ -95,72 +102,36 @@ def judge_places(
     return bleeds, present
 
 
-def looks_row(yardsticks: Yardsticks, pictures: Sequence[Placed]) -> dict:
-    """One row of results for the pictures of one method in one set."""
-    first = pictures[0]
-    features = yardsticks.image_features([each.picture for each in pictures])
-    prompts = [prompt_of(each.looks, NAMED) for each in pictures]  # what should be seen, whatever was said
-    images = image_scores(yardsticks, features, prompts, len(first.looks.concepts))
-    return result_row(
-        first.method,
-        first.set_name,
-        images=images,
-        seconds=[each.seconds for each in pictures],
-        pictures=len(pictures),
-        bleed=mean_bleed(pictures),
-        presence=mean_or_none(each.present for each in pictures),
-    )
-
-
-def mean_bleed(pictures: Sequence[Placed]) -> float | None:
-    """Over all concepts that are somewhere."""
-    return mean_or_none(share for each in pictures for share in each.bleeds)
-
-
-def looks_measures(guided: Sequence[Placed], unguided: Sequence[Placed]) -> list[dict]:
+def looks_measures(guided: Sequence[PictureLine], unguided: Sequence[PictureLine]) -> list[dict]:
     """What soft guidance changes, for the pictures of one set with and without it."""
     found, set_name = [], guided[0].set_name
-    for pictures in (guided, unguided):
-        share = mean_bleed(pictures)
-        inside = None if share is None else 1 - share
-        found.append(measure(f"looks: {pictures[0].method}, share of pixels in the own region, {set_name}", inside))
-    with_mask, without = mean_bleed(guided), mean_bleed(unguided)
-    ratio = with_mask / without if with_mask is not None and without else None
+    for lines in (guided, unguided):
+        inside = mean_of(lines, lambda line: 1 - line.measures[BLEED] if BLEED in line.measures else None)
+        found.append(inside.measure(f"looks: {lines[0].method}, share of pixels in the own region, {set_name}"))
+    ratio = ratio_of(guided, unguided, lambda line: line.measures.get(BLEED))
     name = f"looks: bleed of {guided[0].method} against {unguided[0].method}, at most, {set_name}"
-    return [*found, measure(name, ratio, "ratio", BLEED_TARGET)]
-
-
-@dataclass(frozen=True)
-class Strengthened:
-    """What raising the background's strength from the first to the last of `STRENGTHS` changes.
-
-    Attributes:
-        method: what painted both pictures.
-        pictures: uint8 (h w 3) each.
-        mask_iou: of the foreground's concept in both; None where it is in neither.
-        foreground_colour: CIE 1976 colour difference where both show it; None where they do not.
-        background_colour: the same outside its region.
-    """
-
-    method: str
-    pictures: tuple[np.ndarray, np.ndarray]
-    mask_iou: float | None
-    foreground_colour: float | None
-    background_colour: float | None
+    return [*found, ratio.measure(name, "ratio", BLEED_TARGET, "most")]
 
 
 def strengthen(
-    painter: Painter, yardsticks: Yardsticks, methods: Mapping[str, CnC], looks: Looks
-) -> list[Strengthened]:
+    painter: Painter,
+    yardsticks: Yardsticks,
+    records: PictureRecords,
+    methods: Mapping[str, CnC],
+    looks: Looks,
+    keep: Keep,
+) -> None:
     """Paint with depths, references and prompt at both strengths of the background and compare the foregrounds."""
-    found = []
     for name, method in methods.items():
-        weak, strong = (
+        if (name, STRENGTHENED, looks.seed, 0) in records:
+            continue
+        pictures = [
             replace(method, background_strength=strength).paint(painter, asked_whole(looks))[0]
             for strength in STRENGTHS
-        )
-        found.append(compare_strengths(yardsticks, name, looks, weak, strong))
-    return found
+        ]
+        records.add([strength_line(yardsticks, name, looks, *pictures)])
+        for strength, picture in zip(STRENGTHS, pictures, strict=True):
+            keep(f"{STRENGTHENED}_{looks.seed}_{strength:g}_{name}", picture)
 
 
 def asked_whole(looks: Looks) -> Asked:
@@ -170,29 +141,32 @@ def asked_whole(looks: Looks) -> Asked:
     return replace(asked_looks(looks, NAMED), **depths)
 
 
-def compare_strengths(
+def strength_line(
     yardsticks: Yardsticks, method: str, looks: Looks, weak: np.ndarray, strong: np.ndarray
-) -> Strengthened:
-    """Compare two pictures that were painted at the two strengths."""
+) -> PictureLine:
+    """Compare two pictures that were painted at the two strengths.
+
+    Its measures are the mask IoU of the foreground's concept in both, if it is in either of them, and CIE 1976 colour
+    differences: `FOREGROUND` where both show it, `BACKGROUND` outside its region.
+    """
     index = yardsticks.segmenter.class_of(looks.concepts[0])
     before, after = (yardsticks.labels(picture) == index for picture in (weak, strong))
-    return Strengthened(
-        method,
-        (weak, strong),
-        mask_iou(before, after),
-        colour_distance(weak, strong, before & after),
-        colour_distance(weak, strong, ~looks.shapes[0]),
-    )
+    measures = {
+        "mask_iou": mask_iou(before, after),
+        FOREGROUND: colour_distance(weak, strong, before & after),
+        BACKGROUND: colour_distance(weak, strong, ~looks.shapes[0]),
+    }
+    return picture_line(method, STRENGTHENED, looks.seed, measures=measures)
 
 
-def strength_measures(changes: Sequence[Strengthened]) -> list[dict]:
+def strength_measures(lines: Sequence[PictureLine]) -> list[dict]:
     """What changes, for one method."""
-    head = f"background strength {STRENGTHS[0]:g} to {STRENGTHS[1]:g}: {changes[0].method}"
+    head = f"background strength {STRENGTHS[0]:g} to {STRENGTHS[1]:g}: {lines[0].method}"
     return [
-        measure(f"{head}, {name}", mean_or_none(getattr(each, key) for each in changes), unit)
+        mean_of(lines, lambda line, key=key: line.measures.get(key)).measure(f"{head}, {name}", unit)
         for key, name, unit in (
             ("mask_iou", "mask IoU of the foreground", ""),
-            ("foreground_colour", "colour distance in the foreground", "CIE 1976"),
-            ("background_colour", "colour distance outside its region", "CIE 1976"),
+            (FOREGROUND, "colour distance in the foreground", "CIE 1976"),
+            (BACKGROUND, "colour distance outside its region", "CIE 1976"),
         )
     ]

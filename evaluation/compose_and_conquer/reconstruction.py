@@ -1,68 +1,60 @@
 """Reconstruction: real scenes painted again from their depths and their caption, compared with what they were."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...core.compose_and_conquer.depth_pair import GROUND
-from ...core.scores.metrics import mean_or_none
-from ..judging.yardsticks import Yardsticks, image_scores
+from ..image_lines import image_line
+from ..judging.yardsticks import Yardsticks
 from ..painter import Painter
-from ..result_rows import measure, result_row
+from ..records.lines import PictureLine
+from ..records.pictures import PictureRecords
 from ..sets.pairs import RealScene
+from ..summary.means import mean_of
 from .graphs import Asked, CnC
-from .order import PLAIN, SINGLE
+from .order import PLAIN, SINGLE, Keep
 from .scores import depth_of_labels, feature_distance
 
 SET = "cnc_reconstruction"
 REAL = "real scenes"
-
-
-@dataclass(frozen=True)
-class Repainted:
-    """A picture of a real scene and how near it came.
-
-    Attributes:
-        method: what painted it.
-        real: the scene.
-        picture: uint8 (h w 3).
-        seconds: it took.
-        depth_error: mean absolute difference of disparity, 0..1.
-        likeness: distance in the segmenter's features, see `feature_distance`.
-    """
-
-    method: str
-    real: RealScene
-    picture: np.ndarray
-    seconds: float | None
-    depth_error: float
-    likeness: float
+DEPTH, FEATURES, LIKENESS = "depth error", "feature error", "likeness"  # of a picture and the real scene
 
 
 def repaint(
-    painter: Painter | None, yardsticks: Yardsticks, methods: Mapping[str, CnC | None], real: RealScene
-) -> list[Repainted]:
-    """Paint a scene again with every method and compare.
+    painter: Painter | None,
+    yardsticks: Yardsticks,
+    records: PictureRecords,
+    methods: Mapping[str, CnC | None],
+    real: RealScene,
+    keep: Keep,
+) -> None:
+    """Paint a scene again with every method whose picture the records lack, and compare.
 
     Args:
         painter: not needed for `REAL`.
         yardsticks: the judges.
+        records: that keep the pictures' scores.
         methods: by name, as in `order.paint_pair`; `REAL`, without settings, is the scene itself, which shows what
             the segmenter's own errors cost.
         real: the scene.
+        keep: called with every picture.
     """
-    found = []
     for name, method in methods.items():
+        key = (name, SET, real.seed, 0)
+        if key in records:
+            continue
         if name == REAL:
-            picture, seconds = real.scene.image, None
+            picture, seconds, evaluations = real.scene.image, None, None
         elif name == PLAIN:
-            (picture,), seconds = painter.paint_prompt(real.scene.caption, real.seed)
+            (picture,), seconds, evaluations = painter.paint_prompt(real.scene.caption, real.seed)
         else:
-            picture, seconds = method.paint(painter, asked_scene(real, single=name == SINGLE))
-        error, likeness = compare(yardsticks, real, picture)
-        found.append(Repainted(name, real, picture, seconds, error, likeness))
-    return found
+            picture, seconds, evaluations = method.paint(painter, asked_scene(real, single=name == SINGLE))
+        # Scenes of one, two and three things are mixed, so there is no one set of real scenes for KID.
+        given = {"objects": len(real.scene.objects), "measures": compare(yardsticks, real, picture)}
+        given |= {"seconds": seconds, "evaluations": evaluations}
+        records.add([image_line(yardsticks, key, picture, real.scene.caption, **given)])
+        keep(f"{SET}_{real.seed}_{name}", picture)
 
 
 def asked_scene(real: RealScene, *, single: bool) -> Asked:
@@ -72,35 +64,33 @@ def asked_scene(real: RealScene, *, single: bool) -> Asked:
     return Asked(real.scene.caption, real.seed, *depths)
 
 
-def compare(yardsticks: Yardsticks, real: RealScene, picture: np.ndarray) -> tuple[float, float]:
-    """Error of depth and distance in features of a picture from a real scene."""
+def compare(yardsticks: Yardsticks, real: RealScene, picture: np.ndarray) -> dict[str, float]:
+    """How near a picture comes to a real scene.
+
+    Returns:
+        `DEPTH`: mean absolute difference of disparity, 0..1. `FEATURES`: distance in the segmenter's features, see
+        `feature_distance`. `LIKENESS`: cosine of CLIP's features.
+    """
     planes = {yardsticks.segmenter.class_of(thing.concept): thing.disparity for thing in real.scene.objects}
     true = real.scene.disparity()
     ground = np.broadcast_to(np.linspace(0.0, GROUND, len(true), dtype=np.float32)[:, None], true.shape)
     depth = depth_of_labels(yardsticks.labels(picture), planes, ground)
     features = yardsticks.segmenter_features([picture, real.scene.image])
-    likeness = feature_distance([layer[:1] for layer in features], [layer[1:] for layer in features])
-    return float(np.abs(depth - true).mean()), float(likeness)
+    distance = feature_distance([layer[:1] for layer in features], [layer[1:] for layer in features])
+    found, wanted = yardsticks.image_features([picture, real.scene.image])
+    return {DEPTH: float(np.abs(depth - true).mean()), FEATURES: float(distance), LIKENESS: float(found @ wanted)}
 
 
-def reconstruction_row(yardsticks: Yardsticks, pictures: Sequence[Repainted]) -> dict:
-    """One row of results for the pictures of one method."""
-    features = yardsticks.image_features([each.picture for each in pictures])
-    # Scenes of one, two and three things are mixed, so there is no one set of real scenes to compare with.
-    images = image_scores(yardsticks, features, [each.real.scene.caption for each in pictures], None)
-    seconds = [each.seconds for each in pictures]
-    return result_row(pictures[0].method, SET, images=images, seconds=seconds, pictures=len(pictures))
-
-
-def reconstruction_measures(yardsticks: Yardsticks, pictures: Sequence[Repainted]) -> list[dict]:
+def reconstruction_measures(lines: Sequence[PictureLine]) -> list[dict]:
     """How near the pictures of one method come to the real scenes."""
-    method = pictures[0].method
-    errors, distances = (mean_or_none(getattr(each, name) for each in pictures) for name in ("depth_error", "likeness"))
-    features = yardsticks.image_features([each.picture for each in pictures])
-    real = yardsticks.image_features([each.real.scene.image for each in pictures])
-    similarity = float((features * real).sum(1).mean())
+    named = (
+        (DEPTH, "depth MAE", "disparity"),
+        (FEATURES, "LPIPS-style distance in the segmenter's features", ""),
+        (LIKENESS, "CLIP similarity to the real scene", ""),
+    )
     return [
-        measure(f"reconstruction: {method}, depth MAE", errors, "disparity"),
-        measure(f"reconstruction: {method}, LPIPS-style distance in the segmenter's features", distances),
-        measure(f"reconstruction: {method}, CLIP similarity to the real scene", similarity),
+        mean_of(lines, lambda line, key=key: line.measures[key]).measure(
+            f"reconstruction: {lines[0].method}, {name}", unit
+        )
+        for key, name, unit in named
     ]

@@ -10,6 +10,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.scores.metrics import HIT_IOU, mask_iou
+
 SEEN = 0.5  # share of a known shape that its class has to fill
 # reconstructed: the plane of a thing that the real scene does not hold; the middle of those that Sticker World draws.
 STRANGER = 0.65
@@ -50,6 +52,43 @@ def judge_order(labels: np.ndarray, near: np.ndarray, far: np.ndarray, classes: 
         present=present,
         asked=present and _share(labels, overlap, classes[0]) > SEEN,
         outline=found[0] == found[1] != found[2] and 0 not in found,
+    )
+
+
+@dataclass(frozen=True)
+class HiddenScore:
+    """Whether what another thing hid is there once that one is away.
+
+    Attributes:
+        present: the thing fills at least half of what was hidden of it, and its mask IoU is that of a hit: so it is
+            there and in its place, and does not merely cover it.
+        shown: mask IoU of what was hidden and all that is painted of the thing, but for the part that was seen.
+        something: share of what was hidden that shows any thing at all, whichever it has become.
+        mask_iou: of its whole shape.
+    """
+
+    present: bool
+    shown: float
+    something: float
+    mask_iou: float
+
+
+def judge_hidden(labels: np.ndarray, shape: np.ndarray, hidden: np.ndarray, wanted: int) -> HiddenScore:
+    """Judge the place of a thing that was hidden.
+
+    Args:
+        labels: (h w), class per pixel; 0 is background.
+        shape: bool (h w), of the whole thing.
+        hidden: bool (h w), the part of it that could not be seen.
+        wanted: its class.
+    """
+    found = labels == wanted
+    overlap = mask_iou(found, shape)
+    return HiddenScore(
+        present=_share(labels, hidden, wanted) >= SEEN and overlap >= HIT_IOU,
+        shown=mask_iou(found & ~(shape & ~hidden), hidden),
+        something=float((labels[hidden] != 0).mean()),
+        mask_iou=overlap,
     )
 
 

@@ -15,6 +15,13 @@ PROMPT, BOXES, NAMES, COLOURS, GUESSES, CUT_OUTS, PICTURE, SHAPES, ORDER, BACKGR
     "order of the things",
     "what the background is called",
 )
+# Models whose gradients a method follows, or which choose its settings: what guides is no judge of what it guided.
+CLIP_GUIDES, SEGMENTER_GUIDES, SPECIALISTS_GUIDE = (
+    "what the nodes' CLIP sees",
+    "what the nodes' segmenter sees",
+    "what the two specialists see",
+)
+TWO_DEPTHS, ONE_DEPTH, LOOKS = "depth of foreground and background", "depth of the whole scene", "reference pictures"
 Origin = Literal["published", "reconstructed", "ours", "ComfyUI's"]
 
 
@@ -61,4 +68,19 @@ TOLD: dict[str, Told] = {
     "split": Told(SPLIT, "reconstructed"),
     "split_words": Told((*SPLIT, BACKGROUND), "ours"),
     "cut_out": Told(SPLIT, "ours"),
+    "cnc": Told((PROMPT, TWO_DEPTHS, LOOKS), "reconstructed"),
+    "cnc_open": Told((PROMPT, LOOKS), "ours"),
+    "cnc_single": Told((PROMPT, ONE_DEPTH), "ours"),
+    "cnc_phrases": Told((PROMPT, TWO_DEPTHS, BOXES, NAMES), "ours"),
+    "phrases": Told(PLACED, "ours"),
+    "tcig": Told((*PLACED, CLIP_GUIDES, SEGMENTER_GUIDES), "reconstructed"),
+    "tcig_layered": Told((*PLACED, CLIP_GUIDES, SEGMENTER_GUIDES), "ours"),
+    "tcig_two": Told((*PLACED, CLIP_GUIDES, SPECIALISTS_GUIDE), "reconstructed"),
+    "tcig_grey": Told((*PLACED, CLIP_GUIDES, SEGMENTER_GUIDES), "ours"),
+    "tcig_canonical": Told((*PLACED, CLIP_GUIDES, SEGMENTER_GUIDES), "reconstructed"),
+    # After its draft a segmenter chooses the strength of stage two.
+    "vqgan_clip": Told((PROMPT, CLIP_GUIDES, SEGMENTER_GUIDES), "published"),
+    "tcig_start": Told(PLACED, "ours"),
+    "tcig_start_clip": Told((*PLACED, CLIP_GUIDES), "ours"),
+    "drawing": Told((PROMPT, BOXES, COLOURS), "ours"),
 }

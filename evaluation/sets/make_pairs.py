@@ -1,6 +1,7 @@
 """Makes the sets for Compose and Conquer, once and seeded.
 
-`python commands/launcher.py evaluation.sets.make_pairs` writes `layouts/pairs*.json` and `layouts/looks*.json`.
+`python commands/launcher.py evaluation.sets.make_pairs` writes `layouts/pairs*.json`, `layouts/looks*.json` and
+`layouts/cnc_hidden*.json`.
 Combinations of concepts and background are those that training never shows, and a perfect picture exists for
 everything asked.
 """
@@ -11,18 +12,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...sticker_world.world.concepts import CANVAS
+from .hidden_pairs import HIDDEN, HIDDEN_TUNING
 from .make_layouts import GAP, LARGEST_TURN, draw_combination, write_set
 from .pairs import LOOKS, LOOKS_TUNING, PAIRS, PAIRS_TUNING, silhouettes
 from .sets import Placement
 
 PAIRS_SEED, PAIRS_TUNING_SEED, LOOKS_SEED, LOOKS_TUNING_SEED = 7_021, 7_022, 7_023, 7_024
+HIDDEN_SEED, HIDDEN_TUNING_SEED = 7_025, 7_026
 PAIRS_WANTED, PAIRS_TUNING_WANTED = 200, 24
+HIDDEN_WANTED, HIDDEN_TUNING_WANTED = 40, 8
 LOOKS_WANTED, LOOKS_TUNING_WANTED = 80, 16
 PAIR_SIZES = (0.36, 0.58)  # longer side over the canvas
 LOOKS_SIZES = (0.34, 0.5)
 OVERLAP = (0.15, 0.45)  # of each of the two shapes; training hides at most half of anything
+BEHIND_SIZES, BEFORE_SIZES = (0.28, 0.36), (0.44, 0.58)  # of what is hidden, and of what hides it
+HIDES = ((0.3, 0.7), (1.0, 1.0))  # of the farther shape, in turns: partly and wholly
 PLANES, PLANES_APART = (0.3, 1.0), 0.1  # as Sticker World draws them; a control with one map has to see a step
 TRIES = 2000  # positions tried before other sizes are drawn
+HIDING_TRIES = 5  # sizes tried before other things are drawn
 
 Sizes = tuple[float, float]
 Fits = Callable[[tuple[Placement, ...]], bool]
@@ -107,10 +114,54 @@ def make_looks(number: int, seed: int) -> list[dict]:
     return _make_rows(number, seed, LOOKS_SIZES, is_apart, 10, references)
 
 
+def make_hidden(number: int, seed: int) -> list[dict]:
+    """Make the JSON rows of a set of things behind others, one hidden partly and one wholly in turns."""
+    rng, used = np.random.default_rng(seed), Counter()
+    rows = []
+    for index in range(number):
+        found = None
+        while found is None:  # some things are too slim to hide anything
+            concepts, background = draw_combination(2, used, rng)
+            found = _arrange_hidden(concepts, HIDES[index % len(HIDES)], rng)
+        *placements, aside = found
+        rows.append(
+            {
+                "background": background,
+                "placements": [vars(placement) for placement in placements],
+                "aside": [aside.left, aside.top],
+                "planes": _draw_planes(rng),
+                "seed": seed * 10_000 + index,
+            }
+        )
+    return rows
+
+
+def _arrange_hidden(
+    concepts: tuple[str, ...], share: tuple[float, float], rng: np.random.Generator
+) -> tuple[Placement, Placement, Placement] | None:
+    """Draw the farther sprite, the nearer one that hides such a share of it, and that one apart from it, if it can."""
+    sizes = (BEHIND_SIZES, BEFORE_SIZES)
+    for _ in range(HIDING_TRIES):
+        far, near = (_look(concept, each, rng) for concept, each in zip(concepts, sizes, strict=True))
+        for _ in range(TRIES):
+            behind, front, aside = _place(far, rng), _place(near, rng), _place(near, rng)
+            if is_apart((behind, aside)) and share[0] <= hidden_share(behind, front) <= share[1]:
+                return behind, front, aside
+    return None
+
+
+def hidden_share(behind: Placement, front: Placement) -> float:
+    """How much of a shape lies behind another one."""
+    far, near = silhouettes((behind, front))
+    return np.count_nonzero(far & near) / np.count_nonzero(far)
+
+
 def main(argv: Sequence[str] = ()) -> int:
     """Write every set; returns the exit status."""
     write_set(PAIRS, make_pairs(PAIRS_WANTED, PAIRS_SEED))
     write_set(PAIRS_TUNING, make_pairs(PAIRS_TUNING_WANTED, PAIRS_TUNING_SEED))
     write_set(LOOKS, make_looks(LOOKS_WANTED, LOOKS_SEED))
     write_set(LOOKS_TUNING, make_looks(LOOKS_TUNING_WANTED, LOOKS_TUNING_SEED))
+    write_set(HIDDEN, make_hidden(HIDDEN_WANTED, HIDDEN_SEED))
+    write_set(HIDDEN_TUNING, make_hidden(HIDDEN_TUNING_WANTED, HIDDEN_TUNING_SEED))
     return 0

@@ -139,24 +139,26 @@ class Looks(TwoSprites):
 def load_pairs(name: str = PAIRS) -> tuple[Pair, ...]:
     """Open a set of pairs: `PAIRS` or `PAIRS_TUNING`."""
     return tuple(
-        Pair(row["background"], _placements(row["placements"]), row["seed"], tuple(row["planes"]))
-        for row in _rows(name)
+        Pair(row["background"], two_placements(row["placements"]), row["seed"], tuple(row["planes"]))
+        for row in rows_of(name)
     )
 
 
 def load_looks(name: str = LOOKS) -> tuple[Looks, ...]:
     """Open a set of looks: `LOOKS` or `LOOKS_TUNING`."""
     return tuple(
-        Looks(row["background"], _placements(row["placements"]), row["seed"], _placements(row["references"]))
-        for row in _rows(name)
+        Looks(row["background"], two_placements(row["placements"]), row["seed"], two_placements(row["references"]))
+        for row in rows_of(name)
     )
 
 
-def _rows(name: str) -> list[dict]:
+def rows_of(name: str) -> list[dict]:
+    """The rows of a committed set."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _placements(rows: list[dict]) -> tuple[Placement, Placement]:
+def two_placements(rows: list[dict]) -> tuple[Placement, Placement]:
+    """Read the placements of a row."""
     first, second = (Placement(**row) for row in rows)
     return first, second
 

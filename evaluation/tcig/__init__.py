@@ -1,8 +1,9 @@
 """TCIG (arXiv 2403.01212) measured: both stages, and its models by themselves.
 
-stage.py evaluate tcig       evaluate.evaluate
-every strength of stage two  evaluate.sweep
-its graphs                   graphs.TCIG
-img2img of a flat drawing    graphs.Drawing
-VQGAN and specialists        models.model_measures
+stage.py evaluate tcig        evaluate.evaluate
+every strength of stage two   sweep.sweep
+its graphs                    graphs.TCIG
+stage two of the start alone  graphs.Start
+img2img of a flat drawing     graphs.Drawing
+VQGAN and specialists         models.model_measures
 """

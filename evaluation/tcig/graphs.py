@@ -1,4 +1,4 @@
-"""TCIG (arXiv 2403.01212) by our own nodes, and img2img from a flat drawing: a draft, painted again."""
+"""TCIG (arXiv 2403.01212) by our own nodes, img2img from its start and from a flat drawing: a draft, painted again."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,12 @@ from PIL import Image
 from ...core.tcig.cut_outs import NUMBER
 from ...core.tcig.draft import CLIP_WEIGHT, FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
 from ...core.tcig.refinement import LEAST_STRENGTH, MOST_STRENGTH
-from ...core.tcig.starts import COLOURS
+from ...core.tcig.starts import COLOURS, flat_colours
 from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ...sticker_world.world.backgrounds import paint_background
+from ...sticker_world.world.concepts import CANVAS
 from ..graphs.builder import CFG, NEGATIVE, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
+from ..graphs.colours import NONE, coloured
 from ..graphs.lrdiff import LRDiff
 from ..painter import TIMEOUT, Painter
 from ..sets.sets import Item
@@ -35,6 +37,8 @@ HOLD = 0.0
 LAYERED_STRENGTH = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
 LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
 DRAWING_STRENGTH = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
+# Of stage two where no segmenter is asked, so that none decides: the drawings', which are flat colours as well.
+UNGUIDED_STRENGTH = DRAWING_STRENGTH
 
 
 def refined(number: int = 0) -> str:
@@ -75,8 +79,7 @@ class TCIG:
         clip: Link = [builder.add("StageCLIPLoader", folder=CLIP_FOLDER.name), 0]
         behind = {}
         if self.ground and self.start == COLOURS:
-            place, nothing = builder.encode(text, item.layout.background), builder.encode(text, NEGATIVE)
-            behind = {"image": builder.painted(model, place, nothing, vae, seed)}
+            behind = {"image": _empty_place(builder, model, text, vae, item, seed)}
         draft = builder.add(
             "StageTCIGDraft",
             layout=layout,
@@ -113,6 +116,51 @@ class Drawing:
         drawing: Link = [builder.add("LoadImage", image=painter.upload(flat_drawing(item))), 0]
         stage = _Stage(drawing, layout, segmenter, model, text, vae)
         return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A method: what a draft begins with, and stage two; nothing is optimised, and no segmenter is asked.
+
+    The layout in flat colours far from each other, on the empty place, as TCIG Draft has it before its first step.
+
+    Attributes:
+        strength: of stage two.
+    """
+
+    strength: float = UNGUIDED_STRENGTH
+
+    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
+        """Build the graph; the painter's server gets the colours and where they lie."""
+        builder = GraphBuilder()
+        model, text, vae = builder.load()
+        layout, segmenter = builder.layout(item.layout), _segmenters(builder, GENERAL)
+        ground = _empty_place(builder, model, text, vae, item, seed)
+        colours: Link = [builder.add("LoadImage", image=painter.upload(start_colours(item))), 0]
+        regions = painter.upload(1 - item.layout.visible_masks(CANVAS, CANVAS)[0].numpy())
+        start = builder.add(
+            "ImageCompositeMasked",
+            destination=ground,
+            source=colours,
+            mask=[builder.add("LoadImageMask", image=regions, channel="red"), 0],
+            x=0,
+            y=0,
+            resize_source=False,
+        )
+        stage = _Stage([start, 0], layout, segmenter, model, text, vae)
+        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+
+
+def start_colours(item: Item) -> np.ndarray:
+    """The flat colours of the layout's start, which is told no true ones: uint8 (h w 3)."""
+    (picture,) = flat_colours(coloured(item.layout, NONE), CANVAS, CANVAS)
+    return np.round(255 * picture.movedim(0, -1).numpy()).astype(np.uint8)
+
+
+def _empty_place(builder: GraphBuilder, model: Link, text: Link, vae: Link, item: Item, seed: int) -> Link:
+    """IMAGE of the background alone, painted by the checkpoint."""
+    place, nothing = builder.encode(text, item.layout.background), builder.encode(text, NEGATIVE)
+    return builder.painted(model, place, nothing, vae, seed)
 
 
 @dataclass(frozen=True)

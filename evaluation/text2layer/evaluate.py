@@ -5,40 +5,48 @@ many steps and are taken from the training folder; rows whose weights are not th
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from ...commands.messages import SetupProblem
-from ...core.scores.metrics import mask_iou, mean_or_none
+from ...core.scores.metrics import mask_iou
 from ...sticker_world.shipped import TEXT2LAYER_FILE
-from ...sticker_world.text2layer.samples import whole_sample
-from ...sticker_world.world.captions import plain_prompt
-from ...sticker_world.world.scene import make_scene
 from ..base_family import all_present
-from ..judging.scoring import spread
-from ..judging.yardsticks import Yardsticks, image_scores
+from ..image_lines import image_line
+from ..judging.scoring import add_real_scenes, large_enough
+from ..judging.yardsticks import Yardsticks
 from ..painter import TIMEOUT, Painter, evaluation_server
-from ..result_rows import measure, result_row
-from ..sets.sets import PresencePrompt, exactly, load_presence
-from ..summary.kernel_distance import kid, scaled
+from ..records.lines import PictureLine, picture_line
+from ..records.pictures import PictureRecords
+from ..result_rows import measure
+from ..sets.sets import PresencePrompt
+from ..summary.compared import Compared
+from ..summary.kernel_distance import scaled
+from ..summary.means import mean_of
+from ..summary.rows import real_features, summary_row, summary_rows
 from . import layer_by_layer
 from .rows import AT_ONCE, CODEC_NAMES, NAMES, SHIPPED, Decoded, missing_parts, open_codec, open_painter
-from .scores import TwoLayers, frechet_distance, likeness, mean_likeness
+from .scores import TwoLayers, frechet_distance, frechet_ratio, likeness
+from .sets import COUNTS, held_out_prompts, layered_scenes, table_prompts
 
 TEXT2LAYER = "text2layer"
 TABLE, AUTOENCODER, LAYERS = "text2layer_table", "text2layer_autoencoder", layer_by_layer.SET
-COUNTS = (1, 2, 3)  # things in a prompt; a third of the pictures each
-TABLE_WANTED, LAYERS_WANTED, SCENES_WANTED = 240, 100, 90
-SCENES_SEED, SCENES_TUNING_SEED, PROMPTS_TUNING_SEED = 7_061, 7_062, 7_063
+TABLE_WANTED, LAYERS_WANTED, SCENES_WANTED = 1000, 100, 90
 MASK_TARGET, FRECHET_TARGET = 0.85, 0.75  # the latter times that of the stacked latents
 DECIBELS_TARGET, DECODED_MASK_TARGET = 28.0, 0.95
 
-Found = tuple[list[dict], list[dict]]  # rows and measures
+STACKED = "t2l_stacked"  # what both of ours with a CaT2I-AE are measured against
+# Measures of a decoded scene, by the attributes of a likeness.
+DECODED = {
+    "foreground": "PSNR of the foreground",
+    "background": "PSNR of the background",
+    "composite": "PSNR of the composite",
+    "mask": "mask_iou",
+}
+Found = tuple[list[dict], list[dict], list[dict]]  # rows, comparisons and measures
 Keep = Callable[[str, np.ndarray], None]  # takes a picture's name and the picture
 
 
@@ -61,28 +69,52 @@ class Asked:
         return wanted if self.number is None else min(self.number, wanted)
 
 
-def evaluate(yardsticks: Yardsticks, asked: Asked, keep: Keep) -> dict[str, list[dict]]:
-    """Paint and judge.
+@dataclass(frozen=True)
+class Run:
+    """What all parts need.
 
-    Args:
+    Attributes:
         yardsticks: the judges.
-        asked: what of it.
-        keep: called with every picture.
+        asked: what of the evaluation.
+        records: that keep the pictures' scores.
+        keep: called with every picture that is painted.
+    """
+
+    yardsticks: Yardsticks
+    asked: Asked
+    records: PictureRecords
+    keep: Keep
+
+    def lines(self, set_name: str, method: str) -> list[PictureLine]:
+        """What is known of a method."""
+        return [line for line in self.records if line.set_name == set_name and line.method == method]
+
+    def compared(self, set_name: str, methods: Sequence[str]) -> list[dict]:
+        """The shipped row minus every other one."""
+        lines = [line for line in self.records if line.set_name == set_name]
+        found = Compared(lines, (set_name,)).rows(
+            [(NAMES[SHIPPED], name) for name in methods if name != NAMES[SHIPPED]]
+        )
+        return [row | {"set": set_name} for row in found]
+
+
+def evaluate(run: Run) -> dict[str, list[dict]]:
+    """Paint and judge what the records lack.
 
     Returns:
-        Rows and measures of results.
+        Provenance, rows, comparisons and measures of results.
 
     Raises:
         SetupProblem: the shipped file is missing.
     """
     if not TEXT2LAYER_FILE.is_file():
         raise SetupProblem(f"{TEXT2LAYER_FILE} is missing. Make it with: python stage.py train text2layer")
-    rows, measures = [], []
+    rows, comparisons, measures = [], [], []
     for name, part in PARTS.items():
-        if name in asked.parts:
-            for known, found in zip((rows, measures), part(yardsticks, asked, keep), strict=True):
+        if name in run.asked.parts:
+            for known, found in zip((rows, comparisons, measures), part(run), strict=True):
                 known += found
-    return {"rows": rows, "measures": measures}
+    return {"provenance": [run.records.provenance], "rows": rows, "comparisons": comparisons, "measures": measures}
 
 
 def is_whole(results: dict[str, list[dict]] | None) -> bool:
@@ -99,41 +131,29 @@ def _left_out(method: str, name: str) -> None:
     )
 
 
-def held_out_prompts(things: int, number: int, *, tuning: bool) -> list[PresencePrompt]:
-    """Prompts of so many things: some of the committed ones, or others that follow from their seed."""
-    if not tuning:
-        return spread(load_presence(things), number)
-    scenes = (make_scene(PROMPTS_TUNING_SEED, i, held_out=True, counts=exactly(things)) for i in range(number))
-    found = []
-    for index, scene in enumerate(scenes):
-        concepts = tuple(thing.concept for thing in scene.objects)
-        seed = PROMPTS_TUNING_SEED * 10_000 + 1_000 * things + index
-        found.append(PresencePrompt(plain_prompt(concepts, scene.background), concepts, scene.background, seed))
-    return found
-
-
-def table_prompts(number: int, *, tuning: bool) -> list[PresencePrompt]:
-    """Held-out prompts, as many of one, two and three things."""
-    each = -(-number // len(COUNTS))
-    return [prompt for things in COUNTS for prompt in held_out_prompts(things, each, tuning=tuning)]
-
-
-def _table(yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
-    prompts = table_prompts(asked.at_most(TABLE_WANTED), tuning=asked.tuning)
-    real = torch.cat([yardsticks.real(things) for things in COUNTS])
-    rows, distances = {}, {}
+def _table(run: Run) -> Found:
+    prompts = table_prompts(run.asked.at_most(TABLE_WANTED), tuning=run.asked.tuning)
+    found = {}
     for part, method in NAMES.items():
-        painter = open_painter(part)
-        if painter is None:
-            _left_out(method, part)
-            continue
-        found = list(_painted(painter.paint, prompts, method))
-        for prompt, each in zip(prompts, found, strict=True):
-            keep(f"{TABLE}_{prompt.seed}_{part}", _shown(each))
-        features = yardsticks.image_features([each.picture for each in found])
-        distances[part] = frechet_distance(scaled(features), scaled(real))
-        rows[part] = _table_row(yardsticks, method, prompts, found, features, real)
-    return list(rows.values()), table_measures(distances, {part: row["mask_iou"] for part, row in rows.items()})
+        missing = [prompt for prompt in prompts if (method, TABLE, prompt.seed, 0) not in run.records]
+        if missing:
+            painter = open_painter(part)
+            if painter is None:
+                _left_out(method, part)
+                continue
+            for prompt, each in zip(missing, _painted(painter.paint, missing, method), strict=True):
+                run.records.add([table_line(run.yardsticks, method, prompt, each, large_enough(len(prompts)))])
+                run.keep(f"{TABLE}_{prompt.seed}_{part}", _shown(each))
+        found[part] = run.lines(TABLE, method)
+    real = None
+    if large_enough(len(prompts)):
+        for things in COUNTS:
+            add_real_scenes(run.yardsticks, run.records, things)
+        # Prompts of one, two and three things are mixed, and so are the real scenes.
+        known = real_features(run.records)
+        real = np.concatenate([known[things] for things in COUNTS])
+    rows = [summary_row(NAMES[part], TABLE, lines, real) for part, lines in found.items()]
+    return rows, run.compared(TABLE, [NAMES[part] for part in found]), table_measures(found, real)
 
 
 def _painted(paint: Callable, prompts: Sequence[PresencePrompt], method: str) -> Iterator[Decoded]:
@@ -153,98 +173,108 @@ def _shown(found: Decoded) -> np.ndarray:
     return np.concatenate([found.picture, *(np.round(255 * x.clip(0, 1)).astype(np.uint8) for x in parts)], 1)
 
 
-def _table_row(
-    yardsticks: Yardsticks,
-    method: str,
-    prompts: Sequence[PresencePrompt],
-    found: Sequence[Decoded],
-    features: Tensor,
-    real: Tensor,
-) -> dict:
-    images = image_scores(yardsticks, features, [prompt.prompt for prompt in prompts], None)
-    # Prompts of one, two and three things are mixed, and so are the real scenes.
-    images["kid"] = kid(features, real)
-    present = (all_present(yardsticks, each.picture, p.concepts) for p, each in zip(prompts, found, strict=True))
-    overlaps = (
-        mask_iou(each.layers.mask, yardsticks.labels(each.picture) > 0) for each in found if each.layers is not None
-    )
-    return result_row(
-        method,
-        TABLE,
-        images=images,
-        pictures=len(found),
-        presence=mean_or_none(present),
-        mask_iou=mean_or_none(overlaps),
+def table_line(
+    yardsticks: Yardsticks, method: str, prompt: PresencePrompt, found: Decoded, with_features: bool
+) -> PictureLine:
+    """The scores of a picture of the table; its mask IoU is that against the segmenter, where it has layers."""
+    overlap = None
+    if found.layers is not None:
+        overlap = mask_iou(found.layers.mask, yardsticks.labels(found.picture) > 0)
+    return image_line(
+        yardsticks,
+        (method, TABLE, prompt.seed, 0),
+        found.picture,
+        prompt.prompt,
+        with_features=with_features,
+        objects=len(prompt.concepts),
+        present=all_present(yardsticks, found.picture, prompt.concepts),
+        measures={"mask_iou": overlap},
     )
 
 
-def table_measures(distances: dict[str, float | None], overlaps: dict[str, float | None]) -> list[dict]:
-    """FID and mask IoU of the table's rows, a key of `NAMES` each, and what is asked of those with a CaT2I-AE.
+def table_measures(found: Mapping[str, Sequence[PictureLine]], real: np.ndarray | None) -> list[dict]:
+    """FID and mask IoU of the table's rows, and what is asked of those with a CaT2I-AE.
 
     Args:
-        distances: FID; that of the stacked latents, where it is there, sets the target.
-        overlaps: mask IoU against the segmenter; None without layers.
+        found: pictures by row, a key of `NAMES`; FID beside that of the stacked latents needs those as well.
+        real: (n d), features of real scenes; None, of too few pictures, leaves FID out.
     """
-    stacked, found = distances.get("t2l_stacked"), []
-    for part, distance in distances.items():
+    features = (
+        {} if real is None else {part: scaled(np.stack([x.features for x in each])) for part, each in found.items()}
+    )
+    measures = []
+    for part, lines in found.items():
         ours = part in (SHIPPED, "t2l_two")
-        target = FRECHET_TARGET * stacked if ours and stacked is not None else None
-        found.append(measure(f"table: {NAMES[part]}, FID in CLIP's features", distance, "", target))
-        if overlaps[part] is not None:
-            asked = MASK_TARGET if ours else None
-            found.append(measure(f"table: {NAMES[part]}, mask IoU against the segmenter", overlaps[part], "", asked))
-    return found
+        if real is not None:
+            distance = frechet_distance(features[part], scaled(real))
+            measures.append(measure(f"table: {NAMES[part]}, FID in CLIP's features", distance))
+        if ours and STACKED in features:
+            ratio = frechet_ratio(features[part], features[STACKED], scaled(real))
+            name = f"table: {NAMES[part]}, FID against {NAMES[STACKED]}, at most"
+            measures.append(ratio.measure(name, "ratio", FRECHET_TARGET, "most"))
+        fit = mean_of(lines, lambda line: line.measures.get("mask_iou"))
+        if fit.value is not None:
+            target = MASK_TARGET if ours else None
+            measures.append(fit.measure(f"table: {NAMES[part]}, mask IoU against the segmenter", "", target))
+    return measures
 
 
-def layered_scenes(number: int, *, tuning: bool) -> list[TwoLayers]:
-    """Held-out scenes of one, two, three, one, ... things, all of them before their background."""
-    found = []
-    for index in range(number):
-        seed = SCENES_TUNING_SEED if tuning else SCENES_SEED
-        scene = make_scene(seed, index, held_out=True, counts=exactly(COUNTS[index % len(COUNTS)]))
-        sample = whole_sample(scene)
-        parts = (part.astype(np.float32) / 255 for part in (sample.foreground, sample.background, sample.mask))
-        found.append(TwoLayers(*parts))
-    return found
-
-
-def _autoencoder(_: Yardsticks, asked: Asked, keep: Keep) -> Found:
-    scenes = layered_scenes(asked.at_most(SCENES_WANTED), tuning=asked.tuning)
-    rows, measures = [], []
+def _autoencoder(run: Run) -> Found:
+    number, methods, measures = run.asked.at_most(SCENES_WANTED), [], []
+    scenes: list[TwoLayers] = []
     for name, method in CODEC_NAMES.items():
-        codec = open_codec(name)
-        if codec is None:
-            _left_out(method, name)
-            continue
-        found = codec.through(scenes)
-        for index, each in enumerate(found):
-            keep(f"{AUTOENCODER}_{index}_{name}", _shown(each))
-        mean = mean_likeness([likeness(each.layers, true) for each, true in zip(found, scenes, strict=True)])
-        rows.append(result_row(method, AUTOENCODER, pictures=len(scenes), mask_iou=mean.mask))
-        decibels, overlap = (DECIBELS_TARGET, DECODED_MASK_TARGET) if name == SHIPPED else (None, None)
-        measures += [
-            measure(f"autoencoder: {method}, PSNR of the foreground inside its mask", mean.foreground, "dB", decibels),
-            measure(f"autoencoder: {method}, PSNR of the background", mean.background, "dB", decibels),
-            measure(f"autoencoder: {method}, PSNR of the composite", mean.composite, "dB", decibels),
-            measure(f"autoencoder: {method}, mask IoU", mean.mask, "", overlap),
-        ]
-    return rows, measures
+        missing = [index for index in range(number) if (method, AUTOENCODER, index, 0) not in run.records]
+        if missing:
+            codec = open_codec(name)
+            if codec is None:
+                _left_out(method, name)
+                continue
+            scenes = scenes or layered_scenes(number, tuning=run.asked.tuning)
+            found = codec.through([scenes[index] for index in missing])
+            for index, each in zip(missing, found, strict=True):
+                near = likeness(each.layers, scenes[index])
+                given = {measured: getattr(near, attribute) for attribute, measured in DECODED.items()}
+                run.records.add([picture_line(method, AUTOENCODER, index, measures=given)])
+                run.keep(f"{AUTOENCODER}_{index}_{name}", _shown(each))
+        methods.append(method)
+        measures += autoencoder_measures(run.lines(AUTOENCODER, method), judged=name == SHIPPED)
+    rows = summary_rows(run.records, (AUTOENCODER,), methods, by_tag=False)
+    return rows, run.compared(AUTOENCODER, methods), measures
 
 
-def _layers(yardsticks: Yardsticks, asked: Asked, keep: Keep) -> Found:
-    prompts = held_out_prompts(COUNTS[-1], asked.at_most(LAYERS_WANTED), tuning=asked.tuning)
-    painted = []
-    with evaluation_server() as server:
-        painter = Painter(server)
-        # Loading the models is not part of the first picture's time.
-        painter.server.run(layer_by_layer.graph(prompts[0], steps=1), timeout=TIMEOUT)
-        for prompt in tqdm(prompts, LAYERS, unit="picture"):
-            painted.append(layer_by_layer.paint(painter, yardsticks, prompt))
-            keep(f"{LAYERS}_{prompt.seed}", layer_by_layer.shown(painted[-1]))
-    return [layer_by_layer.layers_row(yardsticks, painted)], layer_by_layer.layers_measures(painted)
+def autoencoder_measures(lines: Sequence[PictureLine], *, judged: bool) -> list[dict]:
+    """How near one codec's layers come to what they were made of, and what is asked if it is to be judged."""
+    named = {
+        "foreground": ("PSNR of the foreground inside its mask", "dB", DECIBELS_TARGET),
+        "background": ("PSNR of the background", "dB", DECIBELS_TARGET),
+        "composite": ("PSNR of the composite", "dB", DECIBELS_TARGET),
+        "mask": ("mask IoU", "", DECODED_MASK_TARGET),
+    }
+    return [
+        mean_of(lines, lambda line, key=DECODED[part]: line.measures.get(key)).measure(
+            f"autoencoder: {lines[0].method}, {name}", unit, target if judged else None
+        )
+        for part, (name, unit, target) in named.items()
+    ]
 
 
-PARTS: dict[str, Callable[[Yardsticks, Asked, Keep], Found]] = {
+def _layers(run: Run) -> Found:
+    prompts = held_out_prompts(COUNTS[-1], run.asked.at_most(LAYERS_WANTED), tuning=run.asked.tuning)
+    missing = [prompt for prompt in prompts if (layer_by_layer.METHOD, LAYERS, prompt.seed, 0) not in run.records]
+    if missing:
+        with evaluation_server() as server:
+            painter = Painter(server)
+            # Loading the models is not part of the first picture's time.
+            painter.server.run(layer_by_layer.graph(missing[0], steps=1), timeout=TIMEOUT)
+            for prompt in tqdm(missing, LAYERS, unit="picture"):
+                painted = layer_by_layer.paint(painter, run.yardsticks, prompt)
+                run.records.add([layer_by_layer.layers_line(run.yardsticks, painted)])
+                run.keep(f"{LAYERS}_{prompt.seed}", layer_by_layer.shown(painted))
+    rows = summary_rows(run.records, (LAYERS,), (layer_by_layer.METHOD,), by_tag=False)
+    return rows, [], layer_by_layer.layers_measures(run.lines(LAYERS, layer_by_layer.METHOD))
+
+
+PARTS: dict[str, Callable[[Run], Found]] = {
     TABLE: _table,
     AUTOENCODER: _autoencoder,
     LAYERS: _layers,

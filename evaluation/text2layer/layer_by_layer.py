@@ -14,16 +14,18 @@ from ...commands.comfy_api import Result
 from ...core.layers.files import SUFFIXES, read_layer_file, write_layer_file
 from ...core.layers.layered_image import Layer, LayeredImage
 from ...core.layers.stored import stored
-from ...core.scores.metrics import mean_or_none
 from ...sticker_world.shipped import TEXT2LAYER_FILE
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CANVAS
 from ..base_family import all_present
 from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder
-from ..judging.yardsticks import Yardsticks, image_scores
+from ..image_lines import image_line
+from ..judging.yardsticks import Yardsticks
 from ..painter import TIMEOUT, Painter
-from ..result_rows import measure, result_row
+from ..records.lines import PictureLine
+from ..result_rows import measure
 from ..sets.sets import PresencePrompt, expected_areas
+from ..summary.means import mean_of
 from .scores import own_layers
 
 SET = "text2layer_layers"
@@ -32,6 +34,7 @@ BACKGROUND, COLOURS, ALPHAS, AGAIN = "background", "colours", "alphas", "again" 
 SHOWS = "1 shows the picture"  # what a mask means to Composite Layers
 GREY = 128  # of 255; what a layer alone is shown to the segmenter before
 LEVELS = 255
+OWN, ALL_OWN, RECOMPOSED = "in its own layer", "all in their own", "recomposed error"  # measures of a picture
 TARGETS = {"present": 0.7, "recomposed": 1 / LEVELS}
 
 
@@ -145,44 +148,51 @@ def saved_difference(image: LayeredImage, suffix: str) -> float:
     return float((found - image.composite()).abs().max())
 
 
-def layers_row(yardsticks: Yardsticks, painted: Sequence[Painted]) -> dict:
-    """One row of results: "presence" is that of all things in the composite."""
-    prompts = [plain_prompt(each.prompt.concepts, each.prompt.background) for each in painted]
-    features = yardsticks.image_features([each.picture for each in painted])
-    images = image_scores(yardsticks, features, prompts, len(painted[0].prompt.concepts))
-    return result_row(
-        METHOD,
-        SET,
-        images=images,
-        seconds=[each.seconds for each in painted],
-        pictures=len(painted),
-        presence=mean_or_none(each.present for each in painted),
+def layers_line(yardsticks: Yardsticks, painted: Painted) -> PictureLine:
+    """The scores of a picture in layers; "present" is whether all things are in the composite."""
+    prompt = painted.prompt
+    measures = {
+        OWN: float(np.mean(painted.own)),
+        ALL_OWN: all(painted.own),
+        RECOMPOSED: largest_difference(painted.recomposed, painted.picture),
+        **{saved(suffix): saved_difference(painted.image, suffix) for suffix in SUFFIXES},
+    }
+    return image_line(
+        yardsticks,
+        (METHOD, SET, prompt.seed, 0),
+        painted.picture,
+        plain_prompt(prompt.concepts, prompt.background),
+        objects=len(prompt.concepts),
+        present=painted.present,
+        seconds=painted.seconds,
+        measures=measures,
     )
 
 
-def layers_measures(painted: Sequence[Painted]) -> list[dict]:
-    """How many things have a layer of their own, and whether the layers are the picture."""
-    found = [
-        measure(
-            "layers: all things, each in its own",
-            mean_or_none(all(each.own) for each in painted),
-            "",
-            TARGETS["present"],
+def saved(suffix: str) -> str:
+    """The name of what a file of layers loses."""
+    return f"saved as {suffix} error"
+
+
+def layers_measures(lines: Sequence[PictureLine]) -> list[dict]:
+    """How many things have a layer of their own, and whether the layers are the picture, each of them."""
+    named = {RECOMPOSED: "recomposed by Composite Layers"}
+    named |= {saved(suffix): f"saved as {suffix} and opened" for suffix in SUFFIXES}
+    return [
+        mean_of(lines, lambda line: line.measures[ALL_OWN]).measure(
+            "layers: all things, each in its own", "", TARGETS["present"]
         ),
-        measure("layers: a thing in its own", mean_or_none(own for each in painted for own in each.own)),
-        measure(
-            "layers: recomposed by Composite Layers, largest difference",
-            max(largest_difference(each.recomposed, each.picture) for each in painted),
-            "",
-            TARGETS["recomposed"],
+        mean_of(lines, lambda line: line.measures[OWN]).measure("layers: a thing in its own"),
+        *(
+            measure(
+                f"layers: {name}, largest difference",
+                max(line.measures[key] for line in lines),
+                "",
+                TARGETS["recomposed"],
+            )
+            for key, name in named.items()
         ),
     ]
-    for suffix in SUFFIXES:
-        difference = max(saved_difference(each.image, suffix) for each in painted)
-        found.append(
-            measure(f"layers: saved as {suffix} and opened, largest difference", difference, "", TARGETS["recomposed"])
-        )
-    return found
 
 
 def shown(painted: Painted) -> np.ndarray:

@@ -65,6 +65,13 @@ def _averages(part: str) -> Path:
     return weights_folder() / f"{part}.safetensors"
 
 
+def trained_files() -> dict[str, Path]:
+    """Files of the training folder that rows and codecs are read from, by their parts."""
+    rows = [name for name in NAMES if name not in (SHIPPED, CHECKPOINT)]
+    parts = dict.fromkeys([*rows, *(ROWS[name].codec for name in rows), *CODEC_NAMES])
+    return {part: _averages(part) for part in parts if part not in (SHIPPED, STACKED, SINGLE)}
+
+
 @dataclass(frozen=True)
 class Decoded:
     """What a latent is: a picture, and its layers where the row has any."""

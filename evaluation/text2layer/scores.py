@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.layout.masks import Array, to_numpy
-from ...core.scores.metrics import is_present, mask_iou, mean_or_none
+from ...core.scores.metrics import is_present, mask_iou
+from ..summary.bootstrap import LEVEL, SEED
+from ..summary.estimate import Estimate
 
 FULL = 1e-12  # squared error below which a picture is the same; its PSNR is then cut off at 120 dB
+FRECHET_DRAWS = 1000  # each takes two decompositions
 
 
 def frechet_distance(features: Array, real_features: Array) -> float | None:
@@ -23,15 +26,58 @@ def frechet_distance(features: Array, real_features: Array) -> float | None:
     Returns:
         None if one side has fewer than two samples. It is larger for fewer samples: compare sets of one size.
     """
-    x, y = to_numpy(features).astype(np.float64), to_numpy(real_features).astype(np.float64)
-    if len(x) < 2 or len(y) < 2:
+    if len(features) < 2 or len(real_features) < 2:
         return None
-    first, second = np.atleast_2d(np.cov(x, rowvar=False)), np.atleast_2d(np.cov(y, rowvar=False))
-    values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    # The trace of (C D)^(1/2) is that of (C^(1/2) D C^(1/2))^(1/2), which is symmetric.
-    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
-    return float(np.square(x.mean(0) - y.mean(0)).sum() + np.trace(first) + np.trace(second) - 2 * shared)
+    return DrawnFrechet(real_features).of(to_numpy(features).astype(np.float64))
+
+
+class DrawnFrechet:
+    """That distance from the same real features, for one draw of pictures after the other.
+
+    Args:
+        real_features: (n d), of real pictures.
+    """
+
+    def __init__(self, real_features: Array) -> None:
+        real = to_numpy(real_features).astype(np.float64)
+        self._mean, self._covariance = real.mean(0), np.atleast_2d(np.cov(real, rowvar=False))
+        values, vectors = np.linalg.eigh(self._covariance)
+        self._root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+    def of(self, features: np.ndarray, times: np.ndarray | None = None) -> float:
+        """The distance.
+
+        Args:
+            features: (m d), float64, of the pictures under test.
+            times: (m), how often each picture is drawn; once, if nothing is said.
+        """
+        mean = np.average(features, 0, times)
+        found = np.atleast_2d(np.cov(features, rowvar=False, fweights=times))
+        # The trace of (C D)^(1/2) is that of (C^(1/2) D C^(1/2))^(1/2), which is symmetric.
+        shared = np.sqrt(np.linalg.eigvalsh(self._root @ found @ self._root).clip(0)).sum()
+        apart = np.square(mean - self._mean).sum()
+        return float(apart + np.trace(found) + np.trace(self._covariance) - 2 * shared)
+
+
+def frechet_ratio(ours: np.ndarray, theirs: np.ndarray, real_features: np.ndarray) -> Estimate:
+    """One distance over another, of pictures of the same prompts, with an interval over prompts.
+
+    A draw has fewer different pictures than the set, which raises either distance and moves their ratio; so the draws
+    are moved back by as much as their mean lies beside the value (bias-corrected percentiles).
+
+    Args:
+        ours: (m d), features of pictures.
+        theirs: (m d), of others of the same prompts.
+        real_features: (n d), of real pictures.
+    """
+    distance, both = DrawnFrechet(real_features), [each.astype(np.float64) for each in (ours, theirs)]
+    first, second = (distance.of(each) for each in both)
+    rng, number = np.random.default_rng(SEED), len(ours)
+    drawn = rng.multinomial(number, np.full(number, 1 / number), FRECHET_DRAWS)
+    ratios = np.array([distance.of(both[0], times) / distance.of(both[1], times) for times in drawn])
+    value = first / second
+    ends = np.percentile(ratios, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]) + value - ratios.mean()
+    return Estimate.of(value, *ends)
 
 
 def psnr(found: np.ndarray, true: np.ndarray, weight: np.ndarray | None = None) -> float | None:
@@ -84,12 +130,6 @@ def likeness(found: TwoLayers, true: TwoLayers) -> Likeness:
         psnr(found.composite(), true.composite()),
         mask_iou(found.mask, true.mask),
     )
-
-
-def mean_likeness(likenesses: Sequence[Likeness]) -> Likeness:
-    """Means over scenes."""
-    names = Likeness.__dataclass_fields__
-    return Likeness(**{name: mean_or_none(getattr(each, name) for each in likenesses) for name in names})
 
 
 def own_layers(labels: Sequence[np.ndarray], classes: Sequence[int], areas: Sequence[float]) -> list[bool]:

@@ -1,5 +1,7 @@
 """The judges and numbers of `evaluate cnc`: what they promise, against closed forms and perfect pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,11 @@ from stagecraft.evaluation.compose_and_conquer import order as cnc_order
 from stagecraft.evaluation.compose_and_conquer import reconstruction as cnc_reconstruction
 from stagecraft.evaluation.compose_and_conquer import scores as cnc_scores
 from stagecraft.evaluation.judging.yardsticks import Yardsticks
+from stagecraft.evaluation.records.lines import picture_line
+from stagecraft.evaluation.records.pictures import PictureRecords
 from stagecraft.evaluation.sets import pairs as pair_sets
+from stagecraft.evaluation.summary.rows import summary_rows
+from stagecraft.evaluation.summary.verdicts import MET, MISSED, OPEN
 from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES
 
 
@@ -117,55 +123,77 @@ def test_the_judge_passes_perfect_pictures_and_no_others(yardsticks):
     assert not any(score.asked or score.outline for score in wrong)
 
 
-def test_perfect_pairs_give_rows_and_measures(yardsticks):
-    found = [
-        each
-        for pair in pair_sets.load_pairs()[:3]
-        for each in cnc_order.paint_pair(None, yardsticks, {cnc_order.PERFECT: None}, pair)
-    ]
-    row = cnc_order.order_row(yardsticks, found)
+def painted(paint, *arguments):
+    """The lines that a part keeps of what needs no painter."""
+    records = PictureRecords(None, {"code": "1"})
+    for each in arguments:
+        paint(None, Yardsticks.load(), records, *each, lambda *_: None)
+    return records
+
+
+def values(measures):
+    return [each["value"] for each in measures]
+
+
+def test_perfect_pairs_give_rows_and_measures():
+    pairs = pair_sets.load_pairs()[:3]
+    records = painted(cnc_order.paint_pair, *(({cnc_order.PERFECT: None}, pair) for pair in pairs))
+    (row,) = summary_rows(records, (cnc_order.SET,), (cnc_order.PERFECT,), by_tag=False)
     assert (row["method"], row["set"], row["pictures"], row["presence"]) == ("perfect", "cnc_order", 6, 1)
-    assert row["mask_iou"] > 0.8 and row["seconds"] is row["kid"] is None
-    values = [measure["value"] for measure in cnc_order.order_measures(found)]
-    assert values == [1, 1, 1]
-    flipped = [each for each in found if each.front == 0 or each.pair is not found[0].pair]
-    failed = cnc_scores.OrderScore(True, False, False)
-    flipped.append(cnc_order.Ordered("perfect", found[0].pair, 1, found[1].picture, None, failed, 0.5))
-    both, single, outline = (measure["value"] for measure in cnc_order.order_measures(flipped))
-    assert (both, single, outline) == pytest.approx((2 / 3, 5 / 6, 5 / 6), abs=1e-6)
+    assert row["mask_iou"] > 0.8 and row["seconds"] is row["kid"] is row["box_iou"] is None
+    low, high = row["intervals"]["mask_iou"]
+    assert low < row["mask_iou"] < high
+    assert values(cnc_order.order_measures(list(records))) == [1, 1, 1]
+    lines = list(records)
+    lines[1] = replace(lines[1], measures=dict(lines[1].measures) | {cnc_order.AS_ASKED: 0.0, cnc_order.OUTLINES: 0.0})
+    assert values(cnc_order.order_measures(lines)) == pytest.approx([2 / 3, 5 / 6, 5 / 6], abs=1e-6)
+
+
+def test_the_asked_order_is_met_only_by_a_whole_interval():
+    def measured(method, right):
+        lines = [
+            picture_line(method, cnc_order.SET, n, front, measures={cnc_order.AS_ASKED: ok, cnc_order.OUTLINES: ok})
+            for n in range(40)
+            for front, ok in enumerate((True, n < right))
+        ]
+        return cnc_order.order_measures(lines)[0]
+
+    said = [measured("cnc", right)["verdict"] for right in (39, 34, 20)]
+    assert said == [MET, OPEN, MISSED] and measured("plain", 39)["verdict"] is None
+    assert measured("cnc", 20)["value"] == 0.5 and measured("cnc", 20)["target"] == cnc_order.TARGET
 
 
 def test_real_scenes_are_their_own_best_reconstruction(yardsticks):
     scenes = pair_sets.real_scenes(3)
-    found = [cnc_reconstruction.repaint(None, yardsticks, {cnc_reconstruction.REAL: None}, real)[0] for real in scenes]
-    depth, likeness, clip = (m["value"] for m in cnc_reconstruction.reconstruction_measures(yardsticks, found))
-    assert depth < 0.03 and likeness < 1e-5 and clip == pytest.approx(1, abs=1e-5)
+    records = painted(cnc_reconstruction.repaint, *(({cnc_reconstruction.REAL: None}, real) for real in scenes))
+    depth, distance, clip = values(cnc_reconstruction.reconstruction_measures(list(records)))
+    assert depth < 0.03 and distance < 1e-5 and clip == pytest.approx(1, abs=1e-5)
     mirrored = cnc_reconstruction.compare(yardsticks, scenes[0], scenes[0].scene.image[:, ::-1].copy())
-    assert mirrored[0] > depth and mirrored[1] > 0.05
+    assert mirrored[cnc_reconstruction.DEPTH] > depth and mirrored[cnc_reconstruction.FEATURES] > 0.05
+    assert mirrored[cnc_reconstruction.LIKENESS] < clip
 
 
-def test_perfect_looks_do_not_bleed(yardsticks):
-    placed = [
-        each
-        for looks in pair_sets.load_looks()[:3]
-        for each in cnc_looks.place(None, yardsticks, {cnc_looks.PERFECT: None}, looks)
-    ]
-    assert {each.set_name for each in placed} == {cnc_looks.NAMED, cnc_looks.UNNAMED}
-    assert all(each.present for each in placed)
-    assert cnc_looks.mean_bleed(placed) < 0.05
+def test_perfect_looks_do_not_bleed():
+    pairs = pair_sets.load_looks()[:3]
+    records = painted(cnc_looks.place, *(({cnc_looks.PERFECT: None}, looks) for looks in pairs))
+    assert {line.set_name for line in records} == {cnc_looks.NAMED, cnc_looks.UNNAMED} and len(records) == 6
+    assert all(line.present for line in records)
+    rows = summary_rows(records, (cnc_looks.NAMED,), (cnc_looks.PERFECT,), by_tag=False)
+    assert rows[0]["bleed"] < 0.05 and rows[0]["intervals"]["bleed"][0] <= rows[0]["bleed"]
 
 
 def test_bleed_is_compared_with_the_same_tokens_without_a_mask():
-    looks = pair_sets.load_looks()[0]
-
     def placed(method, *bleeds):
-        return [cnc_looks.Placed(method, cnc_looks.NAMED, looks, None, 1.0, pair, True) for pair in bleeds]
+        return [picture_line(method, cnc_looks.NAMED, n, measures={"bleed": x}) for n, x in enumerate(bleeds)]
 
-    guided, unguided = placed("cnc", (0.1, None), (0.2, 0.0)), placed("cnc_open", (0.5, 0.4))
+    guided, unguided = placed("cnc", 0.1, 0.1), placed("cnc_open", 0.5, 0.4)
     inside, inside_open, ratio = cnc_looks.looks_measures(guided, unguided)
     assert (inside["value"], inside_open["value"]) == pytest.approx((0.9, 0.55))
     assert ratio["value"] == pytest.approx(0.1 / 0.45, abs=1e-6) and ratio["target"] == pytest.approx(1 / 3)
-    assert cnc_looks.looks_measures(placed("cnc", (None, None)), unguided)[2]["value"] is None
+    assert ratio["low"] == pytest.approx(0.2) and ratio["high"] == pytest.approx(0.25) and ratio["verdict"] == MET
+    half = cnc_looks.looks_measures(placed("cnc", None, 0.1), unguided)
+    assert half[0]["value"] == pytest.approx(0.9)  # what is nowhere has no bleed
+    assert cnc_looks.looks_measures(placed("cnc", None, None), unguided)[2]["value"] is None
 
 
 def test_a_foreground_that_stays_the_same_is_at_no_distance(yardsticks):
@@ -173,9 +201,7 @@ def test_a_foreground_that_stays_the_same_is_at_no_distance(yardsticks):
     weak = looks.perfect_picture()
     strong = weak.copy()
     strong[~looks.shapes.any(0)] //= 2
-    change = cnc_looks.compare_strengths(yardsticks, "cnc", looks, weak, strong)
-    assert change.mask_iou > 0.9 and change.foreground_colour < 1 < change.background_colour
-    measures = cnc_looks.strength_measures([change, change])
-    assert [measure["value"] for measure in measures] == pytest.approx(
-        [change.mask_iou, change.foreground_colour, change.background_colour], abs=1e-5
-    )
+    line = cnc_looks.strength_line(yardsticks, "cnc", looks, weak, strong)
+    assert line.measures["mask_iou"] > 0.9
+    assert line.measures[cnc_looks.FOREGROUND] < 1 < line.measures[cnc_looks.BACKGROUND]
+    assert values(cnc_looks.strength_measures([line, line])) == pytest.approx(list(line.measures.values()), abs=1e-5)

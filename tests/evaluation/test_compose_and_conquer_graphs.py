@@ -8,6 +8,7 @@ from stagecraft.evaluation.compose_and_conquer import evaluate as cnc
 from stagecraft.evaluation.compose_and_conquer import graphs as cnc_graphs
 from stagecraft.evaluation.compose_and_conquer import looks as cnc_looks
 from stagecraft.evaluation.compose_and_conquer import order as cnc_order
+from stagecraft.evaluation.compose_and_conquer import painter as cnc_painting
 from stagecraft.evaluation.graphs.builder import PICTURES
 from stagecraft.evaluation.sets import pairs as pair_sets
 from stagecraft.sticker_world.world.concepts import CANVAS
@@ -88,7 +89,10 @@ def test_names_are_kept_to_what_is_seen_of_their_shapes(front):
 
 
 def test_committed_results_are_replaced_only_with_the_control():
-    sets_ = [("cnc_order", "cnc_single"), ("cnc_reconstruction", "cnc_single"), ("cnc_looks", "cnc")]
+    sets_ = [
+        ("cnc_looks", "cnc"),
+        *((name, "cnc_single") for name in ("cnc_order", "cnc_hidden", "cnc_reconstruction")),
+    ]
     rows = [{"set": set_name, "method": method} for set_name, method in sets_]
     assert cnc.is_whole({"rows": rows})
     assert not cnc.is_whole(None)
@@ -97,12 +101,12 @@ def test_committed_results_are_replaced_only_with_the_control():
 
 def test_the_control_is_left_out_where_it_has_no_weights():
     ours = {cnc.CNC: cnc_graphs.CnC()}
-    assert list(cnc.Methods(ours, None).with_depths("plain")) == [cnc.CNC, "plain"]
+    assert list(cnc_painting.Methods(ours, None).with_depths("plain")) == [cnc.CNC, "plain"]
     control = cnc_graphs.CnC(file="control")
-    assert cnc.Methods(ours, control).with_depths("plain") == ours | {cnc_order.SINGLE: control, "plain": None}
+    assert cnc_painting.Methods(ours, control).with_depths("plain") == ours | {cnc_order.SINGLE: control, "plain": None}
 
 
 def test_only_one_setting_is_tried_at_a_time():
     usual = vars(cnc_graphs.CnC())
-    for name, ((key, value),) in ((name, changed.items()) for name, changed in cnc.TRIED.items()):
+    for name, ((key, value),) in ((name, changed.items()) for name, changed in cnc_painting.TRIED.items()):
         assert usual[key] != value and name == f"cnc {key}={value:g}"

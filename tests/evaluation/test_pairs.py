@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from stagecraft.core.compose_and_conquer.depth_pair import GROUND
-from stagecraft.evaluation.sets import make_pairs, pairs, sets
+from stagecraft.evaluation.sets import hidden_pairs, make_pairs, pairs, sets
 from stagecraft.sticker_world.world.concepts import CANVAS, CONCEPT_NAMES, is_held_out
 
 PAIR_SETS = {pairs.PAIRS: 200, pairs.PAIRS_TUNING: 24}
@@ -39,6 +39,7 @@ def test_looks_lie_apart_and_are_held_out(name):
 def test_no_noise_is_used_twice():
     groups = [sets.load_set(name) for name in (*sets.LAYOUT_SETS, sets.TUNING_SET)]
     groups += [pairs.load_pairs(name) for name in PAIR_SETS] + [pairs.load_looks(name) for name in LOOKS_SETS]
+    groups += [hidden_pairs.load_hidden(name) for name in (hidden_pairs.HIDDEN, hidden_pairs.HIDDEN_TUNING)]
     seeds = [item.seed for group in groups for item in group]
     seeds += [prompt.seed for objects in (1, 2, 3) for prompt in sets.load_presence(objects)]
     scene_seeds = (pairs.SCENES_SEED, pairs.SCENES_TUNING_SEED)

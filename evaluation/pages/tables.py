@@ -103,7 +103,7 @@ def sweeps_table(rows: Sequence[dict]) -> str:
 def comparisons_table(rows: Sequence[dict]) -> str:
     """A table of paired differences, method minus reference, of all sets at once; else, if they are apart, of each."""
     whole = [row for row in rows if row["set"] == ALL]
-    return table(DIFFERENCE_HEADINGS, map(_difference, whole)) if whole else differences_by_set_table(rows)
+    return table(DIFFERENCE_HEADINGS, [_difference(row) for row in whole]) if whole else differences_by_set_table(rows)
 
 
 def _difference(row: dict) -> list[str]:

@@ -157,6 +157,7 @@ def picture_line(
     features: Array | None = None,
     seconds: float | None = None,
     measures: Mapping[str, float | None] | None = None,
+    present: bool | None = None,
     **given: object,
 ) -> PictureLine:
     """Make a line with its numbers rounded as the file keeps them; the arguments are the attributes of `PictureLine`.
@@ -170,9 +171,11 @@ def picture_line(
         features: (d) of any kind.
         seconds: any float.
         measures: any floats; what is None does not apply and is left out.
+        present: any truth, of NumPy too.
         given: the other attributes.
     """
     kept = None if features is None else to_numpy(features).astype(FEATURES)
     measured = {name: _rounded(value) for name, value in (measures or {}).items() if value is not None}
     rounded = {"clip": _rounded(clip), "features": kept, "seconds": _rounded(seconds), "measures": measured}
+    given["present"] = None if present is None else bool(present)
     return PictureLine(method, set_name, item, number, **rounded, **given)

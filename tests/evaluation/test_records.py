@@ -40,7 +40,7 @@ def write(path, lines=LINES, header=HEADER) -> bytes:
 def test_a_line_comes_back_as_it_was():
     measured = picture_line("plain", "edits", 7, measures={"PSNR": 1 / 3, "IoU": np.float32(0.5), "not there": None})
     assert measured.measures == {"PSNR": 0.333333, "IoU": 0.5}
-    for each in (*LINES, picture_line("plain", "presence_1", 7, present=True), measured):
+    for each in (*LINES, picture_line("plain", "presence_1", 7, present=np.True_), measured):
         again = PictureLine.from_json(json.loads(each.to_text()))
         assert again.to_text() == each.to_text() and again.key == each.key
         kept = [{k: v for k, v in vars(one).items() if k != "features"} for one in (each, again)]

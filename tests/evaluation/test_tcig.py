@@ -134,7 +134,7 @@ def test_rows_have_both_judges_and_measures_both_stages(yardsticks):
             records.add(lines_of(yardsticks, method, item, picture))
     found = tcig.results_of(records, (TUNING_SET,))
     rows = found["rows"]
-    assert all(tuple(row) == (*ROW_KEYS, "intervals") for row in rows)
+    assert all(tuple(row) == (*ROW_KEYS, "evaluations", "intervals") for row in rows)
     assert [row["set"] for row in rows] == ["tcig tuning"] * 5 + ["tcig tuning, specialists judge"] * 5
     best = rows[0]["mask_iou"]
     assert best > 0.8 and rows[2]["mask_iou"] == 0 and rows[5]["clip"] is rows[0]["kid"] is None

@@ -72,15 +72,16 @@ def _add_masked(builder: GraphBuilder, before: Link | None, prompt: Link, mask: 
 class MultiDiffusion:
     """A method: MultiDiffusion with bootstrapping, from `baselines`, with what Layered Rendering has beside its idea.
 
+    Defaults are the best of the tuning layouts, so that the competitor is at its best too.
+
     Attributes:
-        bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50; the
-            default is the best of the tuning layouts, so that the competitor is at its best too.
+        bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50.
         t0: share of the run after which the whole prompt takes over, as in Layered Rendering; the paper has 1.
         background_negative: negative prompt of the background; the paper has that of all regions, "".
     """
 
-    bootstrapped: float = 0.8
-    t0: float = 1.0
+    bootstrapped: float = 0.6
+    t0: float = 0.9
     background_negative: str = NEGATIVE
 
     def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:

@@ -128,7 +128,7 @@ def defaults_beside_the_best(records: PictureRecords, names: Sequence[str]) -> l
                 gains = {point: compared.gain(called[default], called[point], "ap50") for point in tried}
                 # What is no quotient, because the other has no AP at all, is no rival.
                 best = min(tried, key=lambda point: np.inf if gains[point].value is None else gains[point].value)
-                shown = f"AP@0.5, {method}: {name} {default[1]} (default) against {best[1]} (best of the others)"
+                shown = f"AP@0.5, {method}: default {name} {default[1]!r} against {best[1]!r}, the best of the others"
                 measures.append(gains[best].measure(shown, "relative", LOSS_AT_DEFAULT))
     return measures
 

@@ -110,8 +110,8 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
     assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
     assert [each["name"].split(":")[1].split("against")[0] for each in measures] == [
-        f" t0 {DEFAULT_T0} (default) ",
-        f" strength {DEFAULT_STRENGTH} (default) ",
+        f" default t0 {DEFAULT_T0} ",
+        f" default strength {DEFAULT_STRENGTH} ",
     ]
     ap = {row["value"]: row["ap50"] for row in rows}
     for each, other in zip(measures, (0.1, 1.0), strict=True):

@@ -107,8 +107,8 @@ def test_methods_differ_in_nothing_but_the_method(name):
     assert set(links) | {builder.PICTURES} == set(graph)  # every node is there and none is left over
 
 
-# Of the network for a picture of one thing in 20 steps with CFG: two prompts and one negative prompt; two of both until t0; four
-# in the 14 steps before t0, two in the others, and one evaluation of the caption for the dynamic vector.
+# Of the network for a picture of one thing in 20 steps with CFG: two prompts and one negative prompt; two of both, and
+# one of both in the steps after t0; the same, and one evaluation of the caption for the dynamic vector.
 ROWS = {"plain": 40, "set_mask": 60, "multidiffusion": 4 * 18 + 2 * 2, "lrdiff": 4 * 14 + 2 * 6 + 1}
 
 

@@ -4,7 +4,7 @@ from .attention_guidance.attention_guidance import StageAttentionGuidance, Stage
 from .attention_guidance.attention_maps import StageAttentionMaps
 from .compose_and_conquer.compose import StageDepthCompose
 from .compose_and_conquer.depth_pair import StageDepthPair
-from .compose_and_conquer.models import StageCnCConvert, StageCnCLoader
+from .compose_and_conquer.models import StageCnCLoader
 from .editing.edit_picture import StageEditPicture
 from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
 from .fitting import refuse_unfit
@@ -23,7 +23,7 @@ from .segmentation.segment import StageSegment, StageSegmenterLoader
 from .soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
 from .soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 from .tcig.draft import StageTCIGDraft
-from .tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from .tcig.models import StageCLIPLoader, StageVQGANLoader
 from .tcig.refine import StageTCIGRefine
 from .text2layer.layer_by_layer import StageLayerByLayer
 from .text2layer.split_layers import StageSplitLayers
@@ -53,7 +53,6 @@ NODES = [
     StageSpatialLatent,
     StageDepthPair,
     StageCnCLoader,
-    StageCnCConvert,
     StageDepthCompose,
     StageExemplars,
     StageCLIPVisionLoader,
@@ -68,7 +67,6 @@ NODES = [
     StageLoadLayers,
     StageSplitLayers,
     StageVQGANLoader,
-    StageVQGANConvert,
     StageCLIPLoader,
     StageTCIGDraft,
     StageSegmenterLoader,

@@ -2,6 +2,7 @@
 
 from .attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from .attention_guidance.attention_maps import StageAttentionMaps
+from .clip.folder import StageCLIPLoader
 from .compose_and_conquer.compose import StageDepthCompose
 from .compose_and_conquer.depth_pair import StageDepthPair
 from .compose_and_conquer.models import StageCnCLoader
@@ -20,10 +21,10 @@ from .layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .scores.layout_score import StageLayoutScore
 from .segmentation.segment import StageSegment, StageSegmenterLoader
-from .soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
+from .soft_guidance.exemplars import StageExemplars
 from .soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 from .tcig.draft import StageTCIGDraft
-from .tcig.models import StageCLIPLoader, StageVQGANLoader
+from .tcig.models import StageVQGANLoader
 from .tcig.refine import StageTCIGRefine
 from .text2layer.layer_by_layer import StageLayerByLayer
 from .text2layer.split_layers import StageSplitLayers
@@ -55,7 +56,6 @@ NODES = [
     StageCnCLoader,
     StageDepthCompose,
     StageExemplars,
-    StageCLIPVisionLoader,
     StageSoftGuidance,
     StageRegionTokens,
     StageText2LayerLoader,

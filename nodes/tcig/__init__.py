@@ -3,5 +3,4 @@
 Paint the draft      draft.StageTCIGDraft
 Paint a draft again  refine.StageTCIGRefine
 Load a VQGAN         models.StageVQGANLoader
-Load a CLIP folder   models.StageCLIPLoader
 """

@@ -1,8 +1,7 @@
-"""The models of TCIG's first stage in the graph."""
+"""The VQGANs of TCIG's first stage in the graph."""
 
-from ...core.clip.comfy.vision import CLIP_FOLDERS
-from ...core.tcig.comfy.models import VQGAN_FILES, load_clip_by_name, load_vqgan_by_name
-from ..api import VQGAN, Clip, io
+from ...core.tcig.comfy.models import VQGAN_FILES, load_vqgan_by_name
+from ..api import VQGAN, io
 from ..inputs import FileLoader, category_of
 
 
@@ -34,32 +33,3 @@ class StageVQGANLoader(FileLoader, io.ComfyNode):
     def execute(cls, vqgan_name: str) -> io.NodeOutput:
         """Load it."""
         return io.NodeOutput(load_vqgan_by_name(vqgan_name))
-
-
-class StageCLIPLoader(FileLoader, io.ComfyNode):
-    """Folder -> a CLIP with both towers."""
-
-    FILES, FILE_INPUT = CLIP_FOLDERS, "folder"
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageCLIPLoader",
-            display_name="Load CLIP Folder",
-            category=category_of(__name__),
-            description="Loads a whole CLIP in the Hugging Face layout, the side that reads texts and the side that "
-            "sees pictures. ComfyUI's own CLIP objects hold one of the two.",
-            inputs=[
-                cls.file_input(
-                    tooltip="Folder under models/hf_clip with config.json, model.safetensors and the tokenizer. "
-                    "sticker_world knows the embedded models' world; a larger CLIP knows more and takes longer.",
-                )
-            ],
-            outputs=[Clip.Output(display_name="clip", tooltip="For TCIG Draft.")],
-        )
-
-    @classmethod
-    def execute(cls, folder: str) -> io.NodeOutput:
-        """Load it."""
-        return io.NodeOutput(load_clip_by_name(folder))

@@ -1,12 +1,10 @@
-"""VQGANs and whole CLIPs in ComfyUI: where their folders and files lie, by their names in drop-downs."""
+"""VQGANs in ComfyUI: where their folders and files lie, by their names in the drop-down."""
 
 import json
 from pathlib import Path
 
 import folder_paths
 
-from ...clip.clip_guide import load_clip
-from ...clip.comfy.vision import CLIP_FOLDERS
 from ...comfy.model_folders import config_folders, files_below, is_file, with_first
 from ...comfy.named_files import NamedFiles
 from ...weights.kept import is_pickled
@@ -48,4 +46,3 @@ VQGAN_FILES = NamedFiles(
     embedded=EMBEDDED,
 )
 load_vqgan_by_name = VQGAN_FILES.reader(load_vqgan)
-load_clip_by_name = CLIP_FOLDERS.reader(load_clip)  # with both towers

@@ -8,7 +8,8 @@ import pytest
 import torch
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.vqgan import VQGANFileError
-from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANLoader
+from stagecraft.nodes.clip.folder import StageCLIPLoader
+from stagecraft.nodes.tcig.models import StageVQGANLoader
 from stagecraft.tests.core.tcig.small_taming import taming_weights
 
 

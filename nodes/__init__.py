@@ -2,9 +2,10 @@
 
 from .attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
 from .attention_guidance.attention_maps import StageAttentionMaps
+from .clip.folder import StageCLIPLoader
 from .compose_and_conquer.compose import StageDepthCompose
 from .compose_and_conquer.depth_pair import StageDepthPair
-from .compose_and_conquer.models import StageCnCConvert, StageCnCLoader
+from .compose_and_conquer.models import StageCnCLoader
 from .editing.edit_picture import StageEditPicture
 from .editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
 from .fitting import refuse_unfit
@@ -20,10 +21,10 @@ from .layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 from .layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .scores.layout_score import StageLayoutScore
 from .segmentation.segment import StageSegment, StageSegmenterLoader
-from .soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
+from .soft_guidance.exemplars import StageExemplars
 from .soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 from .tcig.draft import StageTCIGDraft
-from .tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from .tcig.models import StageVQGANLoader
 from .tcig.refine import StageTCIGRefine
 from .text2layer.layer_by_layer import StageLayerByLayer
 from .text2layer.split_layers import StageSplitLayers
@@ -53,10 +54,8 @@ NODES = [
     StageSpatialLatent,
     StageDepthPair,
     StageCnCLoader,
-    StageCnCConvert,
     StageDepthCompose,
     StageExemplars,
-    StageCLIPVisionLoader,
     StageSoftGuidance,
     StageRegionTokens,
     StageText2LayerLoader,
@@ -68,7 +67,6 @@ NODES = [
     StageLoadLayers,
     StageSplitLayers,
     StageVQGANLoader,
-    StageVQGANConvert,
     StageCLIPLoader,
     StageTCIGDraft,
     StageSegmenterLoader,

@@ -17,6 +17,7 @@ from .api import io
 
 # The default of a link in `validate_inputs`, where a connected one is None, whatever it will bring.
 NOT_CONNECTED = "not connected"
+ACRONYMS = ("clip", "tcig")  # folders that the menu writes in capitals
 
 
 def linked(**links: object) -> set[str]:
@@ -46,7 +47,7 @@ def category_of(module: str) -> str:
         module: `__name__` of the node's file.
     """
     folder = module.split(".")[-2]
-    return f"Stagecraft/{'TCIG' if folder == 'tcig' else folder.replace('_', ' ')}"
+    return f"Stagecraft/{folder.upper() if folder in ACRONYMS else folder.replace('_', ' ')}"
 
 
 def file_choice(

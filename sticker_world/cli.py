@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
         "--start",
         type=Path,
         metavar="FILE",
-        help="file to go on from: a CnC file, such as a converted cnc_v1; a Text2Layer file",
+        help="file to go on from: a CnC file, such as cnc_v1.ckpt; a Text2Layer file",
     )
     own.add_argument("--lpips", type=Path, metavar="FILE", help=f"weights of LPIPS with VGG, for {TEXT2LAYER}")
     own.add_argument("--size", type=int, default=SIZE, help=f"pixels of the pictures' sides (default: {SIZE})")

@@ -258,7 +258,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "CONDITIONING": (_encoded, _encoded, _changed_prompt),
     "SIGMAS": (_sigmas,),
     "NOISE": (_noise,),
-    "CLIP_VISION": (_loaded("StageCLIPVisionLoader", 0, folder="sticker_world"),),
+    "CLIP_VISION": (_loaded("StageCLIPLoader", 1, folder="sticker_world"),),
     "CLIP_VISION_OUTPUT": (_seen,),
     "LAYERS": (_loaded("StageLoadLayers", 2, file="sticker_world_meadow.ora"),),
     "STAGE_CLIP": (_loaded("StageCLIPLoader", 0, folder="sticker_world"),),

@@ -9,4 +9,5 @@ what a vocabulary's pieces say                         pieces.Spelling
 both for ComfyUI's text encoders                       comfy.words.positions_of_phrases
 and where they are along an embedding                  comfy.columns.prompt_columns
 a folder as ComfyUI's CLIP_VISION                      comfy.vision.FolderClipVision
+both towers, read when a node needs them               comfy.folder.FolderClip
 """

@@ -70,7 +70,10 @@ def load_clip(path: str | Path) -> CLIPGuide:
     folder.require(CONFIG)
     kind = folder.config.get("model_type")
     if kind != "clip":
-        raise folder.refuse(f"holds no CLIP with both towers: its {CONFIG} is of {kind or 'something else'}")
+        raise folder.refuse(
+            f"holds no CLIP with both towers: its {CONFIG} is of {kind or 'something else'}. Choose the folder of a "
+            "whole CLIP in Load CLIP Folder"
+        )
     with torch.inference_mode(False), torch.no_grad():  # weights made in inference mode could not be differentiated
         if (folder.path / VOCABULARY).is_file():
             return _load_small(folder)

@@ -49,11 +49,6 @@ def with_first(found: Mapping[str, Path], first: str) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda each: (each[0] != first, each[0])))
 
 
-def newest_change(path: Path) -> int:
-    """Time of the last change of a file, or of any file in a folder, in ns; 0 for none."""
-    return max((changed for _, changed, _ in fingerprint(path)), default=0)
-
-
 def fingerprint(path: Path) -> Fingerprint:
     """What to load a model again by: other than the newest change it tells of a file that an older one replaced."""
     try:

@@ -23,7 +23,6 @@ class NamedFiles:
         missing: the sentence for that; may hold {name}, {found} and {kind}.
         nothing: the sentence where there is nothing at all; empty: `missing`, with "none" as what was found.
         suffixes: files are offered whose names end in one of these, in lower case.
-        also: suffixes of files in the same folders that another node reads, which the sentence names too.
         folders: gives name -> path of all there are, where these are not simply files.
         embedded: the one that comes with the pack.
     """
@@ -33,7 +32,6 @@ class NamedFiles:
     missing: str
     nothing: str = ""
     suffixes: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
     folders: Callable[[], Mapping[str, Path]] | None = None
     embedded: str | None = None
 
@@ -47,7 +45,9 @@ class NamedFiles:
 
     def names(self) -> list[str]:
         """All that the drop-down offers."""
-        return self._files(self.suffixes) if self.folders is None else list(self.folders())
+        if self.folders is not None:
+            return list(self.folders())
+        return [name for name in folder_paths.get_filename_list(self.kind) if name.lower().endswith(self.suffixes)]
 
     def find(self, name: str) -> Path | None:
         """The file or folder of this name; None where it is gone."""
@@ -101,10 +101,7 @@ class NamedFiles:
 
         return load
 
-    def _files(self, suffixes: tuple[str, ...]) -> list[str]:
-        return [name for name in folder_paths.get_filename_list(self.kind) if name.lower().endswith(suffixes)]
-
     def _sentence(self, name: str) -> str:
-        found = self.names() if self.folders is not None else self._files(self.suffixes + self.also)
+        found = self.names()
         sentence = self.missing if found else self.nothing or self.missing
         return sentence.format(name=name, found=", ".join(found) or "none", kind=self.kind)

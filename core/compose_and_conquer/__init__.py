@@ -7,7 +7,6 @@ Section 3.2: global fuser                 global_fuser.GlobalFuser
 Two depths, what they add and when        depth_maps.Depths
 Both depths out of two, one, or a layout  depth_pair.pair_from_layouts
 Shapes, and which U-Net they fit          config.FuserConfig
-Files                                     files.read_fusers
-Published checkpoint                      files.convert
+Files, and the published checkpoint       files.read_fusers
 In any sampler                            comfy.compose.compose_depth
 """

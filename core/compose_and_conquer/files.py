@@ -1,4 +1,4 @@
-"""Files with CnC's fusers: reading, recognising and writing them, and taking them out of a published checkpoint."""
+"""Files with CnC's fusers, the published checkpoint among them: reading, recognising and writing them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..weights.kept import is_pickled, open_checkpoint
 from ..weights.packed import pack_weights, unpack_weights
-from ..weights.pickled import SOURCE, PickledTensorsError, read_pickled_tensors
+from ..weights.pickled import PickledTensorsError, read_pickled_tensors
 from ..weights.whole_files import whole_files
 from .config import FuserConfig
 from .global_fuser import GlobalFuser, TokenConfig
@@ -47,16 +48,23 @@ class Fusers:
 
 
 def read_fusers(path: str | Path) -> Fusers:
-    """Open a safetensors file with one or both fusers.
+    """Open a file with one or both fusers.
+
+    Args:
+        path: safetensors, or a published checkpoint, with or without `state_dict` around the weights: only the fusers'
+            tensors are read from it, nothing in it is run, and they are kept beside it (`open_checkpoint`).
 
     Raises:
-        CnCFileError: not safetensors, damaged, another method's file, or weights missing, unknown or misshapen.
+        CnCFileError: neither of them, damaged, another method's file, wants to run something, or weights are missing,
+            unknown or misshapen.
     """
     path = Path(path)
+    if is_pickled(path):
+        return open_checkpoint(path, _take, lambda weights: recognise(weights, path.name))
     if path.suffix.lower() not in SAFE:
         raise CnCFileError(
-            f"{path.name} is no safetensors file. Convert it with the node Convert CnC Checkpoint first, which reads "
-            "the tensors of a .ckpt without running anything in it."
+            f"{path.name} is neither safetensors nor a checkpoint (.ckpt, .pt, .pth, .bin). Choose a file of CnC's "
+            "fusers."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -70,6 +78,15 @@ def read_fusers(path: str | Path) -> Fusers:
         raise CnCFileError(f"{path.name} is damaged: {error} Copy the file again.") from error
     head_width = metadata.get(HEAD_WIDTH, "")
     return recognise(weights, path.name, int(head_width) if head_width.isdecimal() else 0)
+
+
+def _take(checkpoint: Path) -> Weights:
+    """The fusers' tensors; the frozen U-Net, autoencoder and text encoder stay behind."""
+    try:
+        found = read_pickled_tensors(checkpoint, "the original cnc_v1.ckpt")
+    except PickledTensorsError as error:
+        raise CnCFileError(str(error)) from error
+    return {name: weight for name, weight in found.items() if name.startswith((LOCAL, GLOBAL))}
 
 
 def recognise(weights: Mapping[str, Tensor], name: str, num_head_channels: int = 0) -> Fusers:
@@ -86,7 +103,7 @@ def recognise(weights: Mapping[str, Tensor], name: str, num_head_channels: int =
     if UNI_MARK in weights or UNI_GLOBAL_MARK in weights:
         raise CnCFileError(
             f"{name} is a Uni-ControlNet checkpoint, the ancestor of CnC: it takes seven stacked condition maps and "
-            "one picture, not two depth maps and two pictures. Choose cnc_v1.ckpt, or a file converted from it."
+            "one picture, not two depth maps and two pictures. Choose cnc_v1.ckpt, or what is kept of it."
         )
     local, global_ = (
         {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)} or None
@@ -95,7 +112,7 @@ def recognise(weights: Mapping[str, Tensor], name: str, num_head_channels: int =
     if local is None and global_ is None:
         raise CnCFileError(
             f"{name} holds no CnC fuser: no weight begins with {LOCAL} or {GLOBAL}. Choose cnc_v1.ckpt of Compose and "
-            "Conquer, or a file converted from it."
+            "Conquer, or what is kept of it."
         )
     config = tokens = None
     try:
@@ -125,7 +142,6 @@ def write_fusers(
     global_: Mapping[str, Tensor] | None,
     num_head_channels: int = 0,
     bits: int | None = None,
-    source: str = "",
 ) -> None:
     """Write fusers as safetensors, by the published names.
 
@@ -135,7 +151,6 @@ def write_fusers(
         global_: weights of a `GlobalFuser`, or None.
         num_head_channels: the local fuser's `FuserConfig.num_head_channels`.
         bits: of every weight, see `pack_weights`; None for half precision.
-        source: name of the file that they were taken out of, for `converted_from`.
 
     Raises:
         UnwritableError: the disk is full, or lets nobody write there.
@@ -143,7 +158,7 @@ def write_fusers(
     path = Path(path)
     parts = ((LOCAL, local), (GLOBAL, global_))
     named = {prefix + key: value.detach() for prefix, part in parts for key, value in (part or {}).items()}
-    metadata = {"format": "pt", HEAD_WIDTH: str(num_head_channels), SOURCE: source}
+    metadata = {"format": "pt", HEAD_WIDTH: str(num_head_channels)}
     if bits is None:
         tensors = {name: value.to(torch.float16).contiguous() for name, value in named.items()}
     else:
@@ -151,28 +166,3 @@ def write_fusers(
         metadata |= packed
     with whole_files() as beside:
         save_file(tensors, beside(path), metadata=metadata)
-
-
-def convert(checkpoint: str | Path, safetensors: str | Path, source: str = "") -> Fusers:
-    """Take the fusers out of a published checkpoint; the frozen U-Net, autoencoder and text encoder stay behind.
-
-    Args:
-        checkpoint: a pickled file, with or without `state_dict` around the weights. Only tensors are read from it;
-            nothing in it is run.
-        safetensors: the file to write, about 1 GB for `cnc_v1.ckpt`.
-        source: see `write_fusers`.
-
-    Returns:
-        What was written.
-
-    Raises:
-        CnCFileError: not CnC's fusers, or the file wants to run something.
-    """
-    checkpoint = Path(checkpoint)
-    try:
-        weights = read_pickled_tensors(checkpoint, "the original cnc_v1.ckpt")
-    except PickledTensorsError as error:
-        raise CnCFileError(str(error)) from error
-    fusers = recognise(weights, checkpoint.name)
-    write_fusers(safetensors, fusers.local, fusers.global_, source=source)
-    return fusers

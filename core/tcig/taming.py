@@ -53,6 +53,21 @@ def from_taming(weights: Mapping[str, Tensor], name: str) -> tuple[dict[str, Any
     Raises:
         VQGANFileError: not a VQGAN, or one with another way to quantise.
     """
+    found = model_weights(weights, name)
+    try:
+        config = _config_of(found)
+    except KeyError as error:
+        raise VQGANFileError(f"{name} is damaged, or no VQGAN: the weight {error.args[0]} is missing.") from error
+    levels = len(config["block_out_channels"])
+    return config, {diffusers_name(key, levels): _as_linear(key, value) for key, value in found.items()}
+
+
+def model_weights(weights: Mapping[str, Tensor], name: str) -> Weights:
+    """The model's weights alone, by taming-transformers' names.
+
+    Raises:
+        VQGANFileError: not a VQGAN, or one with another way to quantise.
+    """
     if PART_OF_NET2NET + BOOK in weights:  # a transformer's checkpoint with its VQGAN in it
         part = len(PART_OF_NET2NET)
         weights = {key[part:]: value for key, value in weights.items() if key.startswith(PART_OF_NET2NET)}
@@ -72,12 +87,7 @@ def from_taming(weights: Mapping[str, Tensor], name: str) -> tuple[dict[str, Any
             f"{name} has diffusers' names, which do not show the whole configuration. Put it with its {CONFIG} into a "
             f"folder in models/vqgan, as {WEIGHTS}."
         )
-    try:
-        config = _config_of(found)
-    except KeyError as error:
-        raise VQGANFileError(f"{name} is damaged, or no VQGAN: the weight {error.args[0]} is missing.") from error
-    levels = len(config["block_out_channels"])
-    return config, {diffusers_name(key, levels): _as_linear(key, value) for key, value in found.items()}
+    return found
 
 
 def diffusers_name(name: str, levels: int) -> str:

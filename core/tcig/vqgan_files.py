@@ -1,110 +1,59 @@
-"""VQGANs from local files: diffusers' VQModel folders, and taming-transformers' weights (`taming`) as such folders."""
+"""VQGANs from local files: diffusers' VQModel folders, and taming-transformers' weights (`taming`), also pickled."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from ..weights.folders import ModelFolder
+from ..weights.kept import SAFE, is_pickled, open_checkpoint
 from ..weights.packed import unpack_weights
-from ..weights.pickled import SOURCE, PickledTensorsError, read_pickled_tensors
-from .taming import from_taming
+from ..weights.pickled import PickledTensorsError, read_pickled_tensors
+from .taming import from_taming, model_weights
 from .vqgan import CONFIG, KIND, VQGAN, WEIGHTS, VQGANFileError, Weights
-
-SAFE = ".safetensors"
 
 # Names that diffusers had for the same weights in its first years.
 OLD_NAMES = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
 
 
 def load_vqgan(path: str | Path) -> VQGAN:
-    """Open a VQGAN. Nothing is downloaded and no pickle is opened.
+    """Open a VQGAN. Nothing is downloaded.
 
     Args:
-        path: a folder with diffusers' config.json and safetensors, or a safetensors file by taming-transformers' names.
+        path: a folder with diffusers' config.json and safetensors, or a file by taming-transformers' names: safetensors
+            or a published checkpoint, of which only tensors are read, which are kept beside it (`open_checkpoint`). Its
+            `.yaml` is not needed: every shape can be read from the weights.
 
     Returns:
         On the CPU in float32; packed weights (`packed_weights`) are unpacked.
 
     Raises:
-        VQGANFileError: missing, damaged, or no VQGAN; or diffusers is not installed.
+        VQGANFileError: missing, damaged, no VQGAN, or it wants to run something; or diffusers is not installed.
     """
     path = Path(path)
+
+    def build_taming(weights: Weights) -> torch.nn.Module:
+        return _build(*from_taming(weights, path.name), path.name)
+
     with torch.inference_mode(False), torch.no_grad():  # weights made in inference mode could not be differentiated
-        if path.is_file():
-            config, weights = from_taming(_read_safetensors(path), path.name)
-        else:
+        if not path.is_file():
             config = _read_config(path)
-            weights = _renamed(_read_safetensors(_weights_of(path)))
-        return VQGAN(_build(config, weights, path.name), path.stem if path.is_file() else path.name)
+            return VQGAN(_build(config, _renamed(_read_safetensors(_weights_of(path))), path.name), path.name)
+        if is_pickled(path):
+            return VQGAN(open_checkpoint(path, _take, build_taming), path.stem)
+        return VQGAN(build_taming(_read_safetensors(path)), path.stem)
 
 
-def convert_taming(checkpoint: str | Path, folder: str | Path, source: str = "") -> int:
-    """Write a published taming-transformers checkpoint as a diffusers folder, in half precision.
-
-    Only tensors are read from the pickled file; the discriminator and everything else of the training stays behind.
-
-    Args:
-        checkpoint: a `.ckpt`. Its `.yaml` is not needed: every shape can be read from the weights.
-        folder: to write; it appears when it is complete, and must not be there yet.
-        source: the checkpoint's name, for `written_from`.
-
-    Returns:
-        How many weights it has.
-
-    Raises:
-        VQGANFileError: no VQGAN of the published form, or the file wants to run something.
-    """
-    checkpoint, folder = Path(checkpoint), Path(folder)
+def _take(checkpoint: Path) -> Weights:
+    """The model's tensors; the discriminator and everything else of the training stays behind."""
     try:
         found = read_pickled_tensors(checkpoint, "the original checkpoint of taming-transformers")
     except PickledTensorsError as error:
         raise VQGANFileError(str(error)) from error
-    config, weights = from_taming(found, checkpoint.name)
-    _build(config, weights, checkpoint.name)  # every name and shape has to fit before anything is written
-    write_folder(folder, config, weights, source)
-    return sum(weight.numel() for weight in weights.values())
-
-
-def write_folder(
-    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str = ""
-) -> None:
-    """Write a diffusers VQModel folder in half precision.
-
-    Args:
-        folder: appears when it is complete.
-        config: of VQModel.
-        weights: by diffusers' names.
-        source: see `convert_taming`.
-
-    Raises:
-        VQGANFileError: the folder is there already.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise VQGANFileError(f"There is a folder {folder.name} already. Rename or remove it, then convert again.")
-    unfinished = folder.with_name(f".{folder.name}.part")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    try:
-        text = json.dumps({"_class_name": KIND, **config}, indent=1)
-        (unfinished / CONFIG).write_text(text, encoding="utf-8")
-        halves = {name: weight.to(torch.float16).contiguous() for name, weight in weights.items()}
-        save_file(halves, unfinished / WEIGHTS, metadata={"format": "pt", SOURCE: source})
-        unfinished.replace(folder)
-    except (OSError, SafetensorError) as error:
-        raise VQGANFileError(
-            f"The folder {folder.name} cannot be written ({error}). Nothing of it was kept: make room on the disk."
-        ) from error
-    finally:
-        for part in (CONFIG, WEIGHTS):
-            (unfinished / part).unlink(missing_ok=True)
-        if unfinished.is_dir():
-            unfinished.rmdir()
+    return model_weights(found, checkpoint.name)
 
 
 def _read_config(folder: Path) -> dict[str, object]:

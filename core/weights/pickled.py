@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 WRAPPER = "state_dict"
-SOURCE = "converted_from"  # metadata of safetensors: name of the pickled file that the weights were taken out of
 LONGEST_PICKLE = 2**26  # bytes of an archive's pickle, which holds names and shapes; published ones have under 1 MiB
 # The one class, besides tensors, that training checkpoints of that time hold by reference; nothing of it is needed.
 LIGHTNING_CLASS = ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
@@ -88,22 +86,3 @@ def _require_stored(path: Path) -> None:
             f"{path.name} {problem}, which no checkpoint is that PyTorch has saved; it was not opened. Download the "
             "file again."
         )
-
-
-def written_from(path: Path) -> str:
-    """Name of the pickled file that a safetensors file was converted from; empty where it does not say."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(SOURCE, "")
-    except Exception:  # over damaged bytes the reader stumbles anywhere; such a file is nobody's conversion
-        return ""
-
-
-def flat_name(name: str) -> str:
-    """Name of what a file of a drop-down is converted to, without suffix, for no two files the same by chance.
-
-    It has that of the file's folder too: training logs call every checkpoint "last".
-    """
-    path = Path(name)
-    suffix = "" if path.suffix.lower() == PICKLED[0] else f"_{path.suffix.removeprefix('.').lower()}"
-    return "_".join(path.with_suffix("").parts) + suffix

@@ -111,7 +111,7 @@ class CnC:
         looks = {"foreground": asked.foreground_look, "background": asked.background_look}
         if all(look is None for look in looks.values()):
             return {}
-        clip_vision: Link = [builder.add("StageCLIPVisionLoader", folder=CLIP_FOLDER.name), 0]
+        clip_vision: Link = [builder.add("StageCLIPLoader", folder=CLIP_FOLDER.name), 1]
         exemplars = builder.add(
             "StageExemplars",
             cnc=fusers,

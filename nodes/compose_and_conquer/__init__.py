@@ -2,6 +2,5 @@
 
 Make two depth maps of a picture  depth_pair.StageDepthPair
 Load the fusers                   models.StageCnCLoader
-Convert a published checkpoint    models.StageCnCConvert
 Paint by both depths              compose.StageDepthCompose
 """

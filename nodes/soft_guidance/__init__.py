@@ -3,5 +3,4 @@
 Give a region words or looks          soft_guidance.StageRegionTokens
 Keep looks and words to their region  soft_guidance.StageSoftGuidance
 Take looks from reference pictures    exemplars.StageExemplars
-Load the CLIP that sees them          exemplars.StageCLIPVisionLoader
 """

@@ -1,46 +1,14 @@
-"""Looks of reference pictures in the graph, and the CLIP that reads them."""
+"""Looks of reference pictures in the graph."""
 
 from torch import Tensor
 
-from ...core.clip.comfy.vision import CLIP_FOLDERS, load_clip_vision
 from ...core.comfy.types import ClipVision
 from ...core.compose_and_conquer.comfy.exemplars import make_exemplars
 from ...core.compose_and_conquer.comfy.files import CnC
 from ..api import CnC as CnCSocket
 from ..api import Exemplars as ExemplarsSocket
 from ..api import io
-from ..inputs import FileLoader, category_of
-
-
-class StageCLIPVisionLoader(FileLoader, io.ComfyNode):
-    """Name of a CLIP folder -> CLIP_VISION."""
-
-    FILES, FILE_INPUT = CLIP_FOLDERS, "folder"
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageCLIPVisionLoader",
-            display_name="Load CLIP Vision Folder",
-            category=category_of(__name__),
-            description="Loads the picture side of a CLIP in the Hugging Face layout, also of the small embedded one, "
-            "which Load CLIP Vision does not know.",
-            inputs=[
-                cls.file_input(
-                    tooltip="Folder under models/hf_clip with config.json and model.safetensors. sticker_world belongs "
-                    "to the embedded CnC file; the published one needs clip-vit-large-patch14.",
-                ),
-            ],
-            outputs=[
-                io.ClipVision.Output(display_name="clip_vision", tooltip="For Exemplars, or any node that takes one.")
-            ],
-        )
-
-    @classmethod
-    def execute(cls, folder: str) -> io.NodeOutput:
-        """Load it."""
-        return io.NodeOutput(load_clip_vision(folder))
+from ..inputs import category_of
 
 
 class StageExemplars(io.ComfyNode):
@@ -71,8 +39,8 @@ class StageExemplars(io.ComfyNode):
                 CnCSocket.Input("cnc", tooltip="From Load CnC: whose global fuser reads the pictures."),
                 io.ClipVision.Input(
                     "clip_vision",
-                    tooltip="What the fuser was trained with: clip-vit-large-patch14 for the published file, the "
-                    "folder sticker_world for the embedded one. Another is refused.",
+                    tooltip="From Load CLIP Folder, what the fuser was trained with: clip-vit-large-patch14 for the "
+                    "published file, sticker_world for the embedded one. Another is refused.",
                 ),
                 io.Image.Input(
                     "foreground",

@@ -1,8 +1,6 @@
 """Nodes of TCIG: a draft that segmentation models steer, then painted again.
 
-Paint the draft                         draft.StageTCIGDraft
-Paint a draft again                     refine.StageTCIGRefine
-Load a VQGAN                            models.StageVQGANLoader
-Convert a VQGAN of taming-transformers  models.StageVQGANConvert
-Load a CLIP folder                      models.StageCLIPLoader
+Paint the draft      draft.StageTCIGDraft
+Paint a draft again  refine.StageTCIGRefine
+Load a VQGAN         models.StageVQGANLoader
 """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...core.clip.clip_guide import CLIPGuide
+from ...core.clip.comfy.folder import FolderClip
 from ...core.comfy.progress import show_text
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
@@ -222,7 +222,7 @@ class StageTCIGDraft(io.ComfyNode):
         cls,
         layout: LayoutValue | Sequence[LayoutValue],
         vqgan: VQGANValue,
-        clip: CLIPGuide,
+        clip: FolderClip,
         segmenter: tuple[Segmenter, ...],
         prompt: str,
         size: int,
@@ -248,7 +248,8 @@ class StageTCIGDraft(io.ComfyNode):
             **settings,
         )
         begin = Start(start, image)
-        found = draft_pictures(layouts, vqgan, clip, segmenter, weights, prompts, begin, settings, size=size, seed=seed)
+        models = vqgan, clip.guide, segmenter
+        found = draft_pictures(layouts, *models, weights, prompts, begin, settings, size=size, seed=seed)
         show_text(cls.hidden.unique_id, found.text)
         return io.NodeOutput(found.images, found.mean_overlap(), found.text, found.plots)
 

@@ -1,17 +1,8 @@
-"""The models of TCIG's first stage in the graph."""
+"""The VQGANs of TCIG's first stage in the graph."""
 
-from ...core.clip.comfy.vision import CLIP_FOLDERS
-from ...core.comfy.model_folders import Fingerprint
-from ...core.tcig.comfy.models import (
-    CHECKPOINTS,
-    VQGAN_FILES,
-    conversion_version,
-    convert_checkpoint,
-    load_clip_by_name,
-    load_vqgan_by_name,
-)
-from ..api import VQGAN, Clip, io
-from ..inputs import FileLoader, category_of, file_choice
+from ...core.tcig.comfy.models import VQGAN_FILES, load_vqgan_by_name
+from ..api import VQGAN, io
+from ..inputs import FileLoader, category_of
 
 
 class StageVQGANLoader(FileLoader, io.ComfyNode):
@@ -29,9 +20,10 @@ class StageVQGANLoader(FileLoader, io.ComfyNode):
             description="Loads a VQGAN, which paints TCIG's drafts from a grid of codes.",
             inputs=[
                 cls.file_input(
-                    tooltip="Folder in models/vqgan in diffusers' layout, or a safetensors file with the names of "
-                    "taming-transformers. A larger one paints more kinds of things and takes longer; a smaller one, "
-                    "such as the pack's own training makes, is quick and knows a small world.",
+                    tooltip="Folder in models/vqgan in diffusers' layout, or a file of taming-transformers; of a "
+                    "published .ckpt only tensors are read, and kept as safetensors beside it. A larger one paints "
+                    "more kinds of things and takes longer; a smaller one, such as the pack's own training makes, is "
+                    "quick and knows a small world.",
                 )
             ],
             outputs=[VQGAN.Output(display_name="vqgan", tooltip="For TCIG Draft.")],
@@ -41,74 +33,3 @@ class StageVQGANLoader(FileLoader, io.ComfyNode):
     def execute(cls, vqgan_name: str) -> io.NodeOutput:
         """Load it."""
         return io.NodeOutput(load_vqgan_by_name(vqgan_name))
-
-
-class StageVQGANConvert(io.ComfyNode):
-    """Published checkpoint -> a folder that Load VQGAN opens."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageVQGANConvert",
-            display_name="Convert VQGAN Checkpoint",
-            category=category_of(__name__),
-            description="Writes a VQGAN checkpoint of taming-transformers as a folder in diffusers' layout into "
-            "models/vqgan. Only tensors are read; nothing in the pickled file is run.",
-            is_output_node=True,
-            inputs=[
-                file_choice(
-                    "checkpoint",
-                    CHECKPOINTS.names(),
-                    CHECKPOINTS.place,
-                    tooltip="Pickled file in models/vqgan (.ckpt, .pt, .pth, .bin). Its .yaml is not needed. It stays "
-                    "as it is; afterwards it may be deleted.",
-                )
-            ],
-            outputs=[
-                io.String.Output(
-                    display_name="vqgan_name",
-                    tooltip="Name of the new folder. Reload the page to see it in Load VQGAN.",
-                )
-            ],
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None) -> tuple[bool, Fingerprint]:
-        """Convert again when the checkpoint was replaced or the result is gone."""
-        return (False, ()) if checkpoint is None else conversion_version(checkpoint)
-
-    @classmethod
-    def execute(cls, checkpoint: str) -> io.NodeOutput:
-        """Convert it."""
-        name, sentence = convert_checkpoint(checkpoint)
-        return io.NodeOutput(name, ui={"text": (sentence,)})
-
-
-class StageCLIPLoader(FileLoader, io.ComfyNode):
-    """Folder -> a CLIP with both towers."""
-
-    FILES, FILE_INPUT = CLIP_FOLDERS, "folder"
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node's inputs and outputs."""
-        return io.Schema(
-            node_id="StageCLIPLoader",
-            display_name="Load CLIP Folder",
-            category=category_of(__name__),
-            description="Loads a whole CLIP in the Hugging Face layout, the side that reads texts and the side that "
-            "sees pictures. ComfyUI's own CLIP objects hold one of the two.",
-            inputs=[
-                cls.file_input(
-                    tooltip="Folder under models/hf_clip with config.json, model.safetensors and the tokenizer. "
-                    "sticker_world knows the embedded models' world; a larger CLIP knows more and takes longer.",
-                )
-            ],
-            outputs=[Clip.Output(display_name="clip", tooltip="For TCIG Draft.")],
-        )
-
-    @classmethod
-    def execute(cls, folder: str) -> io.NodeOutput:
-        """Load it."""
-        return io.NodeOutput(load_clip_by_name(folder))

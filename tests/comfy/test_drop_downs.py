@@ -9,14 +9,15 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from stagecraft.core.clip.comfy.folder import load_clip_by_name
 from stagecraft.core.clip.comfy.vision import CLIP_FOLDERS, FolderClipVision, load_clip_vision
 from stagecraft.core.clip.small_clip import CLIPFileError
 from stagecraft.core.compose_and_conquer.comfy.files import CNC_FILES
 from stagecraft.core.segmentation.comfy import SEGMENTER_FOLDERS, load_segmenter
-from stagecraft.core.tcig.comfy.models import CHECKPOINTS, VQGAN_FILES, load_clip_by_name, load_vqgan_by_name
+from stagecraft.core.tcig.comfy.models import VQGAN_FILES, load_vqgan_by_name
 from stagecraft.core.text2layer.comfy.model import TEXT2LAYER_FILES, load_text2layer
 
-EVERY = (CLIP_FOLDERS, CNC_FILES, SEGMENTER_FOLDERS, CHECKPOINTS, VQGAN_FILES, TEXT2LAYER_FILES)
+EVERY = (CLIP_FOLDERS, CNC_FILES, SEGMENTER_FOLDERS, VQGAN_FILES, TEXT2LAYER_FILES)
 DEEP = b"[" * 100_000
 CONFIGS = {"deep": DEEP, "deep_objects": b'{"a":' * 100_000, "no_text": b"\xff\xfe\0", "empty": b"", "number": b"7"}
 NAMES = ("a\0b", "x" * 300, "../../etc/passwd", "/etc/passwd", "", ".", "\udcff")

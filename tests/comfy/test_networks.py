@@ -10,32 +10,47 @@ import comfy.model_management
 import folder_paths
 import pytest
 import torch
+from stagecraft.core.clip.comfy.folder import FolderClip
 from stagecraft.core.comfy.device import WholePatcher, on_device, patcher_of
+from stagecraft.nodes.clip.folder import StageCLIPLoader
 from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
 from stagecraft.nodes.scores.layout_score import StageLayoutScore
 from stagecraft.nodes.segmentation.segment import StageSegmenterLoader
-from stagecraft.nodes.soft_guidance.exemplars import StageCLIPVisionLoader
-from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANLoader
+from stagecraft.nodes.tcig.models import StageVQGANLoader
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-LOADERS = (StageVQGANLoader, StageCLIPLoader, StageCLIPVisionLoader, StageSegmenterLoader)
+# Each with the output that is meant.
+LOADERS = ((StageVQGANLoader, 0), (StageCLIPLoader, 0), (StageCLIPLoader, 1), (StageSegmenterLoader, 0))
 NAME = "sticker_world"
 
 
-@pytest.fixture(params=LOADERS, ids=lambda loader: loader.__name__)
-def loader(request, tmp_path, monkeypatch):
-    """A loader whose drop-down has only a copy of the embedded folder."""
-    kind = request.param.FILES.kind
-    shutil.copytree(MODELS / kind / NAME, tmp_path / NAME)
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(tmp_path)], set()))
+@pytest.fixture(params=LOADERS, ids=lambda each: f"{each[0].__name__}-{each[1]}")
+def output(request):
+    """A loader and one of its outputs."""
     return request.param
 
 
-def loaded(loader):
-    """What the node hands on, as the executor runs it."""
-    with torch.inference_mode():
-        (found,) = loader.execute(NAME).args
-    return found[-1] if isinstance(found, tuple) else found
+@pytest.fixture
+def loader(output, tmp_path, monkeypatch):
+    """The loader, whose drop-down has only a copy of the embedded folder."""
+    kind = output[0].FILES.kind
+    shutil.copytree(MODELS / kind / NAME, tmp_path / NAME)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(tmp_path)], set()))
+    return output[0]
+
+
+@pytest.fixture
+def loaded(output, loader):
+    """Gives what the node hands on, as the executor runs it."""
+
+    def load():
+        with torch.inference_mode():
+            found = loader.execute(NAME).args[output[1]]
+            if isinstance(found, FolderClip):
+                return found.guide
+        return found[-1] if isinstance(found, tuple) else found
+
+    return load
 
 
 def network_of(thing):
@@ -62,9 +77,9 @@ def free_everything():
     gc.collect()
 
 
-def test_it_goes_with_the_outputs_that_hold_it(loader):
+def test_it_goes_with_the_outputs_that_hold_it(loaded):
     others = list(comfy.model_management.current_loaded_models)  # of earlier tests
-    thing = loaded(loader)
+    thing = loaded()
     at_work(thing)
     assert is_managed(thing)
     network = network_of(thing)
@@ -76,13 +91,13 @@ def test_it_goes_with_the_outputs_that_hold_it(loader):
     assert all(each.model is not None for each in now if not any(each is other for other in others))
 
 
-def test_an_output_that_is_still_held_survives_and_works_again(loader):
-    thing = loaded(loader)
+def test_an_output_that_is_still_held_survives_and_works_again(loaded):
+    thing = loaded()
     at_work(thing)
     before = [weight.clone() for weight in network_of(thing).parameters()]
     free_everything()
     assert not is_managed(thing)
-    assert loaded(loader) is thing
+    assert loaded() is thing
     at_work(thing)
     assert is_managed(thing)
     for weight, old in zip(network_of(thing).parameters(), before, strict=True):
@@ -90,14 +105,14 @@ def test_an_output_that_is_still_held_survives_and_works_again(loader):
 
 
 @pytest.mark.parametrize("time", [1, 4 * 10**18], ids=["older", "newer"])
-def test_loaders_share_it_until_a_file_changes(loader, tmp_path, time):
-    first, before = loaded(loader), loader.fingerprint_inputs(NAME)
-    assert loaded(loader) is first and loader.fingerprint_inputs(NAME) == before != ()
+def test_loaders_share_it_until_a_file_changes(loader, loaded, tmp_path, time):
+    first, before = loaded(), loader.fingerprint_inputs(NAME)
+    assert loaded() is first and loader.fingerprint_inputs(NAME) == before != ()
     config = tmp_path / NAME / "config.json"
     os.utime(config, ns=(time, time))
     assert loader.fingerprint_inputs(NAME) != before
-    second = loaded(loader)
-    assert second is not first and loaded(loader) is second
+    second = loaded()
+    assert second is not first and loaded() is second
     (tmp_path / NAME / "config.json").unlink()
     assert loader.fingerprint_inputs(NAME) != before
 

@@ -82,7 +82,7 @@ def _embed(clip_vision: ClipVision, pictures: Tensor, fuser: GlobalFuser) -> Ten
         right = (
             "clip-vit-large-patch14 (CLIP ViT-L/14) with Load CLIP Vision"
             if expected == PUBLISHED_WIDTH
-            else "the one that belongs to it, for the embedded fuser sticker_world, with Load CLIP Vision Folder"
+            else "the one that belongs to it, for the embedded fuser sticker_world, with Load CLIP Folder"
         )
         raise ValueError(
             f"This CLIP Vision model gives embeddings of width {embeddings.shape[-1]}, but the CnC file was trained "

@@ -4,5 +4,4 @@ Stage one                         draft.draft_pictures
 Stage two                         refine.refine
 Regions let go one after another  refine.hold_until_due
 Drop-downs of VQGANs              models.VQGAN_FILES
-Convert a checkpoint              models.convert_checkpoint
 """

@@ -1,4 +1,4 @@
-"""The nodes that load CnC files and convert the published checkpoint."""
+"""The node that loads CnC files, the published checkpoint among them."""
 
 import os
 
@@ -8,7 +8,7 @@ import torch
 from stagecraft.core.compose_and_conquer.comfy.files import CNC, load_cnc
 from stagecraft.core.compose_and_conquer.files import CnCFileError
 from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
-from stagecraft.nodes.compose_and_conquer.models import StageCnCConvert, StageCnCLoader
+from stagecraft.nodes.compose_and_conquer.models import StageCnCLoader
 from stagecraft.tests.comfy.compose_and_conquer.small_cnc import (
     CONFIG,
     CONTEXT,
@@ -38,46 +38,40 @@ def test_a_file_that_was_replaced_is_loaded_again(folder):
     assert StageCnCLoader.fingerprint_inputs(None) == StageCnCLoader.fingerprint_inputs("gone.safetensors") == ()
 
 
-def test_the_converter_writes_what_the_loader_opens(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    with model_folder(CNC, tmp_path / CNC):
-        local = LocalFuser(CONFIG)
-        torch.save(
-            {"state_dict": {f"local_adapter.{k}": v for k, v in local.state_dict().items()}}, folder / "one.ckpt"
-        )
-        torch.save({"local_adapter.feature_extractor.pre_extractor.0.weight": torch.ones(1)}, folder / "uni.ckpt")
-        (options,) = (each.options for each in StageCnCConvert.define_schema().inputs)
-        assert set(options) == {"one.ckpt", "uni.ckpt"}
-        before = StageCnCConvert.fingerprint_inputs("one.ckpt")
-        done = StageCnCConvert.execute("one.ckpt")
-        after = StageCnCConvert.fingerprint_inputs("one.ckpt")
-        assert before != after == StageCnCConvert.fingerprint_inputs("one.ckpt")
-        assert done.args == ("one.safetensors",) and "local fuser (depth), 0.5 M weights" in done.ui["text"][0]
-        assert load_cnc("one.safetensors").global_fuser is None
-        with pytest.raises(CnCFileError, match="Uni-ControlNet"):
-            StageCnCConvert.execute("uni.ckpt")
-        assert [file.name for file in (tmp_path / CNC).iterdir()] == ["one.safetensors"]
+def published(**more):
+    return {f"local_adapter.{name}": each for name, each in LocalFuser(CONFIG).state_dict().items()} | more
 
 
-def test_the_converter_replaces_no_file(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    with model_folder(CNC, tmp_path / CNC):
-        weights = {f"local_adapter.{name}": each for name, each in LocalFuser(CONFIG).state_dict().items()}
-        (folder / "run").mkdir()
-        for name in ("one.ckpt", "one.pt", "run/one.ckpt"):
-            torch.save(weights, folder / name)
+def test_a_published_checkpoint_is_chosen_like_any_file(tmp_path):
+    """The first load keeps the fusers beside it, the next one reads those."""
+    with model_folder(CNC, tmp_path):
+        torch.save({"state_dict": published(betas=torch.ones(9))}, tmp_path / "one.ckpt")
+        (options,) = (each.options for each in StageCnCLoader.define_schema().inputs)
+        assert "one.ckpt" in options and StageCnCLoader.validate_inputs("one.ckpt") is True
+        before = StageCnCLoader.fingerprint_inputs("one.ckpt")
+        first = StageCnCLoader.execute("one.ckpt").args[0]
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["one.ckpt", "one.safetensors"]
+        assert StageCnCLoader.fingerprint_inputs("one.ckpt") == before != ()  # what is kept makes no second load
         folder_paths.filename_list_cache.clear()
-        written = [StageCnCConvert.execute(name).args[0] for name in ("one.ckpt", "one.pt", "run/one.ckpt")]
-        assert len(set(written)) == 3
-        contents = {name: (tmp_path / CNC / name).read_bytes() for name in written}
-        assert "nothing was written" in StageCnCConvert.execute("one.ckpt").ui["text"][0]  # queued a second time
-        torch.save(weights, folder / "run_one.ckpt")
-        torch.save(weights, folder / "mine.ckpt")
-        (tmp_path / CNC / "mine.safetensors").write_bytes(b"somebody's")
-        os.utime(folder / "one.ckpt", (4e9, 4e9))
+        for name in ("one.ckpt", "one.safetensors"):
+            again = load_cnc(name)
+            assert again.config == first.config and again.global_fuser is None
+            weights = first.local.model.state_dict()
+            assert all(torch.equal(weights[key], each) for key, each in again.local.model.state_dict().items())
+
+
+def test_a_checkpoint_that_is_none_is_a_sentence(tmp_path):
+    with model_folder(CNC, tmp_path):
+        torch.save(published(), tmp_path / "cut.ckpt")
+        (tmp_path / "cut.ckpt").write_bytes((tmp_path / "cut.ckpt").read_bytes()[:-1000])
+        torch.save({"betas": torch.ones(9)}, tmp_path / "other.ckpt")
+        torch.save({"local_adapter.feature_extractor.pre_extractor.0.weight": torch.ones(1)}, tmp_path / "uni.ckpt")
         folder_paths.filename_list_cache.clear()
-        for name in ("run_one.ckpt", "mine.ckpt", "one.ckpt"):
-            with pytest.raises(CnCFileError, match="already.*Rename or remove it"):
-                StageCnCConvert.execute(name)
-        assert {name: (tmp_path / CNC / name).read_bytes() for name in written} == contents
-        assert (tmp_path / CNC / "mine.safetensors").read_bytes() == b"somebody's"
+        for name, match in (
+            ("cut.ckpt", "cannot be read"),
+            ("other.ckpt", "holds no CnC fuser"),
+            ("uni.ckpt", "Uni-ControlNet"),
+        ):
+            with pytest.raises(CnCFileError, match=match):
+                StageCnCLoader.execute(name)
+        assert {file.suffix for file in tmp_path.iterdir()} == {".ckpt"}

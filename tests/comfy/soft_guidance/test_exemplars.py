@@ -23,8 +23,9 @@ from stagecraft.core.soft_guidance.comfy.regions import phrase_regions
 from stagecraft.core.soft_guidance.comfy.run import soft_attention
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.core.soft_guidance.soft_guidance import AREA, PUBLISHED, SoftGuidance, two_sides
+from stagecraft.nodes.clip.folder import StageCLIPLoader
 from stagecraft.nodes.inputs import NOT_CONNECTED
-from stagecraft.nodes.soft_guidance.exemplars import StageCLIPVisionLoader, StageExemplars
+from stagecraft.nodes.soft_guidance.exemplars import StageExemplars
 from stagecraft.nodes.soft_guidance.soft_guidance import StageRegionTokens, StageSoftGuidance
 from stagecraft.sticker_world.shipped import CLIP_FOLDER
 from stagecraft.tests.comfy.conftest import CONTEXT, encode
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("no_gradients")
 @pytest.fixture(scope="module")
 def clip_vision():
     folder_paths.add_model_folder_path(KIND, str(CLIP_FOLDER.parent))
-    return StageCLIPVisionLoader.execute(CLIP_FOLDER.name).args[0]
+    return StageCLIPLoader.execute(CLIP_FOLDER.name).args[1]
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +98,9 @@ def test_any_folder_is_what_transformers_makes_of_it(tmp_path, pictures):
 
 
 def test_folders_that_are_not_there_or_have_no_vision_tower(tmp_path, clip_vision):
-    assert 'There is no CLIP folder "gone"; found: sticker_world' in StageCLIPVisionLoader.validate_inputs("gone")
-    assert StageCLIPVisionLoader.validate_inputs("sticker_world") is True
-    assert StageCLIPVisionLoader.validate_inputs(None) is True
+    assert 'There is no CLIP folder "gone"; found: sticker_world' in StageCLIPLoader.validate_inputs("gone")
+    assert StageCLIPLoader.validate_inputs("sticker_world") is True
+    assert StageCLIPLoader.validate_inputs(None) is True
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = transformers.CLIPModel(transformers.CLIPConfig(text_config=sizes, vision_config=sizes, projection_dim=8))
     weights = {name: weight for name, weight in model.state_dict().items() if name.startswith("text")}
@@ -154,7 +155,7 @@ def test_strength_0_still_takes_attention_as_published(model, clip, clip_vision,
 
 @pytest.mark.parametrize("width", [768, 32])
 def test_another_clip_vision_is_one_sentence(clip_vision, width, pictures):
-    right = "clip-vit-large-patch14" if width == 768 else "sticker_world, with Load CLIP Vision Folder"
+    right = "clip-vit-large-patch14" if width == 768 else "sticker_world, with Load CLIP Folder"
     with pytest.raises(ValueError, match=f"width 96, but the CnC file was trained with {width}. Load .*{right}"):
         make_exemplars(GlobalFuser(TokenConfig(embedding=width, context=8)), clip_vision, pictures)
     with pytest.raises(ValueError, match="has no global fuser"):

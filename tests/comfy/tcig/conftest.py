@@ -10,7 +10,8 @@ from stagecraft.core.clip.comfy import vision as comfy_clip_vision
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
-from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANLoader
+from stagecraft.nodes.clip.folder import StageCLIPLoader
+from stagecraft.nodes.tcig.models import StageVQGANLoader
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
 def models(folder):
     with torch.inference_mode():  # as the executor does it
         (vqgan,) = StageVQGANLoader.execute("small").args
-        (clip,) = StageCLIPLoader.execute("sticker_world").args
+        clip = StageCLIPLoader.execute("sticker_world").args[0]
         segmenter = Segmenter.load(MODELS / "segmenters" / "sticker_world")
     return {"vqgan": vqgan, "clip": clip, "segmenter": (segmenter,)}
 

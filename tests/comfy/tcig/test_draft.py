@@ -115,7 +115,7 @@ def test_progress_shows_previews_and_cancelling_ends_it_at_once(models, layout):
 
 
 def test_models_are_back_where_they_were(models, layout):
-    networks = [models["vqgan"].network, models["clip"].network, models["segmenter"][0].network]
+    networks = [models["vqgan"].network, models["clip"].guide.network, models["segmenter"][0].network]
     before = [[(id(each), each._version) for each in network.parameters()] for network in networks]
     run(models, layout)
     assert [[(id(each), each._version) for each in network.parameters()] for network in networks] == before
@@ -186,7 +186,7 @@ def test_room_is_made_for_what_a_draft_computes(models, layout, monkeypatch):
 
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", watched)
     run(models, layout)
-    networks = [models["vqgan"].network, models["clip"].network, models["segmenter"][0].network]
+    networks = [models["vqgan"].network, models["clip"].guide.network, models["segmenter"][0].network]
     width = models["vqgan"].network.config.block_out_channels[0]
     assert asked == [([patcher_of(each) for each in networks], DRAFT_BYTES * width * SETTINGS["size"] ** 2)]
 

@@ -1,4 +1,4 @@
-"""The nodes that load TCIG's models and convert the published checkpoints."""
+"""The nodes that load TCIG's models, published checkpoints among them."""
 
 import os
 import shutil
@@ -8,7 +8,8 @@ import pytest
 import torch
 from stagecraft.core.tcig.comfy import models as comfy_vqgan
 from stagecraft.core.tcig.vqgan import VQGANFileError
-from stagecraft.nodes.tcig.models import StageCLIPLoader, StageVQGANConvert, StageVQGANLoader
+from stagecraft.nodes.clip.folder import StageCLIPLoader
+from stagecraft.nodes.tcig.models import StageVQGANLoader
 from stagecraft.tests.core.tcig.small_taming import taming_weights
 
 
@@ -38,55 +39,45 @@ def test_loaders_find_folders_and_files_and_load_again_what_was_replaced(folder,
     assert StageVQGANLoader.fingerprint_inputs("gone") == () == StageCLIPLoader.fingerprint_inputs("gone")
 
 
-def test_without_any_vqgan_the_drop_downs_and_the_refusal_say_so(tmp_path, monkeypatch):
+def test_without_any_vqgan_the_drop_down_and_the_refusal_say_so(tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(tmp_path)], set()))
-    for node in (StageVQGANLoader, StageVQGANConvert):
-        (choice,) = node.define_schema().inputs
-        assert choice.options == ["none in models/vqgan"]
+    (choice,) = StageVQGANLoader.define_schema().inputs
+    assert choice.options == ["none in models/vqgan"]
     assert "found: none. Put a folder" in StageVQGANLoader.validate_inputs("none in models/vqgan")
-    with pytest.raises(VQGANFileError, match="found: none. Put it into"):
-        StageVQGANConvert.execute("none in models/vqgan")
 
 
-def test_a_checkpoint_is_converted_by_its_node(folder):
-    (folder / "web.ckpt").write_bytes(b"<html>")
-    torch.save({"state_dict": {"other": torch.zeros(1)}}, folder / "other.ckpt")
-    torch.save({"state_dict": taming_weights()}, folder / "published.ckpt")
-    try:
-        assert comfy_vqgan.CHECKPOINTS.names() == ["other.ckpt", "published.ckpt", "web.ckpt"]
-        with pytest.raises(VQGANFileError, match="no checkpoint|cannot be read"):
-            StageVQGANConvert.execute("web.ckpt")
-        with pytest.raises(VQGANFileError, match="has no code-book"):
-            StageVQGANConvert.execute("other.ckpt")
-        with pytest.raises(ValueError, match="'gone.ckpt'; expected one of these choices: other.ckpt, published.ckpt"):
-            StageVQGANConvert.execute("gone.ckpt")
-        before = StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        found = StageVQGANConvert.execute("published.ckpt")
-        assert found.args == ("published",) and "M weights" in found.ui["text"][0]
-        after = StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        assert before != after and after == StageVQGANConvert.fingerprint_inputs("published.ckpt")
-        again = StageVQGANConvert.execute("published.ckpt")  # as when it is queued a second time
-        assert again.args == ("published",) and "nothing was written" in again.ui["text"][0]
-        os.utime(folder / "published.ckpt", (4e9, 4e9))
-        assert StageVQGANConvert.fingerprint_inputs("published.ckpt") != after  # replaced, so it is looked at again
-        with pytest.raises(VQGANFileError, match="Rename or remove it"):
-            StageVQGANConvert.execute("published.ckpt")
-        assert StageVQGANLoader.execute("published").args[0].factor == 2
-    finally:
-        shutil.rmtree(folder / "published", ignore_errors=True)
-        for name in ("web.ckpt", "other.ckpt", "published.ckpt"):
-            (folder / name).unlink()
-
-
-def test_checkpoints_of_one_name_in_different_folders_become_different_folders(folder):
-    """Training logs call every checkpoint "last"."""
+def test_a_published_checkpoint_is_chosen_like_any_file(tmp_path, monkeypatch):
+    """Training logs call every checkpoint "last"; the first load keeps its weights beside it."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, comfy_vqgan.VQGANS, ([str(tmp_path)], set()))
+    (tmp_path / "web.ckpt").write_bytes(b"<html>")
+    torch.save({"state_dict": {"other": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    torch.save({"state_dict": taming_weights()}, tmp_path / "whole.CKPT")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.CKPT").read_bytes()[:-1000])
     for name in ("imagenet", "wikiart"):
-        (folder / name).mkdir()
-        torch.save({"state_dict": taming_weights()}, folder / name / "last.ckpt")
-    try:
-        found = [StageVQGANConvert.execute(f"{name}/last.ckpt").args[0] for name in ("imagenet", "wikiart")]
-        assert found == ["imagenet_last", "wikiart_last"]
-        assert all((folder / name / "config.json").is_file() for name in found)
-    finally:
-        for name in ("imagenet", "wikiart", "imagenet_last", "wikiart_last"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        (tmp_path / name).mkdir()
+        torch.save({"state_dict": taming_weights()}, tmp_path / name / "last.ckpt")
+    (tmp_path / "small").mkdir()  # pickled weights within a folder of diffusers' layout are no files by themselves
+    (tmp_path / "small" / "config.json").write_text('{"_class_name": "VQModel"}')
+    (tmp_path / "small" / "diffusion_pytorch_model.bin").write_bytes(b"")
+    named = ["cut.ckpt", "imagenet/last.ckpt", "other.ckpt", "small", "web.ckpt", "whole.CKPT", "wikiart/last.ckpt"]
+    assert comfy_vqgan.VQGAN_FILES.names() == named
+    for name, match in (
+        ("web.ckpt", "no checkpoint|cannot be read"),
+        ("cut.ckpt", "cannot be read"),
+        ("other.ckpt", "has no code-book"),
+    ):
+        assert StageVQGANLoader.validate_inputs(name) is True
+        with pytest.raises(VQGANFileError, match=match):
+            StageVQGANLoader.execute(name)
+    assert comfy_vqgan.VQGAN_FILES.names() == named
+    name = "imagenet/last.ckpt"
+    before = StageVQGANLoader.fingerprint_inputs(name)
+    first = StageVQGANLoader.execute(name).args[0]
+    assert first.factor == 2 and StageVQGANLoader.execute(name).args[0] is first
+    assert StageVQGANLoader.fingerprint_inputs(name) == before != ()
+    assert comfy_vqgan.VQGAN_FILES.names() == sorted([*named, "imagenet/last.safetensors"])
+    kept, latent = StageVQGANLoader.execute("imagenet/last.safetensors").args[0], torch.rand(1, 3, 4, 4)
+    assert torch.equal(kept.decode(latent), first.decode(latent))
+    os.utime(tmp_path / name, (4e9, 4e9))
+    assert StageVQGANLoader.fingerprint_inputs(name) != before  # replaced, so it is loaded again
+    assert StageVQGANLoader.execute(name).args[0] is not first

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stagecraft.core.compose_and_conquer.config import FuserConfig
-from stagecraft.core.compose_and_conquer.files import CnCFileError, convert, read_fusers, write_fusers
+from stagecraft.core.compose_and_conquer.files import CnCFileError, read_fusers, write_fusers
 from stagecraft.core.compose_and_conquer.global_fuser import GlobalFuser, TokenConfig
 from stagecraft.core.compose_and_conquer.local_fuser import LocalFuser
 
@@ -63,13 +63,18 @@ def test_a_file_with_one_fuser_is_enough(fusers, tmp_path, part):
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
-def test_a_checkpoint_is_converted(fusers, tmp_path, is_wrapped):
+def test_a_checkpoint_is_opened_and_kept(fusers, tmp_path, is_wrapped):
     weights = published(fusers)
     torch.save({"state_dict": weights, "epoch": 9} if is_wrapped else weights, tmp_path / "cnc_v1.ckpt")
-    convert(tmp_path / "cnc_v1.ckpt", tmp_path / "cnc.safetensors")
-    found = load_file(tmp_path / "cnc.safetensors")
+    first, second = (read_fusers(tmp_path / "cnc_v1.ckpt") for _ in range(2))
+    found = load_file(tmp_path / "cnc_v1.safetensors")
     assert found.keys() == {name for name in weights if "adapter" in name}
     assert all(torch.equal(found[name], weights[name].half()) for name in found)
+    assert first.config == second.config and first.tokens == second.tokens == LOOKS
+    for read in (first, second):
+        assert all(torch.equal(found[f"local_adapter.{name}"], each) for name, each in read.local.items())
+        assert all(torch.equal(found[f"global_adapter.{name}"], each) for name, each in read.global_.items())
+        assert len(read.local) + len(read.global_) == len(found)
 
 
 def test_a_training_checkpoint_may_name_lightnings_class(fusers, tmp_path, monkeypatch):
@@ -82,7 +87,7 @@ def test_a_training_checkpoint_may_name_lightnings_class(fusers, tmp_path, monke
     content = {"state_dict": published(fusers), "callbacks": {module.ModelCheckpoint: {"best": 0.5}}}
     torch.save(content, tmp_path / "cnc_v1.ckpt")
     monkeypatch.undo()
-    assert convert(tmp_path / "cnc_v1.ckpt", tmp_path / "cnc.safetensors").tokens == LOOKS
+    assert read_fusers(tmp_path / "cnc_v1.ckpt").tokens == LOOKS
 
 
 class Trap:
@@ -100,9 +105,9 @@ def test_nothing_in_a_pickle_is_run(fusers, tmp_path, save):
     trap = tmp_path / "trap"
     save({"state_dict": published(fusers), "callback": Trap(trap)}, tmp_path / "cnc_v1.ckpt")
     with pytest.raises(CnCFileError, match=r"more than tensors \(.+\), and opening it could run code") as refusal:
-        convert(tmp_path / "cnc_v1.ckpt", tmp_path / "cnc.safetensors")
+        read_fusers(tmp_path / "cnc_v1.ckpt")
     assert "weights_only" not in str(refusal.value)  # PyTorch's own sentence says how to open it all the same
-    assert not trap.exists() and not (tmp_path / "cnc.safetensors").exists()
+    assert not trap.exists() and not (tmp_path / "cnc_v1.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -118,12 +123,12 @@ def test_nothing_in_a_pickle_is_run(fusers, tmp_path, save):
 def test_a_damaged_checkpoint_is_named(tmp_path, content, match):
     (tmp_path / "cnc_v1.ckpt").write_bytes(content)
     with pytest.raises(CnCFileError, match=rf"^cnc_v1\.ckpt {match}"):
-        convert(tmp_path / "cnc_v1.ckpt", tmp_path / "cnc.safetensors")
+        read_fusers(tmp_path / "cnc_v1.ckpt")
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(CnCFileError, match="cannot be read"):
-        convert(tmp_path / "nowhere.ckpt", tmp_path / "cnc.safetensors")
+        read_fusers(tmp_path / "nowhere.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +137,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 def test_the_ancestor_is_refused(fusers, tmp_path, mark):
     torch.save(published(fusers, **{mark: torch.ones(3)}), tmp_path / "uni.ckpt")
     with pytest.raises(CnCFileError, match=r"uni\.ckpt is a Uni-ControlNet checkpoint"):
-        convert(tmp_path / "uni.ckpt", tmp_path / "uni.safetensors")
+        read_fusers(tmp_path / "uni.ckpt")
 
 
 def test_other_and_incomplete_files_are_named(fusers, tmp_path):
@@ -161,5 +166,5 @@ def test_other_and_incomplete_files_are_named(fusers, tmp_path):
     path.write_bytes(b"damaged")
     with pytest.raises(CnCFileError, match="cannot be read as safetensors"):
         read_fusers(path)
-    with pytest.raises(CnCFileError, match=r"cnc_v1\.ckpt is no safetensors file\. Convert it"):
-        read_fusers(tmp_path / "cnc_v1.ckpt")
+    with pytest.raises(CnCFileError, match=r"cnc_v1\.zip is neither safetensors nor a checkpoint"):
+        read_fusers(tmp_path / "cnc_v1.zip")

@@ -9,7 +9,7 @@ import torch
 from diffusers import VQModel
 from safetensors.torch import load_file, save_file
 from stagecraft.core.tcig.vqgan import CONFIG, WEIGHTS, VQGANFileError
-from stagecraft.core.tcig.vqgan_files import convert_taming, load_vqgan, write_folder
+from stagecraft.core.tcig.vqgan_files import load_vqgan
 from stagecraft.core.weights.packed import pack_weights
 from stagecraft.tests.core.tcig.small_taming import Taming, taming_weights
 
@@ -71,8 +71,8 @@ def test_taming_weights_give_what_taming_gives(weights, tmp_path):
 def test_a_checkpoint_of_a_transformer_has_its_vqgan_in_it(weights, tmp_path):
     whole = {f"first_stage_model.{name}": each for name, each in weights.items()} | {"transformer.x": torch.zeros(2)}
     torch.save({"state_dict": whole}, tmp_path / "net2net.ckpt")
-    assert convert_taming(tmp_path / "net2net.ckpt", tmp_path / "folder") == sum(w.numel() for w in weights.values())
-    require_same(load_vqgan(tmp_path / "folder"), weights, tolerance=2e-2)
+    require_same(load_vqgan(tmp_path / "net2net.ckpt"), weights, tolerance=2e-2)
+    assert load_file(tmp_path / "net2net.safetensors").keys() == weights.keys()
 
 
 def test_a_file_of_diffusers_names_needs_its_configuration(small, tmp_path):
@@ -81,18 +81,17 @@ def test_a_file_of_diffusers_names_needs_its_configuration(small, tmp_path):
         load_vqgan(tmp_path / "alone.safetensors")
 
 
-def test_a_published_checkpoint_becomes_a_folder(weights, tmp_path):
+def test_a_published_checkpoint_is_opened_and_kept(weights, tmp_path):
     checkpoint = tmp_path / "vqgan.ckpt"
     torch.save({"epoch": 3, "state_dict": {**weights, "loss.logits_laplace": torch.zeros(2)}}, checkpoint)
-    count = convert_taming(checkpoint, tmp_path / "vqgan")
-    assert count == sum(each.numel() for each in weights.values())
     halves = {name: each.half().float() for name, each in weights.items()}
-    require_same(load_vqgan(tmp_path / "vqgan"), halves, 1e-4)
-    with torch.device("meta"):  # the folder is diffusers' own layout
-        expected = VQModel.from_config(json.loads((tmp_path / "vqgan" / CONFIG).read_text())).state_dict()
-    assert load_file(tmp_path / "vqgan" / WEIGHTS).keys() == expected.keys()
-    with pytest.raises(VQGANFileError, match="already"):
-        convert_taming(checkpoint, tmp_path / "vqgan")
+    first = load_vqgan(checkpoint)
+    require_same(first, halves, 1e-4)
+    kept = tmp_path / "vqgan.safetensors"
+    assert load_file(kept).keys() == weights.keys() and first.name == "vqgan"
+    latent = torch.rand(1, 3, 4, 4)
+    for path in (checkpoint, kept):  # the second reading is of what is kept
+        assert torch.equal(load_vqgan(path).decode(latent), first.decode(latent))
 
 
 class Harmful:
@@ -104,11 +103,11 @@ def test_nothing_of_a_checkpoint_is_run(weights, tmp_path, capsys):
     checkpoint = tmp_path / "vqgan.ckpt"
     checkpoint.write_bytes(pickle.dumps({"state_dict": Harmful()}, protocol=2))
     with pytest.raises(VQGANFileError, match="not opened|cannot be read|no checkpoint"):
-        convert_taming(checkpoint, tmp_path / "vqgan")
+        load_vqgan(checkpoint)
     torch.save({"state_dict": weights, "callbacks": Harmful()}, checkpoint)
     with pytest.raises(VQGANFileError, match="holds more than tensors.*taming-transformers"):
-        convert_taming(checkpoint, tmp_path / "vqgan")
-    assert "run" not in capsys.readouterr().out and not (tmp_path / "vqgan").exists()
+        load_vqgan(checkpoint)
+    assert "run" not in capsys.readouterr().out and list(tmp_path.iterdir()) == [checkpoint]
 
 
 def test_a_diffusers_folder_gives_what_diffusers_gives(small, folder):
@@ -132,8 +131,8 @@ def test_weights_are_normal_tensors_even_when_loaded_in_inference_mode(folder):
 def test_half_precision_packed_and_old_names_are_opened(small, folder, tmp_path):
     latent = torch.rand(1, 4, 4, 4)
     expected = load_vqgan(folder).decode(latent)
-    write_folder(tmp_path / "half", small.config, small.state_dict())
-    torch.testing.assert_close(load_vqgan(tmp_path / "half").decode(latent), expected, atol=5e-3, rtol=0)
+    save_file({name: each.half() for name, each in small.state_dict().items()}, folder / WEIGHTS)
+    torch.testing.assert_close(load_vqgan(folder).decode(latent), expected, atol=5e-3, rtol=0)
     tensors, metadata = pack_weights(small.state_dict(), 8)
     save_file(tensors, folder / WEIGHTS, metadata=metadata)
     torch.testing.assert_close(load_vqgan(folder).decode(latent), expected, atol=2e-2, rtol=0)
@@ -190,6 +189,10 @@ def test_other_weights_than_a_vqgan_are_refused(weights, tmp_path):
         save_file(content, path)
         with pytest.raises(VQGANFileError, match=message):
             load_vqgan(path)
+        torch.save({"state_dict": content}, tmp_path / "published.ckpt")
+        with pytest.raises(VQGANFileError, match=message):
+            load_vqgan(tmp_path / "published.ckpt")
+        assert not (tmp_path / "published.safetensors").exists()
 
 
 def test_a_missing_diffusers_is_a_sentence(folder, monkeypatch):

@@ -10,7 +10,6 @@ from stagecraft.core.compose_and_conquer.files import write_fusers
 from stagecraft.core.layers.files import OPENRASTER, PSD, write_layer_file
 from stagecraft.core.layers.layered_image import Layer, LayeredImage
 from stagecraft.core.layers.stored import stored
-from stagecraft.core.tcig.vqgan_files import write_folder
 from stagecraft.core.text2layer.autoencoder import LayeredAutoencoderConfig
 from stagecraft.core.text2layer.files import write_text2layer
 from stagecraft.core.weights.whole_files import UnwritableError, whole_files
@@ -43,7 +42,6 @@ WRITERS = {
     "model.safetensors": lambda path: write_text2layer(
         path, WEIGHTS, WEIGHTS, LayeredAutoencoderConfig(), scale=1.0, shift=0.0, prediction="eps"
     ),
-    "vqgan": lambda path: write_folder(path, {}, WEIGHTS),
 }
 
 

@@ -1,0 +1,4 @@
+"""Nodes of CLIP.
+
+Load one from a folder  folder.StageCLIPLoader
+"""

@@ -11,11 +11,12 @@ from ..sticker_world.checkpoint.shipped_weights import load_autoencoder, load_di
 from ..sticker_world.shipped import CHECKPOINT_FILE
 from ..sticker_world.world.dataset import TOKEN_GRID
 from ..sticker_world.world.scene import Scene
+from .image_lines import image_line
 from .judging.calibration import CHOICES, clip_retrieval, segmenter_iou
 from .judging.scoring import add_real_scenes, large_enough, spread
 from .judging.yardsticks import Yardsticks, real_scenes
 from .painter import Painter
-from .records.lines import Key, PictureLine, picture_line
+from .records.lines import Key, PictureLine
 from .records.pictures import PictureRecords
 from .result_rows import measure
 from .sets.sets import PresencePrompt, expected_areas, load_presence
@@ -61,13 +62,14 @@ def presence_line(
         seconds: that it took.
         evaluations: rows that the network evaluated for it, where they were counted.
     """
-    (features,), (text,) = yardsticks.image_features([picture]), yardsticks.text_features([wanted.prompt])
-    return picture_line(
-        *key,
+    return image_line(
+        yardsticks,
+        key,
+        picture,
+        wanted.prompt,
+        with_features=with_features,
         objects=len(wanted.concepts),
         present=all_present(yardsticks, picture, wanted.concepts),
-        clip=float(features @ text),
-        features=features if with_features else None,
         seconds=seconds,
         evaluations=evaluations,
     )

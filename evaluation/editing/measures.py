@@ -14,8 +14,9 @@ import numpy as np
 
 from ...core.scores.layout_score import score_pictures
 from ...core.scores.metrics import is_present
+from ..image_lines import image_line
 from ..judging.yardsticks import Yardsticks, to_images
-from ..records.lines import PictureLine, RegionLine, picture_line
+from ..records.lines import PictureLine, RegionLine
 from ..sets.edits import MOVE, REMOVE, PictureEdit, pixels_of, widened
 from ..text2layer.scores import psnr
 
@@ -83,15 +84,14 @@ def edit_line(
         areas = [[float(edit.new.mean())]]
         (scores,) = score_pictures(to_images([picture]), [edit.layout()], yardsticks.segmenter, areas)
         regions = tuple(map(RegionLine.of, scores))
-    (features,), (text,) = yardsticks.image_features([picture]), yardsticks.text_features([edit.prompt])
-    return picture_line(
-        method,
-        set_of(edit.kind),
-        edit.seed,
+    return image_line(
+        yardsticks,
+        (method, set_of(edit.kind), edit.seed, 0),
+        picture,
+        edit.prompt,
         objects=edit.objects,
         present=is_there(labels, class_of(edit.wanted), edit) if edit.wanted else None,
         regions=regions,
-        clip=float(features @ text),
         seconds=seconds,
         evaluations=evaluations,
         measures=measures,

@@ -40,7 +40,9 @@ def test_a_vision_tower_alone_sees_and_says_what_lacks_where_both_are_needed(fol
     assert vision.encode_image(torch.rand(1, 40, 40, 3))["image_embeds"].shape == (1, 8)
     reason = r"The CLIP folder sees holds no CLIP with both towers: .*clip_vision_model\. Choose the folder of a whole"
     with pytest.raises(CLIPFileError, match=reason):
-        StageTCIGDraft.execute(parse_layout("a dog: 0 0 1 1"), None, clip, (), "", 32, 0, "flat colours", "1.0", False, 2)
+        StageTCIGDraft.execute(
+            parse_layout("a dog: 0 0 1 1"), None, clip, (), "", 32, 0, "flat colours", "1.0", False, 2
+        )
     with pytest.raises(CLIPFileError, match=reason):  # and again, as often as it is asked
         _ = clip.guide
 

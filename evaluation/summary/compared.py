@@ -14,6 +14,7 @@ from .estimate import Estimate
 from .set_scores import SCORES, SetScores, measures_of
 from .verdicts import better_or_worse
 
+COUNTED = "evaluations"  # the same for every layout of as many things: rows say it, and no interval is needed
 ALL = "all sets"  # pictures of every set weigh the same
 Pairs = Sequence[tuple[str, str]]  # method, and what it is compared with
 
@@ -53,7 +54,7 @@ class Compared:
             for scope, sets in scopes.items():
                 pictures, differences, _ = self._compare(method, against, sets)
                 for score, each in differences.items():
-                    if each.value is not None:
+                    if each.value is not None and score != COUNTED:
                         low, high = each.interval or (None, None)
                         found.append(
                             {

@@ -44,7 +44,7 @@ SPLIT = (PICTURE, NAMES, ORDER)
 TOLD: dict[str, Told] = {
     "plain": Told((PROMPT,), "ComfyUI's"),
     "set_mask": Told((BOXES, NAMES), "ComfyUI's"),
-    "multidiffusion": Told((BOXES, NAMES), "published"),
+    "multidiffusion": Told(PLACED, "published"),  # the whole prompt from its hand-over on, which is our addition
     "lrdiff": Told(PLACED, "reconstructed"),
     "lrdiff_off": Told(PLACED, "ours"),
     "lrdiff_words": Told((*PLACED, GUESSES), "reconstructed"),

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .pickled import PICKLED
@@ -65,29 +65,26 @@ def _state(checkpoint: Path) -> str:
     return f"{checkpoint.name}, {status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
+def _source(checkpoint: Path) -> str:
+    """Of which state of which checkpoint the kept file was made, as it says; "" where it says none or is not there."""
+    try:
+        with safe_open(kept_file(checkpoint), framework="pt") as file:
+            return (file.metadata() or {}).get(SOURCE, "")
+    except Exception:  # over damaged bytes the reader stumbles anywhere
+        return ""
+
+
 def _read(checkpoint: Path) -> Weights | None:
     """What is kept of the checkpoint as it is now; None where it is of an older one, damaged, or not there."""
     try:
-        with safe_open(kept_file(checkpoint), framework="pt") as file:
-            if (file.metadata() or {}).get(SOURCE) == _state(checkpoint):
-                return {name: file.get_tensor(name) for name in file.keys()}
-    except Exception:  # not there, or over damaged bytes the reader stumbles anywhere
+        return load_file(kept_file(checkpoint)) if _source(checkpoint) == _state(checkpoint) else None
+    except Exception:  # the checkpoint is gone, or what is kept has a whole head and damaged weights
         return None
-    return None
-
-
-def _is_ours(checkpoint: Path) -> bool:
-    """Whether the file that is there was kept of an earlier checkpoint of this name."""
-    try:
-        with safe_open(kept_file(checkpoint), framework="pt") as file:
-            return (file.metadata() or {}).get(SOURCE, "").startswith(f"{checkpoint.name}, ")
-    except Exception:  # such a file is nobody's
-        return False
 
 
 def _keep(checkpoint: Path, weights: Weights) -> None:
     path = kept_file(checkpoint)
-    if path.exists() and not _is_ours(checkpoint):
+    if path.exists() and not _source(checkpoint).startswith(f"{checkpoint.name}, "):
         _say_once(checkpoint, f"a file {path.name} that was not made of it is there already. Rename or remove that one")
         return
     try:

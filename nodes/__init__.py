@@ -17,8 +17,8 @@ from .layered_rendering.vision_guidance import StageVisionGuidance
 from .layers.composite import StageComposite
 from .layers.files import StageLoadLayers, StageSaveLayers
 from .layout.canvas import StageLayoutCanvas
+from .layout.edit import StageLayoutEdit
 from .layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
-from .layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
 from .scores.layout_score import StageLayoutScore
 from .segmentation.segment import StageSegment, StageSegmenterLoader
 from .soft_guidance.exemplars import StageExemplars
@@ -33,8 +33,6 @@ from .text2layer.text2layer import StageLayersDecode, StageLayersEncode, StageTe
 NODES = [
     StageLayout,
     StageLayoutCanvas,
-    StageLayoutFromMasks,
-    StageLayoutFromJSON,
     StageLayoutEdit,
     StageLayoutBatch,
     StageLayoutPreview,

@@ -66,6 +66,15 @@ def file_choice(
     return io.Combo.Input(name, options=list(found) or [f"none in {place}"], default=default, tooltip=tooltip)
 
 
+def advanced(widget: io.Input) -> io.Input:
+    """The same input, which the editor folds away until somebody asks for it.
+
+    The classes of older versions have no word for that; their editors understand it all the same.
+    """
+    widget.extra_dict["advanced"] = True
+    return widget
+
+
 def sampling_inputs(tooltips: Mapping[str, str], **defaults: float | str) -> list[io.Input]:
     """A sampler's settings, as KSampler has them.
 

@@ -240,7 +240,6 @@ TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "StageRegionTokens": (("conditioning",), ("conditioning", "before")),
     "StageLayout": ((),),
     "StageLayoutCanvas": ((), ("image",), ("start",)),
-    "StageLayoutFromMasks": ((),),
     "StageLayerByLayer": ((), ("layout",)),
     "StageVisionGuidance": ((),),
     "StageTCIGDraft": ((), ("image",)),

@@ -103,7 +103,6 @@ _JSONS = (
     json.dumps({"phrases": ["a dog"], "boxes": [[0.1, 0.3, 0.5, 0.9]]}),
     json.dumps(_COCO),
     json.dumps([{"x": 1, "y": 2, "width": 30, "height": 40, "metadata": {"name": "a dog"}}]),
-    _LAYOUTS[4],
 )
 _ARRANGEMENTS = (
     "",
@@ -115,11 +114,9 @@ _ARRANGEMENTS = (
 
 # Name of the input, or "node.input" -> (right, on an edge, wrong).
 TEXTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "layout": (_LAYOUTS, _EDGE_LAYOUTS, _WRONG_LAYOUTS),
-    "StageLayoutCanvas.layout": (_LAYOUTS[4:5], (json.dumps({"regions": []}), *_EDGE_LAYOUTS[-2:]), _WRONG_LAYOUTS),
-    "json": (
-        _JSONS,
-        (json.dumps({"phrases": [], "boxes": []}), json.dumps(_COCO | {"annotations": []})),
+    "layout": (
+        (*_LAYOUTS, *_JSONS),
+        (*_EDGE_LAYOUTS, json.dumps({"phrases": [], "boxes": []}), json.dumps(_COCO | {"annotations": []})),
         (
             *_WRONG_LAYOUTS,
             json.dumps(_COCO | {"categories": None}),
@@ -127,6 +124,7 @@ TEXTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
             json.dumps({"phrases": ["a"], "boxes": []}),
         ),
     ),
+    "StageLayoutCanvas.layout": (_LAYOUTS[4:5], (json.dumps({"regions": []}), *_EDGE_LAYOUTS[-2:]), _WRONG_LAYOUTS),
     "StageAttentionMaps.prompt": (("a dog and a cat",), ("(a dog:1.2) and a cat",), ("",)),
     "picture": (("", ""), ("a.png", "1"), ("no such picture",)),
     "arrange": (

@@ -12,7 +12,7 @@ from typing import Any
 
 from .layer_stack import is_layers, read_layers
 from .masks import Box
-from .region import LayoutError, describe
+from .region import CanvasError, LayoutError, describe
 from .text import BYTE_ORDER_MARK
 
 NAME_KEYS = ("text", "name", "label", "desc")  # where editors and detectors keep what a box is called
@@ -97,7 +97,7 @@ def _corners(box: Mapping[str, Any], width: int, height: int) -> Box:
     slack = (SLACK / width, SLACK / height)
     corners = tuple(_rounded(value, slack[i % 2]) for i, value in enumerate((x0, y0, x1, y1)))
     if not all(0 <= value <= 1 for value in corners):
-        raise LayoutError(f"The connected box {describe(dict(box))} leaves the canvas of {width} x {height} pixels.")
+        raise CanvasError(f"The connected box {describe(dict(box))} leaves the canvas of {width} x {height} pixels.")
     return corners
 
 

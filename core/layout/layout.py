@@ -11,7 +11,7 @@ from einops import reduce
 from torch import Tensor
 
 from .masks import is_same_aspect, visible_boxes
-from .region import LARGEST_SIDE, MOST_REGIONS, LayoutError, Region, check_text, describe
+from .region import LARGEST_SIDE, MOST_REGIONS, CanvasError, LayoutError, Region, check_text, describe
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
@@ -53,7 +53,7 @@ class Layout:
         for region in self.regions:
             if region.mask is not None and not is_same_aspect(*region.mask.shape, self.height, self.width):
                 height, width = region.mask.shape
-                raise LayoutError(
+                raise CanvasError(
                     f'The region "{region.phrase}" has a mask of {width} x {height} pixels, which is not the shape of '
                     f"the canvas ({self.width} x {self.height}). Give the mask or the canvas the other's aspect ratio."
                 )

@@ -5,13 +5,15 @@ polygons or runs. GLIGEN has one list of phrases and one of boxes x0, y0, x1, y1
 larger things may be laid behind smaller ones. Ideogram 4's prompt has elements with boxes, farthest first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from .boxes import read_bounding_boxes
 from .layout import Layout
 from .reading import layout_from_data, parse_layout
-from .region import MOST_MASK_PIXELS, LayoutError, describe
+from .region import MOST_MASK_PIXELS, CanvasError, LayoutError, describe
 from .run_length import has_inside, is_run_length
 from .text import read_layout_text
 
@@ -34,38 +36,63 @@ def import_layout(
     prompt: str = "",
     background: str = "",
     largest_behind: bool = True,
-    masks: bool = True,
+    outlines: bool = True,
+    masks: Sequence[Tensor] | None = None,
+    boxes: object = None,
 ) -> Layout:
-    """Build a layout from the JSON of any program that we know.
+    """Build a layout from lines or from the JSON of any program that we know; which one is seen by its keys.
 
     Args:
-        text: the JSON.
+        text: lines, or JSON.
         picture: COCO only: file name or id of the picture; "" is the first.
         width: canvas, pixels, where the text does not say.
         height: canvas, pixels, where the text does not say.
         prompt: global prompt where the text does not say.
         background: background prompt where the text does not say.
         largest_behind: lay larger things behind smaller ones where the text has no order.
-        masks: COCO only: take the outlines; False takes the boxes.
+        outlines: COCO only: take them; False takes the boxes.
+        masks: connected ones, see `parse_layout`.
+        boxes: connected ones, see `parse_layout`.
 
     Raises:
         LayoutError: what is wrong and what to change.
     """
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
-    data = read_layout_text(text)
+    data = read_layout_text(text, has_masks=bool(masks))
     if "annotations" in data:
-        layout = layout_from_data(given | _read_coco(data, picture, masks))
+        layout = layout_from_data(given | _read_coco(data, picture, outlines), masks, boxes)
     elif any(key in data for key in PHRASES):
-        layout = layout_from_data(given | _read_gligen(data))
+        layout = layout_from_data(given | _read_gligen(data), masks, boxes)
     elif COMPOSITION in data:
-        return layout_from_data(given | _read_json_prompt(data, width, height))
-    elif _are_boxes(boxes := data["regions"] if set(data) == {"regions"} else data):
-        return layout_from_data(given, boxes=boxes)
-    elif not text.strip() or not data:
+        return layout_from_data(given | _read_json_prompt(data, width, height), masks, boxes)
+    elif _are_boxes(written := data["regions"] if set(data) == {"regions"} else data):
+        if boxes is not None:
+            raise LayoutError("There are boxes in the JSON, and others are connected. Take one of them away.")
+        return layout_from_data(given, masks, written)
+    elif not data and boxes is None:
         raise LayoutError(f"The JSON is empty. Known are {FORMATS}.")
     else:
-        return parse_layout(text, **given)
+        return parse_layout(text, **given, masks=masks, boxes=boxes)
     return layout.largest_first() if largest_behind else layout
+
+
+def check_layout(text: str) -> None:
+    """Refuse a text that is no layout, whatever the canvas, and whichever picture of a COCO file is meant.
+
+    Args:
+        text: as `import_layout` reads it without connected masks and boxes.
+
+    Raises:
+        LayoutError: what is wrong and what to change.
+    """
+    data = read_layout_text(text)
+    if "annotations" in data:
+        return
+    try:
+        import_layout(text)
+    except CanvasError:
+        if {"width", "height"} <= data.keys():
+            raise
 
 
 def _are_boxes(data: object) -> bool:

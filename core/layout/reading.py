@@ -30,14 +30,13 @@ def parse_layout(
     background: str = "",
     masks: Sequence[Tensor] | None = None,
     boxes: object = None,
-    only_names: bool = False,
 ) -> Layout:
     """Build a layout from text: JSON (`Layout.to_dict`, or a list of regions) or one region per line.
 
     A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
     just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
     prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing. A name may
-    hold colons before a place, and within brackets: "(a dog:1.2)".
+    hold colons before a place, within brackets, "(a dog:1.2)", and anywhere where the masks are the only places.
 
     Args:
         text: JSON or lines; may be empty where `boxes` carry their own phrases.
@@ -47,13 +46,12 @@ def parse_layout(
         background: background prompt where the text does not say.
         masks: (h w) each, counted from 1 by `mask k`; without such references one for each region, in order.
         boxes: ComfyUI's bounding boxes in any of their shapes, in pixels, for the regions without a place, in order.
-        only_names: whether the masks are the places, so that names may hold colons anywhere.
 
     Raises:
         LayoutError: what is wrong, and in which line.
     """
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
-    read = read_layout_text(text, only_names=only_names)
+    read = read_layout_text(text, has_masks=bool(masks))
     said = {key: value for key, value in read.items() if value != "" or key not in given}
     return layout_from_data(given | said, masks, boxes)
 
@@ -90,6 +88,8 @@ def layout_from_data(
         raise LayoutError(f"All {len(regions)} regions of the layout are hidden. Show at least one.")
     width, height = check_side("width", data["width"]), check_side("height", data["height"])
     read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
+    if read and not shown:
+        shown, read = _named(read), []
     regions = _with_boxes(_with_masks(shown, masks), read)
     return Layout(
         width=width,
@@ -134,14 +134,17 @@ def _is_mask_number(region: object) -> bool:
     return isinstance(region, dict) and type(region.get("mask")) is int
 
 
+def _named(boxes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Connected boxes as regions, where there is no other that they could be the places of."""
+    if any("phrase" not in box for box in boxes):
+        raise LayoutError("The connected boxes have no names. Write a phrase per line for each of them.")
+    return boxes
+
+
 def _with_boxes(regions: list[Any], boxes: list[dict[str, Any]]) -> list[Any]:
-    """Give connected boxes to the regions without a place, in order; without regions the boxes' phrases name them."""
+    """Give connected boxes to the regions without a place, in order."""
     if not boxes:
         return regions
-    if not regions:
-        if any("phrase" not in box for box in boxes):
-            raise LayoutError("The connected boxes have no names. Write a phrase per line for each of them.")
-        return boxes
     waiting = [r for r in regions if isinstance(r, dict) and r.get("box") is None and r.get("mask") is None]
     if len(waiting) != len(boxes):
         raise LayoutError(

@@ -30,6 +30,10 @@ class LayoutError(ValueError):
     """A layout that cannot be meant; the message says what was found, what was expected and what to change."""
 
 
+class CanvasError(LayoutError):
+    """A layout that another canvas might hold."""
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """One thing on the canvas.

@@ -16,13 +16,13 @@ _SHAPE = re.compile(r"(ellipse|polygon)\s+(.+)", re.IGNORECASE)
 _MASK = re.compile(r"mask\s+(\d+)", re.IGNORECASE)
 
 
-def read_layout_text(text: str, *, only_names: bool = False) -> dict[str, Any]:
+def read_layout_text(text: str, *, has_masks: bool = False) -> dict[str, Any]:
     """Read JSON or lines into the form of `Layout.to_dict`, without looking at the values yet.
 
     Args:
         text: what a person wrote.
-        only_names: whether every region has its mask, so that what stands behind a colon and is no place belongs to
-            the name.
+        has_masks: whether masks are connected. Where no line has a place, they are the places, and what stands behind a
+            colon belongs to the name.
 
     Raises:
         LayoutError: not JSON, or not a line of a layout.
@@ -32,7 +32,11 @@ def read_layout_text(text: str, *, only_names: bool = False) -> dict[str, Any]:
     if not _IS_JSON.match(text):
         lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
         written = [(number, line) for number, line in lines if line and not line.startswith(_COMMENTS)]
-        return {"regions": [_read_line(line, number, only_names) for number, line in written]}
+        if has_masks:
+            regions = [_read_line(line, number, True) for number, line in written]
+            if not any("box" in region or "mask" in region for region in regions):
+                return {"regions": regions}
+        return {"regions": [_read_line(line, number, False) for number, line in written]}
     try:
         data = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:

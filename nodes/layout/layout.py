@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -11,17 +13,16 @@ from ...core.comfy.pictures import reference_times
 from ...core.comfy.progress import one_by_one
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
+from ...core.layout.other_programs import check_layout, import_layout
 from ...core.layout.preview import draw_layout
-from ...core.layout.reading import parse_layout
 from ...core.layout.region import LayoutError
 from ...core.layout.text import read_layout_text
 from ...core.layout.writing import write_bounding_boxes, write_json_prompt
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
-from ..inputs import NOT_CONNECTED, category_of
+from ..inputs import NOT_CONNECTED, advanced, category_of
 
 Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brings: one, or one for each picture
 
-MASK_INPUTS = ("mask_1", "mask_2", "mask_3", "mask_4")
 EXAMPLE = "a dog: 0.05 0.35 0.45 0.9\na cat: 0.55 0.35 0.95 0.9"
 FINEST_MASK = 4096  # pixels along the longer side of a mask that is given out
 MOST_VALUES = 2**26  # of all masks that a layout gives out, 256 MB; with more of them each is coarser
@@ -53,13 +54,7 @@ def visible_regions(built: LayoutValue) -> Tensor:
 
 
 class LayoutText:
-    """What nodes share that read a layout from a text; it stands before `io.ComfyNode` among a node's bases.
-
-    Attributes:
-        TEXT: name of the input with the text.
-    """
-
-    TEXT = "layout"
+    """What nodes share that read a layout from their input `layout`; stands before `io.ComfyNode` among the bases."""
 
     @staticmethod
     def checked(text: str | None, read: Callable[[str], object]) -> bool | str:
@@ -75,12 +70,12 @@ class LayoutText:
     @classmethod
     def fingerprint_inputs(cls, **inputs: object) -> tuple[int, ...]:
         """Run again when a reference picture's file has changed."""
-        text = inputs.get(cls.TEXT)
+        text = inputs.get("layout")
         return reference_times(text if isinstance(text, str) else None)
 
 
 class StageLayout(LayoutText, io.ComfyNode):
-    """Text, boxes and masks -> layout."""
+    """Lines, JSON, masks and boxes -> layout."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,7 +84,8 @@ class StageLayout(LayoutText, io.ComfyNode):
             node_id="StageLayout",
             display_name="Layout",
             category=category_of(__name__),
-            description="Says what is where: one line per thing with its box, or with a connected mask or box.",
+            description="Says what is where: one line per thing with its box, or with a connected mask or box, or JSON "
+            "of our own, of COCO, GLIGEN, Ideogram 4 or ComfyUI's boxes.",
             inputs=[
                 io.String.Input(
                     "layout",
@@ -101,38 +97,30 @@ class StageLayout(LayoutText, io.ComfyNode):
                     "and bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y "
                     "x y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
                     "a | may stand a longer prompt, colour=red, strength=1.5 or order=2. A larger box gives the thing "
-                    "more room, a higher order brings it nearer. JSON works too.",
+                    "more room, a higher order brings it nearer. What begins with { or [ is JSON.",
                 ),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     default="",
-                    tooltip="Prompt of the whole picture. Empty: the names and the background, joined. "
-                    "Only used where the layout is not JSON with a prompt of its own.",
+                    tooltip="Prompt of the whole picture. Empty: that of the layout before, else the names and the "
+                    "background, joined. A JSON layout's own prompt wins.",
                 ),
                 io.String.Input(
                     "background",
                     default="",
-                    tooltip="What is behind all things, such as 'on a green meadow'. Empty: nothing is said about the "
-                    "background, and its layer is painted without a prompt. A JSON layout's own background wins.",
+                    tooltip="What is behind all things, such as 'on a green meadow'. Empty: that of the layout before, "
+                    "else nothing is said about it, and its layer is painted without a prompt. A JSON layout's own "
+                    "background wins.",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=16,
-                    max=16384,
-                    step=8,
-                    tooltip="Canvas width in pixels; must have the latent's shape. Larger makes the same boxes wider "
-                    "in pixels, smaller makes them narrower. A JSON layout's own width wins.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=16,
-                    max=16384,
-                    step=8,
-                    tooltip="Canvas height in pixels; must have the latent's shape. Larger makes the same boxes taller "
-                    "in pixels, smaller makes them flatter. A JSON layout's own height wins.",
+                _side("width", "wider", "narrower"),
+                _side("height", "taller", "flatter"),
+                io.Mask.Input(
+                    "masks",
+                    optional=True,
+                    tooltip="One mask or a batch of them, with the canvas' aspect ratio, 1 inside, farthest first, "
+                    "counted from 1. Without 'mask 1' in the layout, one for each line in order. Higher values make a "
+                    "region more opaque, lower ones let what is behind it through. More masks need more lines.",
                 ),
                 io.MultiType.Input(
                     "boxes",
@@ -141,33 +129,25 @@ class StageLayout(LayoutText, io.ComfyNode):
                     tooltip="Boxes in pixels from a box editor or a detector, for the lines without a place, in order. "
                     "If the layout is empty, the boxes' own names are used. More boxes need more lines.",
                 ),
-                *(
-                    io.Mask.Input(
-                        name,
-                        optional=True,
-                        tooltip="One mask or a batch of them, with the canvas' aspect ratio, 1 inside. All connected "
-                        "masks are counted through from 1. Without 'mask 1' in the layout, one for each line in order. "
-                        "Higher values make a region more opaque, lower ones let what is behind it through.",
-                    )
-                    for name in MASK_INPUTS
+                Layout.Input(
+                    "before",
+                    optional=True,
+                    tooltip="Layout behind these things, from another layout node; its canvas counts. Chain several "
+                    "for masks of different sizes. More regions make layered runs slower.",
                 ),
+                *map(advanced, _json_inputs()),
             ],
             outputs=layout_outputs(),
         )
 
     @classmethod
     def validate_inputs(
-        cls,
-        layout: str | None,
-        boxes: object = NOT_CONNECTED,
-        mask_1: object = NOT_CONNECTED,
-        mask_2: object = NOT_CONNECTED,
-        mask_3: object = NOT_CONNECTED,
-        mask_4: object = NOT_CONNECTED,
+        cls, layout: str | None, masks: object = NOT_CONNECTED, boxes: object = NOT_CONNECTED
     ) -> bool | str:
-        """Refuse a bad text before anything runs; what depends on connected masks and boxes is checked when it runs."""
-        is_all = all(value is NOT_CONNECTED for value in (boxes, mask_1, mask_2, mask_3, mask_4))
-        return cls.checked(layout, parse_layout if is_all else read_layout_text)
+        """Refuse a bad text before anything runs; what depends on other inputs is checked when it runs."""
+        if masks is NOT_CONNECTED and boxes is NOT_CONNECTED:
+            return cls.checked(layout, check_layout)
+        return cls.checked(layout, partial(read_layout_text, has_masks=masks is not NOT_CONNECTED))
 
     @classmethod
     def execute(
@@ -177,21 +157,62 @@ class StageLayout(LayoutText, io.ComfyNode):
         background: str,
         width: int,
         height: int,
-        boxes: object = None,
-        **masks: Tensor | None,
+        masks: Tensor | None = None,
+        before: Layouts | None = None,
+        **given: object,
     ) -> io.NodeOutput:
         """Build the layout."""
-        connected = [masks[name] for name in MASK_INPUTS if masks.get(name) is not None]
-        built = parse_layout(
-            layout,
-            width=width,
-            height=height,
-            prompt=prompt,
-            background=background,
-            masks=[mask for batch in connected for mask in batch.reshape(-1, *batch.shape[-2:])],
-            boxes=boxes,
-        )
+        if before is not None and not isinstance(before, LayoutValue):
+            raise LayoutError(f"{len(before)} layouts are connected to before; expected one, without Layout Batch.")
+        said = {"prompt": prompt, "background": background}
+        if before is not None:
+            width, height = before.width, before.height
+            said = {key: text if text.strip() else getattr(before, key) for key, text in said.items()}
+        elif masks is not None:
+            width, height = width or masks.shape[-1], height or masks.shape[-2]
+        single = None if masks is None else list(masks.reshape(-1, *masks.shape[-2:]))
+        built = import_layout(layout, width=width, height=height, **said, masks=single, **given)
+        if before is not None:
+            built = replace(built.in_front_of(before), prompt=built.prompt, background=built.background)
         return io.NodeOutput(*layout_values(built))
+
+
+def _side(name: str, larger: str, smaller: str) -> io.Int.Input:
+    return io.Int.Input(
+        name,
+        default=512,
+        min=0,
+        max=16384,
+        step=8,
+        tooltip=f"Canvas {name} in pixels; must have the latent's shape. Larger makes the same boxes {larger} in "
+        f"pixels, smaller makes them {smaller}. 0: the masks' own. A JSON layout's own {name} wins, and that of the "
+        "layout before.",
+    )
+
+
+def _json_inputs() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "picture",
+            default="",
+            optional=True,
+            tooltip="COCO's JSON only: file name or id of the picture whose annotations are meant. Empty: the first.",
+        ),
+        io.Boolean.Input(
+            "largest_behind",
+            default=True,
+            optional=True,
+            tooltip="COCO's and GLIGEN's JSON only, which have no order. On: larger things lie behind smaller ones. "
+            "Off: later ones lie in front.",
+        ),
+        io.Boolean.Input(
+            "outlines",
+            default=True,
+            optional=True,
+            tooltip="COCO's JSON only. On: its outlines become masks, so things fill exactly their shapes. Off: only "
+            "boxes are used, which leave the model more freedom.",
+        ),
+    ]
 
 
 class StageLayoutPreview(io.ComfyNode):

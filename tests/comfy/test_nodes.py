@@ -104,5 +104,5 @@ def test_layout_is_only_refused_early_where_everything_is_known():
     assert StageLayout.validate_inputs(None) is True
     assert "neither a box nor a mask" in StageLayout.validate_inputs("a dog")
     assert StageLayout.validate_inputs("a dog", boxes=None) is True
-    assert StageLayout.validate_inputs("a dog", mask_4=None) is True
-    assert "four numbers" in StageLayout.validate_inputs("a dog: here", boxes=NOT_CONNECTED, mask_1=None)
+    assert StageLayout.validate_inputs("a dog", masks=None) is True
+    assert "four numbers" in StageLayout.validate_inputs("a dog: 0.1 0.2", boxes=NOT_CONNECTED, masks=None)

@@ -101,28 +101,28 @@ def test_everything_that_is_drawn_comes_out(server):
 def test_the_nodes_around_it_join(server):
     prompt = {
         "json": {
-            "class_type": "StageLayoutFromJSON",
+            "class_type": "StageLayout",
             "inputs": {
-                "json": json.dumps({"phrases": ["a dog"], "boxes": [[0, 0, 0.5, 1]]}),
-                "picture": "",
+                "layout": json.dumps({"phrases": ["a dog"], "boxes": [[0, 0, 0.5, 1]]}),
                 "prompt": "",
                 "background": "",
                 "width": 64,
                 "height": 64,
+                "picture": "",
                 "largest_behind": True,
                 "outlines": True,
             },
         },
         "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
         "masks": {
-            "class_type": "StageLayoutFromMasks",
+            "class_type": "StageLayout",
             "inputs": {
-                "masks": ["mask", 0],
-                "phrases": "a cat | order=-9",
+                "layout": "a cat | order=-9",
                 "prompt": "",
                 "background": "",
                 "width": 0,
                 "height": 0,
+                "masks": ["mask", 0],
                 "before": ["json", 0],
             },
         },
@@ -148,7 +148,7 @@ def test_the_nodes_around_it_join(server):
     ((cat, fox),) = json.loads(server.run(prompt).outputs["boxes"]["text"][0])
     assert [box["metadata"]["name"] for box in (cat, fox)] == ["a cat", "a fox"]
     assert (fox["x"], fox["width"], cat["width"]) == (32, 32, 64)
-    bad = {**prompt["json"], "inputs": {**prompt["json"]["inputs"], "json": '{"phrases": ["a"], "boxes": []}'}}
+    bad = {**prompt["json"], "inputs": {**prompt["json"]["inputs"], "layout": '{"phrases": ["a"], "boxes": []}'}}
     with pytest.raises(PromptRejected) as caught:
         server.run(prompt | {"json": bad})
     assert "1 phrases for 0 boxes" in caught.value.node_errors["json"]["errors"][0]["details"]

@@ -16,6 +16,9 @@ def graph(layout: str, **inputs) -> dict:
         "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 96}},
         "wrong shape": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 128}},
         "empty": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 128, "height": 96}},
+        "picture": {"class_type": "MaskToImage", "inputs": {"mask": ["mask", 0]}},
+        "twice": {"class_type": "RepeatImageBatch", "inputs": {"image": ["picture", 0], "amount": 2}},
+        "two": {"class_type": "ImageToMask", "inputs": {"image": ["twice", 0], "channel": "red"}},
         "layout": {"class_type": "StageLayout", "inputs": given},
         "preview": {"class_type": "StageLayoutPreview", "inputs": {"layout": ["layout", 0]}},
     }
@@ -54,15 +57,15 @@ def test_refused_before_the_run(server, name):
 
 
 DURING_THE_RUN = {
-    "mask of another size": ({"mask_1": ["wrong shape", 0]}, "a dog", "not the shape of the canvas (256 x 192)"),
-    "empty mask": ({"mask_1": ["empty", 0]}, "a dog", "empty mask"),
-    "too many masks": ({"mask_1": ["mask", 0], "mask_3": ["mask", 0]}, "a dog", "2 masks are connected for 1 regions"),
+    "mask of another size": ({"masks": ["wrong shape", 0]}, "a dog", "not the shape of the canvas (256 x 192)"),
+    "empty mask": ({"masks": ["empty", 0]}, "a dog", "empty mask"),
+    "too many masks": ({"masks": ["two", 0]}, "a dog", "2 masks are connected for 1 regions"),
     "mask that no line uses": (
-        {"mask_1": ["mask", 0], "mask_2": ["mask", 0]},
+        {"masks": ["two", 0]},
         "a dog: mask 1\na cat: 0 0 1 1",
         'no region says "mask 2"',
     ),
-    "bad box beside a mask": ({"mask_1": ["mask", 0]}, "a dog: 0 0 2 1", "leaves the canvas"),
+    "bad box beside a mask": ({"masks": ["mask", 0]}, "a dog: 0 0 2 1", "leaves the canvas"),
 }
 
 
@@ -78,12 +81,12 @@ def test_refused_when_masks_are_known(server, name):
 
 def test_syntax_is_refused_before_the_run_even_with_masks(server):
     with pytest.raises(PromptRejected) as caught:
-        server.run(graph("a dog: left", mask_1=["mask", 0]))
+        server.run(graph("a dog: 0.1 0.2 0.3", masks=["mask", 0]))
     assert "four numbers" in caught.value.node_errors["layout"]["errors"][0]["details"]
 
 
 def test_a_mask_gives_a_layout_with_all_outputs(server):
-    prompt = graph("a dog: 0 0 1 1 | order=1\na cat: mask 1", mask_2=["mask", 0])
+    prompt = graph("a dog: 0 0 1 1 | order=1\na cat: mask 1", masks=["mask", 0])
     for name, slot in {"prompt": 1, "boxes": 3, "width": 4, "height": 5}.items():
         prompt[name] = {"class_type": "PreviewAny", "inputs": {"source": ["layout", slot]}}
     prompt["masks"] = {"class_type": "MaskPreview", "inputs": {"mask": ["layout", 2]}}

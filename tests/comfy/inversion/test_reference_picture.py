@@ -22,8 +22,8 @@ from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError, Region
 from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.segmenter import Segmenter
+from stagecraft.nodes.layout.canvas import StageLayoutCanvas
 from stagecraft.nodes.layout.layout import StageLayout
-from stagecraft.nodes.layout.sources import StageLayoutFromJSON
 from stagecraft.sticker_world.shipped import SEGMENTER_FOLDER
 from stagecraft.tests.comfy.families import build_family
 from stagecraft.tests.comfy.inversion.spatial import (
@@ -103,16 +103,16 @@ def test_a_missing_or_empty_picture_of_a_region_is_refused(model, clip, vae, inp
         started(model, clip, vae, with_reference("dog.png"), **given_things())
 
 
-@pytest.mark.parametrize(("node", "key"), [(StageLayout, "layout"), (StageLayoutFromJSON, "json")])
-def test_a_changed_picture_is_read_again(input_folder, node, key):
+@pytest.mark.parametrize("node", [StageLayout, StageLayoutCanvas])
+def test_a_changed_picture_is_read_again(input_folder, node):
     """Through the node whose text names it: what hangs on that one runs again with it."""
     text = json.dumps(with_reference("cat.png").to_dict())
-    before = node.fingerprint_inputs(**{key: text}, prompt="")
+    before = node.fingerprint_inputs(layout=text, prompt="")
     os.utime(input_folder / "cat.png", ns=(1, 1))
-    after = node.fingerprint_inputs(**{key: text}, prompt="")
+    after = node.fingerprint_inputs(layout=text, prompt="")
     assert before != after == (1,)
     for nothing in (None, "", "{", "[3]", TEXT, '{"regions": 3}', text.replace("cat.png", "../cat.png")):
-        assert node.fingerprint_inputs(**{key: nothing}) == ()
+        assert node.fingerprint_inputs(layout=nothing) == ()
 
 
 @pytest.mark.parametrize("background", [WHITE, GREY, DRAWN, "given"])

@@ -12,7 +12,7 @@ from stagecraft.core.comfy.pictures import load_references
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.nodes.layout.canvas import EXAMPLE, StageLayoutCanvas
-from stagecraft.nodes.layout.sources import StageLayoutEdit, StageLayoutFromJSON, StageLayoutFromMasks
+from stagecraft.nodes.layout.edit import StageLayoutEdit
 
 DOG = {"phrase": "a dog", "box": [0, 0, 0.5, 1], "colour": "red"}
 CAT = {"phrase": "a cat", "box": [0.5, 0, 1, 1], "reference": "pets/cat.png"}
@@ -131,39 +131,6 @@ def test_refused_early_only_where_everything_is_known():
     assert check(drawing({"phrase": "a dog"}), boxes=None) is True
     assert "200 regions; at most 64" in check(drawing(*[DOG] * 200))
     assert "expected whole pixels from 16 to 16384" in check(drawing(DOG, width=1, height=1))
-
-
-def test_masks_become_regions():
-    masks = torch.zeros(2, 32, 48)
-    masks[0, :16], masks[1, 16:] = 1, 1
-    given = {"prompt": "", "background": "on grass", "width": 0, "height": 0}
-    first = StageLayoutFromMasks.execute(masks, "a dog\na cat | a white cat | order=-1", **given).args
-    layout = first[0]
-    assert (layout.width, layout.height, layout.background) == (48, 32, "on grass")
-    assert torch.equal(layout.regions[0].mask, masks[0]) and layout.regions[1].prompt == "a white cat"
-    more = {"prompt": "mine", "background": "", "width": 512, "height": 512}
-    (second, prompt, seen, *_) = StageLayoutFromMasks.execute(masks[:1], "a hat", **more, before=layout).args
-    assert [region.phrase for region in second.sorted_regions()] == ["a cat", "a dog", "a hat"]
-    assert (second.width, prompt, second.background, len(seen)) == (48, "mine", "on grass", 3)
-    with pytest.raises(LayoutError, match="2 masks are connected for 1 regions"):
-        StageLayoutFromMasks.execute(masks, "a dog", **given)
-    assert StageLayoutFromMasks.validate_inputs("a dog\na cat") is True
-    odd = "\ufeff(a dog:1.2)\na sign: exit | a green sign"
-    assert StageLayoutFromMasks.validate_inputs(odd) is True
-    named = StageLayoutFromMasks.execute(masks, odd, **given).args[0]
-    assert [region.phrase for region in named.regions] == ["(a dog:1.2)", "a sign: exit"]
-    assert "Write a name per line" in StageLayoutFromMasks.validate_inputs(" \n")
-    assert 'Did you mean "colour"' in StageLayoutFromMasks.validate_inputs("a dog | colur=red")
-
-
-def test_json_becomes_a_layout():
-    text = json.dumps({"phrases": ["a dog"], "boxes": [[0, 0, 0.5, 1]]})
-    canvas = {"picture": "", "prompt": "", "background": "", "width": 64, "height": 64, "outlines": True}
-    layout = StageLayoutFromJSON.execute(text, **canvas, largest_behind=True).args[0]
-    assert layout == parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
-    assert StageLayoutFromJSON.validate_inputs(text, **canvas) is True
-    assert "JSON is empty" in StageLayoutFromJSON.validate_inputs("", **canvas)
-    assert StageLayoutFromJSON.validate_inputs(None, **canvas) is True
 
 
 def test_a_batch_of_layouts_is_edited_one_by_one():

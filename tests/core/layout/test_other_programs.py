@@ -34,7 +34,7 @@ def test_coco():
     assert (cat.phrase, cat.box, cat.mask) == ("cat", (0, 0, 1, 1), None)
     assert dog.box == outer_box((dog.mask >= 0.5).float()) == (0.1, 0.2, 0.3, 0.6)
     assert [r.phrase for r in import_layout(json.dumps(COCO), largest_behind=False).sorted_regions()] == ["dog", "cat"]
-    assert all(region.mask is None for region in import_layout(json.dumps(COCO), masks=False).regions)
+    assert all(region.mask is None for region in import_layout(json.dumps(COCO), outlines=False).regions)
     for name in ("8", "two.jpg"):
         (region,) = import_layout(json.dumps(COCO), picture=name).regions
         assert outer_box(region.mask) == (0, 0, 10 / 64, 1)
@@ -71,7 +71,8 @@ def test_our_own_json_and_comfyuis_boxes_come_in_too():
 
 
 BAD_IMPORTS = {
-    "": "The JSON is empty",
+    "": "The layout is empty",
+    "[]": "The layout is empty",
     "{}": "The JSON is empty",
     "[1": "not valid JSON",
     '{"annotations": []}': 'the "images" None',

@@ -59,7 +59,7 @@ def test_names_hold_brackets_with_colons_in_them(name):
     "name", ["a sign: exit", "a clock at 12:30", "embedding:rex", "3:2", "(a dog:1.2)", "12: 30 h"]
 )
 def test_names_hold_colons_where_masks_are_the_places(name):
-    assert parse_layout(f"{name} | order=2", masks=ONES, only_names=True).regions[0].phrase == name
+    assert parse_layout(f"{name} | order=2", masks=ONES).regions[0].phrase == name
     assert parse_layout(f"{name}: mask 1", masks=ONES).regions[0].phrase == name
 
 
@@ -67,12 +67,12 @@ def test_what_is_no_name_and_no_place_is_refused_as_before():
     for line in ("a dog: left", "a dog: 0.1 0.2 0.3", "a clock at 12:30"):
         with pytest.raises(LayoutError, match="four numbers"):
             parse_layout(line)
-    for masks_are_places in (False, True):
+    for lines in ("a dog: 0.1 0.2 0.3", "a sign: exit\na dog: mask 1", "a dog: 0 0 1 1\na sign: exit"):
         with pytest.raises(LayoutError, match="four numbers"):
-            parse_layout("a dog: 0.1 0.2 0.3", masks=ONES, only_names=masks_are_places)
+            parse_layout(lines, masks=ONES)
     with pytest.raises(LayoutError, match=r'"\(a dog:1.2\)" has neither a box nor a mask.*connect a mask'):
         parse_layout("(a dog:1.2)")
-    assert parse_layout("a dog:", masks=ONES, only_names=True).regions[0].phrase == "a dog"
+    assert parse_layout("a dog:", masks=ONES).regions[0].phrase == "a dog"
 
 
 def test_full_width_signs_and_byte_order_marks_are_read():

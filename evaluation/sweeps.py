@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..core.layered_rendering.parts import DEFAULT_MARGIN
 from .graphs.builder import Method
 from .graphs.lrdiff import ALL_PHRASES, LRDiff
 from .graphs.methods import METHODS
@@ -33,7 +34,7 @@ STARTS: dict[str, Method] = {
     "lrdiff": LRDiff(),
     "lrdiff_colours": LRDiff(delta="colour", colours="true"),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
-    "lrdiff_crop": LRDiff(crop=True),
+    "lrdiff_crop": LRDiff(crop=True, crop_margin=DEFAULT_MARGIN),
     "multidiffusion": METHODS["multidiffusion"],
     **SALI_METHODS,
 }

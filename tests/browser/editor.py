@@ -94,14 +94,23 @@ class Editor:
         return self.page.locator(SURFACE)
 
     def settle(self):
-        """Wait until the surface has stopped moving and the canvas has been drawn."""
-        last = None
+        """Wait until the surface has stopped moving and the canvas has been drawn.
+
+        A busy machine draws seldom, so that a place is only final where frames have passed and it is the same still.
+        """
+        last, same = None, 0
         for _ in range(50):
-            place = self.surface.bounding_box()
-            if place == last:
+            found = self.surface.evaluate(
+                "(element) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {"
+                " const { x, y, width, height } = element.getBoundingClientRect();"
+                " const { view, size } = element.stageSurface;"
+                " done([x, y, width, height, view.x, view.y, view.scale, ...size]) })))"
+            )
+            same = same + 1 if found == last else 0
+            if same == 2:
                 return
-            last = place
-            time.sleep(0.15)
+            last = found
+            time.sleep(0.1)
 
     @property
     def text(self):

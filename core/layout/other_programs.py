@@ -12,15 +12,18 @@ from torch import Tensor
 
 from .boxes import read_bounding_boxes
 from .layout import Layout
-from .reading import layout_from_data, parse_layout
+from .reading import layout_from_data
 from .region import MOST_MASK_PIXELS, CanvasError, LayoutError, describe
 from .run_length import has_inside, is_run_length
 from .text import read_layout_text
+from .words.described import is_sentences, layout_of_sentences
+from .words.loose_boxes import NAMES, plain_layout
 
 PHRASES, PLACES = ("phrases", "gligen_phrases"), ("boxes", "locations", "gligen_boxes")
 SLACK = 1.0  # pixels by which a COCO box may leave its picture; some sets round outwards
 COMPOSITION = "compositional_deconstruction"  # the part of Ideogram 4's prompt that says what is where
 STYLE = ("aesthetics", "lighting", "photo", "medium", "art_style")
+OF_COMFYUI = ("metadata", "palette", "color_palette", "desc")  # beside a box of its nodes
 FORMATS = (
     "Stagecraft's own layouts, COCO annotations, GLIGEN's phrases and boxes, Ideogram 4's JSON prompt, and ComfyUI's "
     "boxes and elements"
@@ -40,10 +43,12 @@ def import_layout(
     masks: Sequence[Tensor] | None = None,
     boxes: object = None,
 ) -> Layout:
-    """Build a layout from lines or from the JSON of any program that we know; which one is seen by its keys.
+    """Build a layout from lines, from English sentences or from JSON of any program that we know.
+
+    Of JSON is seen by its keys whose it is. What sentences say of prompt and background counts where none is given.
 
     Args:
-        text: lines, or JSON.
+        text: lines, sentences, or JSON, which also may be a language model's answer.
         picture: COCO only: file name or id of the picture; "" is the first.
         width: canvas, pixels, where the text does not say.
         height: canvas, pixels, where the text does not say.
@@ -58,6 +63,9 @@ def import_layout(
         LayoutError: what is wrong and what to change.
     """
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
+    if boxes is None and not masks and is_sentences(text):
+        said = layout_of_sentences(text, width, height)
+        return layout_from_data(said | {key: value for key, value in given.items() if value != ""})
     data = read_layout_text(text, has_masks=bool(masks))
     if "annotations" in data:
         layout = layout_from_data(given | _read_coco(data, picture, outlines), masks, boxes)
@@ -72,7 +80,9 @@ def import_layout(
     elif not data and boxes is None:
         raise LayoutError(f"The JSON is empty. Known are {FORMATS}.")
     else:
-        return parse_layout(text, **given, masks=masks, boxes=boxes)
+        plain = plain_layout(data, width, height)
+        said = {key: value for key, value in plain.items() if value != "" or key not in given}
+        return layout_from_data(given | said, masks, boxes)
     return layout.largest_first() if largest_behind else layout
 
 
@@ -85,13 +95,12 @@ def check_layout(text: str) -> None:
     Raises:
         LayoutError: what is wrong and what to change.
     """
-    data = read_layout_text(text)
-    if "annotations" in data:
+    if not is_sentences(text) and "annotations" in read_layout_text(text):
         return
     try:
         import_layout(text)
     except CanvasError:
-        if {"width", "height"} <= data.keys():
+        if {"width", "height"} <= read_layout_text(text).keys():
             raise
 
 
@@ -99,7 +108,15 @@ def _are_boxes(data: object) -> bool:
     """Whether this is one of ComfyUI's boxes or elements, or a list or frames of them, and not our regions."""
     if isinstance(data, list):
         return bool(data) and (isinstance(data[0], list) or _are_boxes(data[0]))
-    return isinstance(data, Mapping) and "phrase" not in data and any(key in data for key in ("bbox", "x", "boxes"))
+    if not isinstance(data, Mapping) or "phrase" in data:
+        return False
+    if isinstance(frames := data.get("boxes"), list) and frames:
+        return _are_boxes(frames)
+    if not any(key in data for key in ("bbox", "x", "boxes")):
+        return False
+    # What has a name beside its box, and nothing that ComfyUI's own have, a language model wrote.
+    is_own = any(key in data for key in OF_COMFYUI) or data.get("type") in ("obj", "text")
+    return is_own or not any(key in data for key in NAMES)
 
 
 def _read_gligen(data: Mapping[str, Any]) -> dict[str, Any]:

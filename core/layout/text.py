@@ -1,4 +1,4 @@
-"""Reads a layout's text, JSON or one region per line, into plain values."""
+"""Reads a layout's text, one region per line or JSON with anything around it, into plain values."""
 
 import json
 import re
@@ -6,6 +6,8 @@ import unicodedata
 from typing import Any
 
 from .region import LayoutError, check_text, describe, nearest
+from .words.answers import find_layout, has_json, unfenced
+from .words.loose_boxes import is_layout
 
 LINE_OPTIONS = ("colour", "color", "strength", "order")
 BYTE_ORDER_MARK = "\ufeff"  # some editors begin a file with it, and it is seen nowhere
@@ -17,7 +19,9 @@ _MASK = re.compile(r"mask\s+(\d+)", re.IGNORECASE)
 
 
 def read_layout_text(text: str, *, has_masks: bool = False) -> dict[str, Any]:
-    """Read JSON or lines into the form of `Layout.to_dict`, without looking at the values yet.
+    """Read lines or JSON, as in a language model's answer, into the form of `Layout.to_dict`.
+
+    The values are not looked at yet.
 
     Args:
         text: what a person wrote.
@@ -29,26 +33,58 @@ def read_layout_text(text: str, *, has_masks: bool = False) -> dict[str, Any]:
     """
     check_text(text, "The layout")
     text = text.replace(BYTE_ORDER_MARK, "")
-    if not _IS_JSON.match(text):
-        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-        written = [(number, line) for number, line in lines if line and not line.startswith(_COMMENTS)]
-        if has_masks:
-            regions = [_read_line(line, number, True) for number, line in written]
-            if not any("box" in region or "mask" in region for region in regions):
-                return {"regions": regions}
-        return {"regions": [_read_line(line, number, False) for number, line in written]}
+    if is_json(text) and not _are_lines(text):
+        data = _read_json(text, has_masks)
+        if data is not None:
+            return {"regions": data} if isinstance(data, list) else data
+    return {"regions": _read_lines(unfenced(text), has_masks)}
+
+
+def is_json(text: str) -> bool:
+    """Whether a text begins with JSON, or has some in it as a language model's answer has."""
+    return bool(_IS_JSON.match(text)) or has_json(text)
+
+
+def _are_lines(text: str) -> bool:
+    """Whether a text with JSON in it is lines all the same, because each of them says a place."""
+    if _IS_JSON.match(text):
+        return False
     try:
-        data = json.loads(text, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise LayoutError(f"The layout is not valid JSON: {error.msg} at {where}.") from None
-    except RecursionError:
-        raise LayoutError("The layout is not valid JSON: it is nested too deeply.") from None
+        regions = _read_lines(text, False)
     except LayoutError:
-        raise
-    except ValueError as error:  # Python's limit on the digits of one number
-        raise LayoutError(f"The layout is not valid JSON: {error}.") from None
-    return {"regions": data} if isinstance(data, list) else data
+        return False
+    return bool(regions) and all("box" in region or "mask" in region for region in regions)
+
+
+def _read_lines(text: str, has_masks: bool) -> list[dict[str, Any]]:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    written = [(number, line) for number, line in lines if line and not line.startswith(_COMMENTS)]
+    if has_masks:
+        regions = [_read_line(line, number, True) for number, line in written]
+        if not any("box" in region or "mask" in region for region in regions):
+            return regions
+    return [_read_line(line, number, False) for number, line in written]
+
+
+def _read_json(text: str, has_masks: bool) -> dict[str, Any] | list[Any] | None:
+    """The JSON of a text; None where what looks like it is no layout, and may be names of masks or damaged lines."""
+    problem = None
+    if _IS_JSON.match(text):
+        try:
+            return json.loads(text, object_pairs_hook=_unique_keys)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        except RecursionError:
+            raise LayoutError("The layout is not valid JSON: it is nested too deeply.") from None
+        except LayoutError:
+            raise
+        except ValueError as error:  # Python's limit on the digits of one number
+            raise LayoutError(f"The layout is not valid JSON: {error}.") from None
+    found = find_layout(text, _unique_keys)
+    if found is None and problem is not None:
+        raise LayoutError(f"The layout is not valid JSON: {problem}.")
+    is_other = has_masks and problem is None and not is_layout(found)
+    return found if isinstance(found, list | dict) and not is_other else None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

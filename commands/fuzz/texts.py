@@ -59,6 +59,34 @@ _LAYOUTS = (
     _TWO,
     _TWO,
 )
+_SENTENCES = (
+    "a dog left of a cat, under a tree",
+    "a red car on a road with two birds above it",
+    "a big bear behind a small table. On the left is a lamp.",
+)
+_EDGE_SENTENCES = (
+    "three balloons over three houses, four sheep left of five pigs",
+    "a dog in the middle",
+    "狗 left of 猫",
+    ", ".join(f"a dog{letter} left of a dog{chr(ord(letter) + 1)}" for letter in "abcdefghijklmno"),
+)
+_WRONG_SENTENCES = (
+    "a dog left of a cat, the cat left of the dog",
+    "ein Hund in einem Park",
+    "two dogs on ten cats, the dogs under the cats",
+    "a dog and a cat and " * 50,
+)
+_ANSWERS = (
+    f"Sure!\n```json\n{json.dumps({'regions': [_REGION]})}\n```\nShall I move it?",
+    "{'objects': [{'name': 'a dog', 'bbox': (10, 20, 50, 90),},]} // in hundredths",
+    "Objects: [('a dog', [10, 20, 50, 60])]",
+)
+_WRONG_ANSWERS = (
+    '```json\n{"regions": [{"phrase": "a dog", "box": [0.1,',
+    'Either {"a": 1} or {"b": 2}',
+    '{"objects": [{"name": "a dog", "bbox": [0, 0, 9000, 1]}]}',
+    '{"objects": [{"name": "a dog", "position": "left"}]}',
+)
 _EDGE_LAYOUTS = (
     "a dog: 0 0 0.001 0.001",
     "a dog: 0.999 0.999 1 1",
@@ -115,10 +143,17 @@ _ARRANGEMENTS = (
 # Name of the input, or "node.input" -> (right, on an edge, wrong).
 TEXTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "layout": (
-        (*_LAYOUTS, *_JSONS),
-        (*_EDGE_LAYOUTS, json.dumps({"phrases": [], "boxes": []}), json.dumps(_COCO | {"annotations": []})),
+        (*_LAYOUTS, *_JSONS, *_SENTENCES, *_ANSWERS),
+        (
+            *_EDGE_LAYOUTS,
+            *_EDGE_SENTENCES,
+            json.dumps({"phrases": [], "boxes": []}),
+            json.dumps(_COCO | {"annotations": []}),
+        ),
         (
             *_WRONG_LAYOUTS,
+            *_WRONG_SENTENCES,
+            *_WRONG_ANSWERS,
             json.dumps(_COCO | {"categories": None}),
             json.dumps(_COCO | {"annotations": [{"bbox": ["a"], "image_id": 1}]}),
             json.dumps({"phrases": ["a"], "boxes": []}),

@@ -7,6 +7,8 @@ out of lines or JSON text                  reading.parse_layout
 out of JSON values, masks and boxes        reading.layout_from_data
 lines and JSON as plain values             text.read_layout_text
 out of COCO, GLIGEN and others             other_programs.import_layout
+out of English sentences                   words.described.layout_of_sentences
+out of language models' answers            words.answers.find_layout
 ComfyUI's boxes, in                        boxes.read_bounding_boxes
 ComfyUI's boxes, out                       writing.write_bounding_boxes
 elements, out                              writing.write_elements

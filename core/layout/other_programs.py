@@ -70,7 +70,7 @@ def import_layout(
     if "annotations" in data:
         layout = layout_from_data(given | _read_coco(data, picture, outlines), masks, boxes)
     elif any(key in data for key in PHRASES):
-        layout = layout_from_data(given | _read_gligen(data), masks, boxes)
+        layout = layout_from_data(given | plain_layout(_read_gligen(data), width, height), masks, boxes)
     elif COMPOSITION in data:
         return layout_from_data(given | _read_json_prompt(data, width, height), masks, boxes)
     elif _are_boxes(written := data["regions"] if set(data) == {"regions"} else data):
@@ -107,7 +107,9 @@ def check_layout(text: str) -> None:
 def _are_boxes(data: object) -> bool:
     """Whether this is one of ComfyUI's boxes or elements, or a list or frames of them, and not our regions."""
     if isinstance(data, list):
-        return bool(data) and (isinstance(data[0], list) or _are_boxes(data[0]))
+        # Frames of boxes; a list that begins with a name is a thing of a language model's.
+        is_frame = bool(data) and isinstance(data[0], list) and not (data[0] and isinstance(data[0][0], str))
+        return bool(data) and (is_frame or _are_boxes(data[0]))
     if not isinstance(data, Mapping) or "phrase" in data:
         return False
     if isinstance(frames := data.get("boxes"), list) and frames:

@@ -7,4 +7,5 @@ draw the plots               plots.write
 how cost grows                growth_pages.draw_growth
 the README's first picture   gallery.main
 where judges disagree        disagreements.main
+layouts from words           words.main
 """

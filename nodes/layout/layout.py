@@ -75,7 +75,7 @@ class LayoutText:
 
 
 class StageLayout(LayoutText, io.ComfyNode):
-    """Lines, JSON, masks and boxes -> layout."""
+    """Lines, sentences, JSON, masks and boxes -> layout."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -84,8 +84,9 @@ class StageLayout(LayoutText, io.ComfyNode):
             node_id="StageLayout",
             display_name="Layout",
             category=category_of(__name__),
-            description="Says what is where: one line per thing with its box, or with a connected mask or box, or JSON "
-            "of our own, of COCO, GLIGEN, Ideogram 4 or ComfyUI's boxes.",
+            description="Says what is where: one line per thing with its box, or with a connected mask or box; a plain "
+            "sentence such as 'a dog left of a cat, under a tree'; or JSON: our own, a language model's answer, COCO, "
+            "GLIGEN, Ideogram 4 or ComfyUI's boxes.",
             inputs=[
                 io.String.Input(
                     "layout",
@@ -97,7 +98,9 @@ class StageLayout(LayoutText, io.ComfyNode):
                     "and bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y "
                     "x y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
                     "a | may stand a longer prompt, colour=red, strength=1.5 or order=2. A larger box gives the thing "
-                    "more room, a higher order brings it nearer. What begins with { or [ is JSON.",
+                    "more room, a higher order brings it nearer. Without a colon, a | or numbers, and with no "
+                    "mask or box connected, it is an English sentence: 'a dog left of a cat, a big tree behind them'. "
+                    "What begins with { or [ is JSON; a language model's answer may have words and fences around it.",
                 ),
                 io.String.Input(
                     "prompt",

@@ -43,6 +43,10 @@ BEFORE_THE_RUN = {
     "300 regions": ("\n".join(f"dog {i}: 0 0 1 1" for i in range(300)), "300 regions; at most 64"),
     "broken json": ('{"regions": [', "not valid JSON"),
     "no mask": ("a dog: mask 1", "0 masks are connected"),
+    "a name alone": ("a dog", "No place of a thing was found"),
+    "another language": ("ein Hund in einem Park", "Only English sentences"),
+    "a contradiction": ("a dog left of a cat, the cat left of the dog", "cannot hold together"),
+    "an answer that was cut off": ('Sure:\n```json\n{"regions": [{"phrase": "a dog", "box": [0.1,', "was cut off"),
 }
 
 
@@ -83,6 +87,16 @@ def test_syntax_is_refused_before_the_run_even_with_masks(server):
     with pytest.raises(PromptRejected) as caught:
         server.run(graph("a dog: 0.1 0.2 0.3", masks=["mask", 0]))
     assert "four numbers" in caught.value.node_errors["layout"]["errors"][0]["details"]
+
+
+def test_a_sentence_and_a_pasted_answer_run(server):
+    texts = {
+        "a dog left of a cat": "a dog left of a cat",
+        'Sure!\n```json\n{"objects": [{"name": "a dog", "bbox": [0, 0, 1, 1],}]}\n```': "a dog",
+    }
+    for text, prompt in texts.items():
+        shown = {"class_type": "PreviewAny", "inputs": {"source": ["layout", 1]}}
+        assert server.run(graph(text) | {"prompt": shown}).outputs["prompt"]["text"][0] == prompt
 
 
 def test_a_mask_gives_a_layout_with_all_outputs(server):

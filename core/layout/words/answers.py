@@ -9,7 +9,7 @@ from ..region import LayoutError
 from .loose_boxes import is_layout
 from .loose_json import FENCE, CutOffError, as_json
 
-MOST_BLOCKS = 50  # of one text that are tried
+MOST_READ = 10**6  # characters, beginnings in vain included
 _QUOTE = "\"'`\u201c\u201d\u201e\u2018\u2019"
 # A bracket behind which JSON goes on; a line's name may hold brackets too: "a [red] dog", "{red|blue}".
 _OPENS = re.compile(rf"\{{(?=\s*(?:[{_QUOTE}}}]|//|/\*|\w+\s*:))|\[(?=\s*(?:[\[{{({_QUOTE}\d.\]-]|//|/\*))")
@@ -79,14 +79,13 @@ def unfenced(text: str) -> str:
 
 def _blocks(text: str) -> Iterator[tuple[int, str | ValueError]]:
     """Where values begin in a text, and each as JSON or what is wrong with it."""
-    place = 0
-    for _ in range(MOST_BLOCKS):
-        opening = _OPENS.search(text, place)
-        if not opening:
-            return
+    place = read = 0
+    while read < MOST_READ and (opening := _OPENS.search(text, place)):
         try:
             block, place = as_json(text, opening.start())
+            read += place - opening.start()
             yield opening.start(), block
         except ValueError as error:
-            yield opening.start(), error
             place = opening.end()
+            read += len(text) - place
+            yield opening.start(), error

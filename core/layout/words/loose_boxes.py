@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..region import EDITOR_KEYS, KEYS, CanvasError, describe
+from ..region import EDITOR_KEYS, KEYS, CanvasError, LayoutError, describe
 
 THINGS = (
     "regions",
@@ -83,21 +83,39 @@ def plain_layout(data: Mapping[str, Any], width: int, height: int) -> Mapping[st
         height: canvas, pixels, where the values do not say.
 
     Raises:
+        LayoutError: a thing without a name or a box.
         CanvasError: boxes that lie on no canvas by any reading.
     """
+    data = _said(data)
     if len(data) == 1 and isinstance(inner := next(iter(data.values())), Mapping) and _things_in(data) is None:
         data = inner
     found = _things_in(data)
-    if found is None or (set(data) <= {*SAID, "width", "height", "regions", "editor"} and all(map(_is_plain, found))):
+    if found is None:
+        return data
+    found = [_said(each) if isinstance(each, Mapping) else each for each in found]
+    if "regions" in data and isinstance(data["regions"], list):
+        data = data | {"regions": found}
+    if set(data) <= {*SAID, "width", "height", "regions", "editor"} and all(map(_is_plain, found)):
         return data
     things = [_read_thing(each) for each in found]
     if not all(things):
-        return data
+        if "regions" in data:
+            return data
+        wrong = next(each for each, thing in zip(found, things, strict=True) if thing is None)
+        raise LayoutError(
+            f"The thing {describe(wrong)} of the JSON has no name and box that can be read. Expected "
+            '{"phrase": "a dog", "box": [0.1, 0.3, 0.5, 0.8]}, with left, top, right and bottom in 0..1.'
+        )
     read = _read_top(data)
     boxed = [thing for thing in things if thing.numbers]
     sizes = (read["width"], read["height"]) if {"width", "height"} <= read.keys() else None
     corners = iter(_corners(boxed, sizes, (width, height)))
     return read | {"regions": [thing.region | ({"box": next(corners)} if thing.numbers else {}) for thing in things]}
+
+
+def _said(data: Mapping[str, Any]) -> dict[str, Any]:
+    """An object without its nulls, by which language models say that they say nothing."""
+    return {key: value for key, value in data.items() if value is not None}
 
 
 def _is_plain(thing: object) -> bool:
@@ -109,7 +127,9 @@ def _is_plain(thing: object) -> bool:
     box = thing.get("box")
     if box is None:
         return "mask" in thing or not any(key in thing for key in (*BOXES, TURNED))
-    return isinstance(box, list) and not any(type(each) in (int, float) and NO_SHARES < each < 1e9 for each in box)
+    four = _four(box)
+    is_written_so = isinstance(box, list) and all(type(each) in (int, float) for each in box)
+    return four is None or (is_written_so and max(four[0]) <= NO_SHARES)
 
 
 def _things_in(data: Mapping[str, Any]) -> list[Any] | None:
@@ -253,5 +273,6 @@ def _fit(along: Sequence[float], sides: Sequence[int]) -> bool:
 
 
 def _on_canvas(share: float) -> float:
+    share = round(share, 6)
     near = min(max(share, 0.0), 1.0)
     return near if abs(near - share) <= SLACK else share

@@ -23,6 +23,7 @@ _ENDS_TEXT = re.compile(r"\s*(?:[,:\]})]|//|/\*|#|$)")
 _SKIPPED = re.compile(r"\s+|//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(\s?%|px\b)?(?![\w.])")
 _WORD = re.compile(r"[^\W\d][\w-]*")
+_UNFINISHED = re.compile(r"[-+.\w]+$")
 _WORDS = {"true": "true", "false": "false", "null": "null", "none": "null", "undefined": "null", "nan": "NaN"}
 FENCE = "```"
 
@@ -96,6 +97,8 @@ def _value(text: str, place: int, depth: int) -> tuple[str, int]:
             return f'"{word[0]}"', word.end()
         if word[0].lower() in _WORDS:
             return _WORDS[word[0].lower()], word.end()
+    if _UNFINISHED.match(text, place):
+        raise CutOffError(depth)
     raise ValueError(f"{text[place : place + 20]!r} is no value")
 
 

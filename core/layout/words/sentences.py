@@ -26,6 +26,7 @@ from .tokens import (
 )
 from .vocabulary import ARTICLES, FOREIGN, NUMBERS, PRONOUNS, head_words, is_one_pair, is_plural, singular
 
+MOST_CHARACTERS = 4000  # of a text; more is none that a prompt could be
 MOST_THINGS = 16  # more than these find no place that a person would have meant
 EACH_OTHER = ("each other", "one another")
 EXAMPLE = "a dog left of a cat, under a tree"
@@ -74,6 +75,11 @@ def read_sentences(text: str) -> Description:
     Raises:
         LayoutError: nothing in it says where a thing is, or too many things.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise LayoutError(
+            f"The text has {len(text)} characters, no JSON and no line with a place behind a colon. Sentences have "
+            f"at most {MOST_CHARACTERS} characters."
+        )
     read = Description()
     prompt: list[str] = []
     about: list[int] = []
@@ -203,6 +209,8 @@ class _Reader:
                 self._say(kind, [before], [after], said)
             return end
         others = [thing for name in names for thing in self._things(name, is_object=True)]
+        if not others:
+            raise LayoutError(f'"{said}" means a thing that was not said before. Call it by its name.')
         self.last = others
         if holders:
             self._say(kind, holders, others, said)
@@ -228,7 +236,7 @@ class _Reader:
         words = name.text.split()
         if name.text.lower() in PRONOUNS:
             in_first_part = not self.main or (self.subjects is self.main and is_object)
-            return (self.about or self.main) if in_first_part else self.main
+            return self.about if in_first_part else self.main
         if words[0].lower() in FOREIGN:
             raise LayoutError(
                 f'"{describe(name.text)[1:-1]}" is no English name of a thing. Only English sentences are understood; '

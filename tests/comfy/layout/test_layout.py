@@ -131,6 +131,40 @@ def test_connected_masks_are_taken_by_any_text_or_refused(masks):
         assert one.regions[0].mask is not None and len(one.regions) == 1
 
 
+def test_a_sentence_is_a_layout():
+    text = "a dog left of a cat, under a tree in a park"
+    assert CHECK(text) is True
+    layout, prompt, seen, boxes, width, height = outputs(text, size=(96, 64))
+    assert ([r.phrase for r in layout.regions], prompt, layout.background) == (
+        ["a dog", "a cat", "a tree"],
+        text,
+        "in a park",
+    )
+    assert seen.shape == (3, 64, 96) and (width, height) == (96, 64) and len(boxes[0]) == 3
+    dog, cat, tree = (region.box for region in layout.regions)
+    assert dog[2] < cat[0] and tree[3] < dog[1]
+    assert outputs(text, "mine", "at night")[0].background == "at night"
+    front = made("a hat on a cat", before=layout)
+    assert (len(front.regions), front.width, front.prompt, front.background) == (5, 96, text, "in a park")
+    assert "cannot hold together" in CHECK("a dog left of a cat, the cat left of the dog")
+    assert CHECK(text, masks=None) is True and CHECK(text, boxes=None) is True, "then it is a name"
+
+
+def test_a_language_models_answer_is_pasted_as_it_is():
+    answer = "Here:\n```json\n{'objects': [{'name': 'a dog', 'bbox': [32, 0, 64, 24]},]} // pixels\n```\nAnything else?"
+    assert CHECK(answer) is True
+    assert made(answer, size=(64, 48)).regions[0].box == (0.32, 0, 0.64, 0.24), "hundredths, where nobody says a size"
+    assert made(answer.replace("{'objects'", "{'width': 64, 'height': 48, 'objects'")).regions[0].box == (
+        0.5,
+        0,
+        1,
+        0.5,
+    )
+    assert "was cut off" in CHECK(answer[:60])
+    reference = 'So: {"regions": [{"phrase": "a dog", "box": [0, 0, 1, 1], "reference": "nowhere.png"}]}'
+    assert CHECK(reference) is True and StageLayout.fingerprint_inputs(layout=reference) == ()
+
+
 def test_what_is_refused_before_the_run():
     assert CHECK(None) is True and CHECK("a dog\na cat", masks=None) is True
     assert "The layout is empty" in CHECK(" \n")

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .boxes import read_bounding_boxes
 from .layout import Layout
-from .reading import layout_from_data
+from .reading import layout_from_data, parse_layout
 from .region import MOST_MASK_PIXELS, CanvasError, LayoutError, describe
 from .run_length import has_inside, is_run_length
-from .text import read_layout_text
+from .text import plain_text, read_json, read_layout_text
 from .words.described import is_sentences, layout_of_sentences
 from .words.loose_boxes import NAMES, plain_layout
 
@@ -63,10 +63,13 @@ def import_layout(
         LayoutError: what is wrong and what to change.
     """
     given = {"width": width, "height": height, "prompt": prompt, "background": background}
+    text = plain_text(text)
     if boxes is None and not masks and is_sentences(text):
         said = layout_of_sentences(text, width, height)
         return layout_from_data(said | {key: value for key, value in given.items() if value != ""})
-    data = read_layout_text(text, has_masks=bool(masks))
+    data = read_json(text, has_masks=bool(masks))
+    if data is None:
+        return parse_layout(text, **given, masks=masks, boxes=boxes)
     if "annotations" in data:
         layout = layout_from_data(given | _read_coco(data, picture, outlines), masks, boxes)
     elif any(key in data for key in PHRASES):

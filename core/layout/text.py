@@ -31,13 +31,33 @@ def read_layout_text(text: str, *, has_masks: bool = False) -> dict[str, Any]:
     Raises:
         LayoutError: not JSON, or not a line of a layout.
     """
+    text = plain_text(text)
+    data = read_json(text, has_masks=has_masks)
+    return {"regions": _read_lines(unfenced(text), has_masks)} if data is None else data
+
+
+def plain_text(text: str) -> str:
+    """A text without byte order marks.
+
+    Raises:
+        LayoutError: no text, or control characters in it.
+    """
     check_text(text, "The layout")
-    text = text.replace(BYTE_ORDER_MARK, "")
-    if is_json(text) and not _are_lines(text):
-        data = _read_json(text, has_masks)
-        if data is not None:
-            return {"regions": data} if isinstance(data, list) else data
-    return {"regions": _read_lines(unfenced(text), has_masks)}
+    return text.replace(BYTE_ORDER_MARK, "")
+
+
+def read_json(text: str, *, has_masks: bool = False) -> dict[str, Any] | None:
+    """Read JSON, as in a language model's answer, into the form of `Layout.to_dict`; None where a text is none.
+
+    Args:
+        text: a plain one.
+        has_masks: whether masks are connected, so that JSON that is no layout may stand in their names.
+
+    Raises:
+        LayoutError: not JSON.
+    """
+    data = _read_json(text, has_masks) if is_json(text) and not _are_lines(text) else None
+    return {"regions": data} if isinstance(data, list) else data
 
 
 def is_json(text: str) -> bool:

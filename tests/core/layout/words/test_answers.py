@@ -155,6 +155,12 @@ def test_boxes_that_another_canvas_might_hold_wait_for_it():
     assert import_layout(text, width=1500, height=1500).regions[0].box == (0, 0, 1, 1)
 
 
+def test_lines_count_in_shares_alone():
+    for line in ("a dog: 10 20 200 150", "a dog: 0.5 0.5 0.4 0.4", "```\na dog: 10 20 200 150\n```"):
+        with pytest.raises(LayoutError, match='The region "a dog" has the box'):
+            import_layout(line)
+
+
 def test_lines_with_brackets_in_them_stay_lines():
     for name in ('a sign {"exit": 5}', "a [red] dog", '(a {"b": [1]} dog:1.2)', "[('a', 1)] dog", "{red|blue} x"):
         plain = name.replace("|", "/")

@@ -202,6 +202,14 @@ def test_no_line_is_taken_for_a_sentence():
     assert import_layout("a dog left of a cat: 0 0 1 1").regions[0].phrase == "a dog left of a cat"
 
 
+def test_fences_and_byte_order_marks_are_no_part_of_a_sentence():
+    text = "a dog left of a cat"
+    for written in (f"\ufeff{text}", f"```\n{text}\n```", f"```text\n{text}\n```", f"  {text}.\n\n"):
+        check_layout(written)
+        layout = import_layout(written)
+        assert layout.regions == import_layout(text).regions and layout.prompt.rstrip(".") == text
+
+
 def test_with_masks_or_boxes_connected_the_text_is_names():
     text, box = "a dog left of a cat", {"x": 0, "y": 0, "width": 512, "height": 512}
     assert [region.phrase for region in import_layout(text, masks=[torch.ones(8, 8)]).regions] == [text]

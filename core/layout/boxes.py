@@ -90,7 +90,7 @@ def _corners(box: Mapping[str, Any], width: int, height: int) -> Box:
         else:
             x0, y0 = float(box["x"]) / width, float(box["y"]) / height
             x1, y1 = x0 + float(box["width"]) / width, y0 + float(box["height"]) / height
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise LayoutError(
             f"A connected box is {describe(dict(box))}; expected x, y, width and height in pixels."
         ) from None

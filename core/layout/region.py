@@ -62,7 +62,7 @@ class Region:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        name = f'The region "{self.phrase}"'
+        name = f'The region "{_short(self.phrase)}"'
         for key in ("phrase", "prompt", "colour", "reference"):
             check_text(getattr(self, key), f"{name}: {key}")
         if not self.phrase.strip():
@@ -124,14 +124,14 @@ class Region:
         data = dict(data)
         if "color" in data and "colour" not in data:
             data["colour"] = data.pop("color")
-        check_keys(data, (*KEYS, *EDITOR_KEYS), f'The region "{data.get("phrase", "")}"')
+        check_keys(data, (*KEYS, *EDITOR_KEYS), f'The region "{_short(data.get("phrase", ""))}"')
         for key in EDITOR_KEYS:
             data.pop(key, None)
         if "phrase" not in data:
             raise LayoutError('A region has no "phrase". Give it a name such as "a dog".')
         mask = data.get("mask")
         if mask is not None and not isinstance(mask, Tensor):
-            data["mask"] = _mask_from_dict(mask, f'The region "{data["phrase"]}"')
+            data["mask"] = _mask_from_dict(mask, f'The region "{_short(data["phrase"])}"')
         return cls(**data)
 
 
@@ -177,6 +177,12 @@ def check_text(value: object, name: str) -> None:
 def describe(value: object) -> str:
     """Name a JSON value for an error message, short whatever it is."""
     text = reprlib.repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _short(name: object) -> str:
+    """A name for an error message, as it is unless it is long."""
+    text = str(name)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

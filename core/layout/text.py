@@ -86,9 +86,9 @@ def _read_lines(text: str, has_masks: bool) -> list[dict[str, Any]]:
     return [_read_line(line, number, False) for number, line in written]
 
 
-def _read_json(text: str, has_masks: bool) -> dict[str, Any] | list[Any] | None:
-    """The JSON of a text; None where what looks like it is no layout, and may be names of masks or damaged lines."""
-    problem = None
+def _read_json(text: str, has_masks: bool) -> object:
+    """The JSON of a text; None where what looks like it is no layout, and may be names of masks."""
+    problem = ""
     if _IS_JSON.match(text):
         try:
             return json.loads(text, object_pairs_hook=_unique_keys)
@@ -100,11 +100,13 @@ def _read_json(text: str, has_masks: bool) -> dict[str, Any] | list[Any] | None:
             raise
         except ValueError as error:  # Python's limit on the digits of one number
             raise LayoutError(f"The layout is not valid JSON: {error}.") from None
-    found = find_layout(text, _unique_keys)
-    if found is None and problem is not None:
-        raise LayoutError(f"The layout is not valid JSON: {problem}.")
-    is_other = has_masks and problem is None and not is_layout(found)
-    return found if isinstance(found, list | dict) and not is_other else None
+    try:
+        found = find_layout(text, _unique_keys, problem)
+    except LayoutError:
+        if has_masks and not problem:  # names may hold anything
+            return None
+        raise
+    return found if problem or not has_masks or is_layout(found) else None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

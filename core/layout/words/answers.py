@@ -19,32 +19,32 @@ _HAS_JSON = re.compile(
 Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
-def find_layout(text: str, pairs: Pairs) -> object:
-    """Give the first JSON value of a text that is a layout; None where the text has none.
+def find_layout(text: str, pairs: Pairs, problem: str = "") -> object:
+    """Give the first JSON value of a text that is a layout; of a text whose only value is no layout that one.
 
     Args:
         text: with anything around the JSON.
         pairs: what makes an object of JSON's names and values.
-
-    Returns:
-        The value; of a text whose only value is no layout that one.
+        problem: what is said of JSON that cannot be read; "": what and where.
 
     Raises:
         LayoutError: JSON that is cut off or damaged, or several values of which none is a layout.
     """
-    values, cut_off = [], ""
+    values, cut_off, damaged = [], "", problem
     for place, block in _blocks(text):
+        line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
+        begins = f"what begins at line {line}, column {column}"
         if isinstance(block, CutOffError):
-            line = text.count("\n", 0, place) + 1
-            column = place - text.rfind("\n", 0, place)
-            cut_off = cut_off or f"what begins at line {line}, column {column} was cut off, {block}"
+            cut_off = cut_off or f"{begins} was cut off, {block}"
         if isinstance(block, ValueError):
+            damaged = damaged or f"{begins} is damaged, {block}"
             continue
         try:
             value = json.loads(block, object_pairs_hook=pairs)
         except LayoutError:
             raise
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            damaged = damaged or f"{begins} is damaged, {getattr(error, 'msg', 'too deep or with too long a number')}"
             continue
         if is_layout(value):
             return value
@@ -60,7 +60,7 @@ def find_layout(text: str, pairs: Pairs) -> object:
             f"The text has {len(values)} pieces of JSON, and none of them is a layout. Expected things with names and "
             'boxes, such as {"regions": [{"phrase": "a dog", "box": [0.1, 0.3, 0.5, 0.8]}]}.'
         )
-    return None
+    raise LayoutError(f"The layout is not valid JSON: {damaged or 'nothing in it is a value'}.")
 
 
 def has_json(text: str) -> bool:

@@ -136,6 +136,8 @@ WRONG = {
     '{"width": 64, "height": 64, "objects": [{"name": "a dog", "bbox": [0, 0, 2000, 64]}]}': "canvas of 64x64",
     '{"regions": [{"phrase": "a dog", "box": [0.1, 0.2, 0.5, 1.2]}]}': "leaves the canvas",
     '{"regions": [{"phrase": "a dog", "box": [0.5, 0.2, 0.1, 0.8]}]}': "reversed corners",
+    'Here:\n{"regions": [{"phrase": "a dog", "box": [0, 0, 1, one]}]}': "line 2, column 1 is damaged, 'one]}]}'",
+    'Here: {"regions": [{"phrase": "a dog" "box": [0, 0, 1, 1]}]}': "is damaged, Expecting ',' delimiter",
     '{"regions": [{"phrase": "a dog" "box": [0, 0, 1, 1]}]}': "Expecting ',' delimiter at line 1",
     'So: {"regions": [{"phrase": "a", "phrase": "b", "box": [0, 0, 1, 1]}]}': "twice",
     '{"regions": [{"phrase": "a dog", "box": [0, 0, 1, 1], "bax": 1}]}': "unknown key",

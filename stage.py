@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stagecraft's commands: python stage.py demo | serve | test | fuzz | evaluate | train | bench.
+"""Stagecraft's commands: python stage.py demo | serve | test | fuzz | pages | evaluate | train | bench.
 
 This file and what it imports use the standard library only. It also has to parse on Pythons that are too old, so that
 they can be told so.
@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": ("commands.serve", "start ComfyUI with Stagecraft in it, on 127.0.0.1:8188"),
     "test": ("commands.test", "run ruff and the tests; arguments go to pytest"),
     "fuzz": ("commands.fuzz.fuzz", "random graphs, interrupts and repeated runs against a real server"),
+    "pages": ("commands.pages.main", "renew the pictures of the nodes' help pages, in a browser"),
     "evaluate": ("evaluation.cli", "layout scores per method on the fixed sets"),
     "train": ("sticker_world.cli", "train the embedded models again; resumable, on CPU or GPU"),
     "bench": ("evaluation.bench.bench", "speed and memory against baselines measured in the same run"),

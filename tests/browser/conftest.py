@@ -1,41 +1,25 @@
 """A real browser, and real servers with the pinned and with the newest front end."""
 
 import os
-import shutil
 
 import pytest
+from stagecraft.commands.browser import chromium
 from stagecraft.commands.cache import cache_folder
 from stagecraft.commands.comfy_server import ComfyServer
 from stagecraft.commands.environment import CLONE, current_environment
 from stagecraft.commands.frontend import newest_frontend
+from stagecraft.commands.messages import SetupProblem
 from stagecraft.tests.browser.editor import HEIGHT, WIDTH, Editor
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-
-
-def refuse(reason):
-    """Skip, except where .ci/run says that a browser has to be there."""
-    if os.environ.get("STAGECRAFT_NEEDS_BROWSER"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium without a window."""
+    """Chromium without a window; without one the tests are skipped, but where .ci/run says that it has to be there."""
     try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        refuse("playwright is not installed in this environment, so nothing can drive a browser")
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        program = next(filter(None, map(shutil.which, NAMES)), own if os.path.exists(own) else None)
-        if program is None:
-            refuse(f"there is no Chromium ({', '.join(NAMES)}); on Debian and Ubuntu: apt install chromium")
-        running = playwright.chromium.launch(executable_path=program, args=list(QUIET))
-        yield running
-        running.close()
+        with chromium() as running:
+            yield running
+    except SetupProblem as problem:
+        (pytest.fail if os.environ.get("STAGECRAFT_NEEDS_BROWSER") else pytest.skip)(str(problem))
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ LOSS_AT_DEFAULT = -0.10  # of AP@0.5, against the best other value of a sweep: w
 # What the settings that are not varied stand at: the defaults.
 STARTS: dict[str, Method] = {
     "lrdiff": LRDiff(),
-    "lrdiff_colours": LRDiff(delta="colour", colours="true"),
+    "lrdiff_colours": LRDiff(source="colour", colours="true"),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
     "lrdiff_crop": LRDiff(crop=True, crop_margin=DEFAULT_MARGIN),
     "multidiffusion": METHODS["multidiffusion"],

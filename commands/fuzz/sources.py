@@ -241,7 +241,7 @@ TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "StageLayout": ((),),
     "StageLayoutCanvas": ((), ("image",), ("start",)),
     "StageLayerByLayer": ((), ("layout",)),
-    "StageVisionGuidance": ((),),
+    "StageLayeredRendering": (("vae",), ("vae", "layers")),
     "StageTCIGDraft": ((), ("image",)),
     "StageSpatialLatent": ((), (), ("images", "masks"), ("background_image",)),
 }

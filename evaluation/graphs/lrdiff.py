@@ -1,7 +1,7 @@
 """Layered rendering (LRDiff) by our own nodes, with every setting that the ablations and sweeps change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -37,7 +37,7 @@ class LRDiff:
     background_negative: str | None = None
     crop: bool | None = None
     crop_margin: int | None = None
-    delta: str = "dynamic"
+    source: str = "dynamic"
     colours: Colours = NONE
     top_k: int = 20
     inside: float = 1.0
@@ -64,20 +64,10 @@ class LRDiff:
 
     def render(self, builder: GraphBuilder, **links: Link) -> tuple[Link, Link, Link]:
         """Add the node with these links to its inputs; gives its model, positive and negative."""
-        rendering = builder.add(
-            "StageLayeredRendering",
-            **links,
-            **self._chosen("t0", "strength", "layer_prompt", "mode", "background_negative", "crop", "crop_margin"),
-            **self._guidance(builder),
-        )
+        names = [each.name for each in fields(self) if each.name != "colours"]
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        rendering = builder.add("StageLayeredRendering", **links, **chosen)
         return [rendering, 0], [rendering, 1], [rendering, 2]
-
-    def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
-        chosen = self._chosen("delta", "top_k", "inside", "outside", "inject", "reading")
-        return {"guidance": [builder.add("StageVisionGuidance", vector="", **chosen), 0]}
-
-    def _chosen(self, *names: str) -> dict[str, object]:
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, the
@@ -87,7 +77,7 @@ PUBLISHED = LRDiff(
     strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item(),
     mode="trajectories",
     background_negative=ALL_PHRASES,
-    delta="dynamic",
+    source="dynamic",
     top_k=PUBLISHED_TOP_K,
     outside=0.20,
     inside=0.05,
@@ -99,8 +89,8 @@ PUBLISHED = LRDiff(
 # to the methods.
 VARIANTS: dict[str, LRDiff] = {
     "lrdiff_off": LRDiff(strength=0.0),
-    "lrdiff_words": LRDiff(delta="colour", colours="words"),
-    "lrdiff_colours": LRDiff(delta="colour", colours="true"),
+    "lrdiff_words": LRDiff(source="colour", colours="words"),
+    "lrdiff_colours": LRDiff(source="colour", colours="true"),
     "lrdiff_without": LRDiff(reading=WITHOUT),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
     "lrdiff_published": PUBLISHED,

@@ -6,11 +6,20 @@ from ...core.comfy.progress import executing_node, warn_on_node
 from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, Editing, edit_picture
 from ...core.editing.edits import Edit
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
-from ..api import VisionGuidance as GuidanceSocket
+from ...core.layered_rendering.vision_guidance import (
+    AUTO,
+    COLOUR,
+    DEFAULT_STRENGTH,
+    DEFAULT_T0,
+    DYNAMIC,
+    VisionGuidance,
+)
 from ..api import io
-from ..inputs import category_of
+from ..inputs import advanced, category_of
 from .edits import Edits
+
+# What needs nothing but the things that are put down.
+SOURCES = (COLOUR, AUTO, DYNAMIC)
 
 
 class StageEditPicture(io.ComfyNode):
@@ -85,17 +94,22 @@ class StageEditPicture(io.ComfyNode):
                     tooltip="Corrections of every inversion step. Higher follows the picture more exactly, at one "
                     "model call for each step and correction; 1 costs no more than 0, the plain inversion.",
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "source",
+                        options=list(SOURCES),
+                        default=COLOUR,
+                        optional=True,
+                        tooltip="What calls a thing into its place, as in Layered Rendering. colour: its colour, where "
+                        "it has one. auto: its reference picture, else its colour, else dynamic where a U-Net can. "
+                        "dynamic: for all things the mean noise where the name is looked at most in the first step.",
+                    )
+                ),
                 Edits.Input(
                     "edits",
                     optional=True,
                     tooltip="What to do, from the edit nodes. More edits take longer. Without any, model and prompts "
                     "pass through and the sampler paints a whole new picture.",
-                ),
-                GuidanceSocket.Input(
-                    "guidance",
-                    optional=True,
-                    tooltip="Where vision guidance comes from, from Vision Guidance. Not connected: the things' "
-                    "colours; its own higher settings act as they do in Layered Rendering.",
                 ),
             ],
             outputs=[
@@ -122,11 +136,11 @@ class StageEditPicture(io.ComfyNode):
         strength: float,
         edge: int,
         refinements: int,
+        source: str = COLOUR,
         edits: tuple[Edit, ...] | None = None,
-        guidance: VisionGuidance | None = None,
     ) -> io.NodeOutput:
         """Prepare the run."""
-        editing = Editing(t0, strength, background, source_prompt, edge, refinements, guidance or VisionGuidance())
+        editing = Editing(t0, strength, background, source_prompt, edge, refinements, VisionGuidance(source))
         *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
         if not mask.any():
             warn_on_node(

@@ -101,7 +101,7 @@ class StageEditReplace(io.ComfyNode):
                     "colour",
                     default="",
                     tooltip="The new thing's main colour, such as red or #a1be72, for vision guidance: it is pushed "
-                    "into its place. Empty: no guidance, unless Vision Guidance with a delta of its own is connected.",
+                    "into its place. Empty: no guidance, unless Edit Picture's source says otherwise.",
                 ),
                 io.Combo.Input(
                     "shape",

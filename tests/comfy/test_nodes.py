@@ -15,7 +15,7 @@ from stagecraft.nodes import NODES
 from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings
 from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
-from stagecraft.nodes.layered_rendering.vision_guidance import StageVisionGuidance, read_vector
+from stagecraft.nodes.layered_rendering.vision_guidance import chosen_guidance, read_vector
 from stagecraft.nodes.layout.layout import StageLayout, StageLayoutBatch, StageLayoutPreview
 
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
@@ -45,13 +45,14 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
     text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
     layout = parse_layout("a dog: 0 0 0.5 1 | colour=red", width=64, height=64, background="grass")
     given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase} {background}", "background_negative": "{phrases}"}
-    (guidance,) = StageVisionGuidance.execute("colour", 3, 0.5, 2.0, "first step", "").args
+    guidance = {"source": "colour", "top_k": 3, "inside": 0.5, "outside": 2.0, "inject": "first step"}
+    guidance["reading"] = "without the vector"
     (first,) = StageLayerSettings.execute("a dog", 3.0).args
     (layers,) = StageLayerSettings.execute("background", 0.0, negative=text, before=first).args
     assert [(each.region, each.cfg) for each in layers] == [("a dog", 3.0), ("background", None)]
-    sockets = {"vae": vae, "crop": True, "crop_margin": 2, "guidance": guidance, "layers": layers}
-    node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **sockets).args
-    chosen = VisionGuidance(top_k=3, inside=0.5, outside=2.0, inject="first step")
+    sockets = {"vae": vae, "crop": True, "crop_margin": 2, "layers": layers}
+    node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **guidance, **sockets).args
+    chosen = VisionGuidance(**guidance)
     settings = (LayerSettings("a dog", cfg=3.0), LayerSettings("background", negative=text))
     rendering = Rendering(**given, crop=2, guidance=chosen, settings=settings)
     core = render_in_layers(model, clip, vae, layout, text, text, rendering)
@@ -65,7 +66,7 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
 def test_modes_reach_the_core(model, clip):
     text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
-    given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase}"}
+    given = {"t0": 0.4, "strength": 0.3, "source": "auto", "layer_prompt": "{phrase}"}
     node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="trajectories").args
     assert all("mask" not in options for _, options in node[1])
     with pytest.raises(ValueError, match="mode is 'other'"):
@@ -74,15 +75,24 @@ def test_modes_reach_the_core(model, clip):
 
 def test_vectors_are_read_and_refused_early():
     assert read_vector(" 0.5, -2  1e-3,") == (0.5, -2.0, 0.001)
-    assert StageVisionGuidance.validate_inputs("colour", "nonsense") is True
-    assert StageVisionGuidance.validate_inputs(None, None) is True
-    assert "vector is empty" in StageVisionGuidance.validate_inputs("vector", "")
-    assert 'vector is "a b"' in StageVisionGuidance.validate_inputs("vector", "a b")
+    asked = StageLayeredRendering.validate_inputs
+    assert asked("colour", "nonsense") is True and asked("auto") is True
+    assert asked(None, None) is True
+    assert "vector is empty" in asked("vector", "") and "vector is empty" in asked("vector")
+    assert 'vector is "a b"' in asked("vector", "a b")
     with pytest.raises(ValueError, match="vector is empty"):  # one that came by a link
-        StageVisionGuidance.execute("vector", 3, 0.5, 2.0, "first step", "")
-    assert "finite" in StageVisionGuidance.validate_inputs("vector", "1 nan")
-    (guidance,) = StageVisionGuidance.execute("vector", 20, 1.0, 1.0, "every step", "1 2 3 4").args
-    assert guidance.vector == (1.0, 2.0, 3.0, 4.0)
+        chosen_guidance("vector")
+    assert "finite" in asked("vector", "1 nan")
+    assert chosen_guidance("vector", "1 2 3 4").vector == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_pictures_are_for_sources_that_show_them():
+    pictures = torch.zeros(1, 8, 8, 3)
+    for source in ("auto", "reference"):
+        assert chosen_guidance(source, references=pictures).references is pictures
+    assert chosen_guidance("colour", references=pictures).references is None
+    with pytest.raises(ValueError, match="Connect one for each region"):
+        chosen_guidance("reference")
 
 
 def test_a_batch_of_layouts_reaches_every_node():

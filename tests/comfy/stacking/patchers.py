@@ -27,7 +27,7 @@ VARIANTS = [
     Patcher("layers", StageLayeredRendering, ("vae",), LAYERS),
     Patcher("cropped layers", StageLayeredRendering, ("vae", "layers"), LAYERS | {"crop": True, "crop_margin": 0}),
     Patcher("trajectories", StageLayeredRendering, ("vae",), LAYERS | {"mode": "trajectories"}),
-    Patcher("dynamic layers", StageLayeredRendering, ("guidance",), LAYERS),
+    Patcher("dynamic layers", StageLayeredRendering, (), LAYERS | {"source": "dynamic", "top_k": 5}),
     Patcher("soft phrases", StageSoftGuidance, ("clip", "layout"), {"strength": 2.0}),
     Patcher("soft regions", StageSoftGuidance, ("regions",)),
     Patcher("depths", StageDepthCompose, ("foreground_depth", "background_depth")),

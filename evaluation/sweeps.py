@@ -52,7 +52,7 @@ class Sweep:
 SWEEPS = {  # by setting
     "strength": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0), ("lrdiff", "lrdiff_colours")),
     "top_k": Sweep((1, 5, 20, 80, 160), ("lrdiff",)),
-    "t0": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
+    "end_at": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_colours")),
     "background_negative": Sweep(("", ALL_PHRASES), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "crop_margin": Sweep((0, 2, 4, 8, 12, 16), ("lrdiff_crop",)),

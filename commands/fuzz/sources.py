@@ -210,7 +210,7 @@ def _layered_latent(graph: RandomGraph, depth: int) -> Link:
 
 def _guided_latent(graph: RandomGraph, depth: int) -> Link:
     layout = _layout(graph, depth)
-    values = {"energy": "chen", "strength": 1.0, "iterations": 1, "start": 0.0, "end": 1.0, "threshold": 0.0}
+    values = {"energy": "chen", "strength": 1.0, "iterations": 1, "start_at": 0.0, "end_at": 1.0, "threshold": 0.0}
     links = {"model": _checkpoint(0)(graph, depth), "clip": _checkpoint(1)(graph, depth), "layout": layout}
     guided = graph.add("StageAttentionGuidance", **links, **values, step_rule="as published")
     prompt = graph.add("CLIPTextEncode", clip=links["clip"], text=[layout[0], 1])

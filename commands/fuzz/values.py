@@ -36,7 +36,7 @@ USUAL: dict[str, tuple[Value, ...]] = {
     "StageLayerByLayer.replace": (0,),
     "StageLayerByLayer.denoise": (1.0,),
     "StageAttentionGuidance.sites": ("as published",),
-    "StageAttentionGuidance.end": (0.5, 1.0),
+    "StageAttentionGuidance.end_at": (0.5, 1.0),
     "StageAttentionGuidance.iterations": (0, 1, 2),
     "StageLayerSettings.region": ("background", "a dog"),
     "StageLayoutEdit.region": ("a dog",),

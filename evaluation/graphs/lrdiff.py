@@ -30,7 +30,7 @@ class LRDiff:
     told only where `colours` says so.
     """
 
-    t0: float = DEFAULT_T0
+    end_at: float = DEFAULT_T0
     strength: float = DEFAULT_STRENGTH
     layer_prompt: str = LAYER_PROMPT
     mode: str | None = None
@@ -73,7 +73,7 @@ class LRDiff:
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, the
 # mean of Eq. 6 without a factor, and the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
-    t0=16 / 51,
+    end_at=16 / 51,
     strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item(),
     mode="trajectories",
     background_negative=ALL_PHRASES,

@@ -34,7 +34,7 @@ class Sali:
         energy: of attention guidance; "" leaves the node away.
         guidance_strength: of attention guidance.
         guidance_iterations: of attention guidance, per step; 0 is as published for the energy.
-        guidance_end: of attention guidance, share of the run; 0 is as published for the energy.
+        guidance_end_at: of attention guidance, share of the run; 0 is as published for the energy.
         threshold: of attention guidance; 0 is as published for the energy.
         step_rule: of attention guidance.
         sites: of attention guidance.
@@ -49,7 +49,7 @@ class Sali:
     energy: str = ""
     guidance_strength: float = 1.0
     guidance_iterations: int = 0
-    guidance_end: float = 0.0
+    guidance_end_at: float = 0.0
     threshold: float = 0.0
     step_rule: str = "as published"
     sites: str = "as published"
@@ -77,8 +77,8 @@ class Sali:
                 energy=self.energy,
                 strength=self.guidance_strength,
                 iterations=self.guidance_iterations,
-                start=0.0,
-                end=self.guidance_end,
+                start_at=0.0,
+                end_at=self.guidance_end_at,
                 threshold=self.threshold,
                 step_rule=self.step_rule,
                 sites=self.sites,
@@ -115,7 +115,7 @@ GUIDANCE = Sali(
     energy="chen",
     guidance_strength=0.5,
     guidance_iterations=5,
-    guidance_end=0.5,
+    guidance_end_at=0.5,
     threshold=-1.0,
     step_rule="normalised",
     sites="half of the latent",

@@ -188,7 +188,7 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
     model, positive = stage.model, builder.encode(stage.text, item.layout.prompt)
     negative = builder.encode(stage.text, NEGATIVE)
     if stage.layered:
-        model, positive, negative = LRDiff(t0=LAYERED_UNTIL).render(
+        model, positive, negative = LRDiff(end_at=LAYERED_UNTIL).render(
             builder,
             model=model,
             clip=stage.text,

@@ -75,17 +75,17 @@ class StageAttentionGuidance(io.ComfyNode):
                     "1, refocusing 6 to 2). Distilled models of 4 to 8 steps have one or two guided steps: set 8.",
                 ),
                 io.Float.Input(
-                    "start",
+                    "start_at",
                     default=0.0,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Share of the run before which nothing is guided; must be below end. Higher leaves the "
+                    tooltip="Share of the run before which nothing is guided; must be below end_at. Higher leaves the "
                     "rough arrangement to the noise; 0 guides from the first step, which is when things find their "
                     "places.",
                 ),
                 io.Float.Input(
-                    "end",
+                    "end_at",
                     default=0.0,
                     min=0.0,
                     max=1.0,
@@ -103,7 +103,7 @@ class StageAttentionGuidance(io.ComfyNode):
                     tooltip="Energy, without any factor, at which steps stop: for the rest of the run with chen and "
                     "sali, for this call with the others. Higher stops sooner: faster, less exact. 0: as published "
                     "(chen and sali 0.2, refocusing 0.1, boxdiff never); -1: never. sali's energy has eta times its "
-                    "regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end.",
+                    "regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end_at.",
                 ),
                 io.Combo.Input(
                     "step_rule",
@@ -168,16 +168,16 @@ class StageAttentionGuidance(io.ComfyNode):
     def validate_inputs(
         cls,
         energy: str | None,
-        start: float | None,
-        end: float | None,
+        start_at: float | None,
+        end_at: float | None,
         sites: str | None = PUBLISHED,
         blocks: str | None = "",
     ) -> bool | str:
         """Refuse settings that do not go together before anything runs; connected ones are checked when it runs."""
-        if any(value is None for value in (energy, start, end, sites, blocks)):
+        if any(value is None for value in (energy, start_at, end_at, sites, blocks)):
             return True
         try:
-            Guidance(energy, sites=_chosen(sites, blocks), start=start, end=end or None).chosen_energy()
+            Guidance(energy, sites=_chosen(sites, blocks), start_at=start_at, end_at=end_at or None).chosen_energy()
         except ValueError as error:
             return str(error)
         return True
@@ -191,8 +191,8 @@ class StageAttentionGuidance(io.ComfyNode):
         energy: str,
         strength: float,
         iterations: int,
-        start: float,
-        end: float,
+        start_at: float,
+        end_at: float,
         threshold: float,
         step_rule: str,
         sites: str = PUBLISHED,
@@ -206,8 +206,8 @@ class StageAttentionGuidance(io.ComfyNode):
             energy=energy,
             strength=strength,
             iterations=iterations or None,
-            start=start,
-            end=end or None,
+            start_at=start_at,
+            end_at=end_at or None,
             threshold=-torch.inf if threshold < 0 else threshold or None,
             step_rule=None if step_rule == PUBLISHED else step_rule,
             sites=_chosen(sites, blocks),

@@ -60,7 +60,7 @@ class StageEditPicture(io.ComfyNode):
                     "better the model knows its surroundings; empty works too.",
                 ),
                 io.Float.Input(
-                    "t0",
+                    "end_at",
                     default=DEFAULT_T0,
                     min=0.0,
                     max=1.0,
@@ -132,7 +132,7 @@ class StageEditPicture(io.ComfyNode):
         negative: Conditioning,
         background: str,
         source_prompt: str,
-        t0: float,
+        end_at: float,
         strength: float,
         edge: int,
         refinements: int,
@@ -140,7 +140,7 @@ class StageEditPicture(io.ComfyNode):
         edits: tuple[Edit, ...] | None = None,
     ) -> io.NodeOutput:
         """Prepare the run."""
-        editing = Editing(t0, strength, background, source_prompt, edge, refinements, VisionGuidance(source))
+        editing = Editing(end_at, strength, background, source_prompt, edge, refinements, VisionGuidance(source))
         *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
         if not mask.any():
             warn_on_node(

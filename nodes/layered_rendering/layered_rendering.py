@@ -42,7 +42,7 @@ class StageLayeredRendering(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="Prompt of the whole picture, without mask or area."),
                 io.Conditioning.Input("negative", tooltip="Negative prompt of every layer, without mask or area."),
                 io.Float.Input(
-                    "t0",
+                    "end_at",
                     default=DEFAULT_T0,
                     min=0.0,
                     max=1.0,
@@ -81,8 +81,8 @@ class StageLayeredRendering(io.ComfyNode):
                     optional=True,
                     tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
                     "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
-                    "they are put together once at t0, as in the authors' script; each thing is sure to be there, but "
-                    "seams are harder. The script has t0 0.31.",
+                    "they are put together once at end_at, as in the authors' script; each thing is sure to be there, but "
+                    "seams are harder. The script has end_at 0.31.",
                 ),
                 io.String.Input(
                     "background_negative",
@@ -151,7 +151,7 @@ class StageLayeredRendering(io.ComfyNode):
         layout: Layout | Sequence[Layout],
         positive: Conditioning,
         negative: Conditioning,
-        t0: float,
+        end_at: float,
         strength: float,
         source: str,
         layer_prompt: str,
@@ -172,7 +172,7 @@ class StageLayeredRendering(io.ComfyNode):
         """Prepare model and prompts."""
         how = {"top_k": top_k, "inside": inside, "outside": outside, "inject": inject, "reading": reading}
         rendering = Rendering(
-            t0,
+            end_at,
             strength,
             layer_prompt,
             mode,

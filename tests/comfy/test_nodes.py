@@ -44,17 +44,19 @@ def test_a_drop_down_of_files_prefers_its_own_and_is_never_empty():
 def test_layered_rendering_hands_on_every_input(model, clip, vae):
     text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
     layout = parse_layout("a dog: 0 0 0.5 1 | colour=red", width=64, height=64, background="grass")
-    given = {"t0": 0.4, "strength": 0.3, "layer_prompt": "{phrase} {background}", "background_negative": "{phrases}"}
+    given = {"strength": 0.3, "layer_prompt": "{phrase} {background}", "background_negative": "{phrases}"}
     guidance = {"source": "colour", "top_k": 3, "inside": 0.5, "outside": 2.0, "inject": "first step"}
     guidance["reading"] = "without the vector"
     (first,) = StageLayerSettings.execute("a dog", 3.0).args
     (layers,) = StageLayerSettings.execute("background", 0.0, negative=text, before=first).args
     assert [(each.region, each.cfg) for each in layers] == [("a dog", 3.0), ("background", None)]
     sockets = {"vae": vae, "crop": True, "crop_margin": 2, "layers": layers}
-    node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, **guidance, **sockets).args
+    node = StageLayeredRendering.execute(
+        model, clip, layout, text, text, end_at=0.4, **given, **guidance, **sockets
+    ).args
     chosen = VisionGuidance(**guidance)
     settings = (LayerSettings("a dog", cfg=3.0), LayerSettings("background", negative=text))
-    rendering = Rendering(**given, crop=2, guidance=chosen, settings=settings)
+    rendering = Rendering(0.4, **given, crop=2, guidance=chosen, settings=settings)
     core = render_in_layers(model, clip, vae, layout, text, text, rendering)
     assert node[0].model is core[0].model and node[0].wrappers == core[0].wrappers
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
@@ -66,7 +68,7 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
 def test_modes_reach_the_core(model, clip):
     text = clip.encode_from_tokens_scheduled(clip.tokenize("all"))
     layout = parse_layout("a dog: 0 0 0.5 1", width=64, height=64)
-    given = {"t0": 0.4, "strength": 0.3, "source": "auto", "layer_prompt": "{phrase}"}
+    given = {"end_at": 0.4, "strength": 0.3, "source": "auto", "layer_prompt": "{phrase}"}
     node = StageLayeredRendering.execute(model, clip, layout, text, text, **given, mode="trajectories").args
     assert all("mask" not in options for _, options in node[1])
     with pytest.raises(ValueError, match="mode is 'other'"):

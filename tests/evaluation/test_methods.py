@@ -52,7 +52,7 @@ def test_guesses_are_colours_of_every_concept():
 
 
 def test_the_competitor_can_hand_over_to_the_whole_prompt_and_keep_things_out_of_the_background():
-    graph = MultiDiffusion(t0=0.7, background_negative="{phrases}")(ITEM.layout, ITEM.seed, 1)
+    graph = MultiDiffusion(end_at=0.7, background_negative="{phrases}")(ITEM.layout, ITEM.seed, 1)
     ranges = [n["inputs"] for n in graph.values() if n["class_type"] == "ConditioningSetTimestepRange"]
     assert sorted((each["start"], each["end"]) for each in ranges) == [(0.0, 0.7)] * 2 + [(0.7, 1.0)] * 2
     texts = [node["inputs"]["text"] for node in graph.values() if node["class_type"] == "CLIPTextEncode"]

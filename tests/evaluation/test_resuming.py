@@ -87,7 +87,7 @@ def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
 
 def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkeypatch):
     known = {
-        "t0": sweeps.Sweep((0.1, DEFAULT_T0), ("lrdiff",)),
+        "end_at": sweeps.Sweep((0.1, DEFAULT_T0), ("lrdiff",)),
         "strength": sweeps.Sweep((DEFAULT_STRENGTH, 1.0), ("lrdiff",)),
         "top_k": sweeps.Sweep((5,), ("lrdiff",)),
     }
@@ -101,16 +101,16 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
         return sweeps.run(painter, yardsticks, names, records, layouts=2, seeds=1, path=file)
 
     with pytest.raises(KeyboardInterrupt):
-        run(Painter(3), "t0", "strength")
+        run(Painter(3), "end_at", "strength")
     assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 5]  # other sweeps stay, in their own order
-    found = run(again := Painter(), "t0", "strength")
+    found = run(again := Painter(), "end_at", "strength")
     rows, measures = found["rows"], found["measures"]
     assert len(again.painted) == 3  # both sweeps start at the defaults
     assert [row["value"] for row in rows] == [0.1, DEFAULT_T0, DEFAULT_STRENGTH, 1.0]
     assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
     assert [each["name"].split(":")[1].split("against")[0] for each in measures] == [
-        f" default t0 {DEFAULT_T0} ",
+        f" default end_at {DEFAULT_T0} ",
         f" default strength {DEFAULT_STRENGTH} ",
     ]
     ap = {row["value"]: row["ap50"] for row in rows}

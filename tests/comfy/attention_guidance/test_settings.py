@@ -37,7 +37,7 @@ def test_families(name):
     plain = sample(family.model, prompts, noise=noise)
     for energy in ENERGIES:
         log = GuidanceLog()
-        ours = guide(family.model, clip, layout, energy=energy, strength=5.0, end=END, log=log)
+        ours = guide(family.model, clip, layout, energy=energy, strength=5.0, end_at=END, log=log)
         found = sample(ours, prompts, noise=noise)
         assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
     assert torch.equal(sample(family.model, prompts, noise=noise), plain)
@@ -56,7 +56,7 @@ def test_transformers_beside_layered_rendering(name, mode):
     noise = torch.randn(family.latent(8, 8).shape, generator=torch.Generator().manual_seed(1))
     layered, *prompts = render_in_layers(family.model, clip, family.vae, layout, *both, Rendering(0.5, 1.0, mode=mode))
     plain, log = sample(layered, prompts, noise=noise), GuidanceLog()
-    found = sample(guide(layered, clip, layout, log=log, strength=5.0, end=0.6), prompts, noise=noise)
+    found = sample(guide(layered, clip, layout, log=log, strength=5.0, end_at=0.6), prompts, noise=noise)
     assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
     assert torch.equal(sample(layered, prompts, noise=noise), plain)
 
@@ -95,22 +95,22 @@ def test_weights_that_are_paged_and_cannot_be_loaded_otherwise(model, clip):
 
 
 def test_a_range_without_a_step_is_refused(model, clip):
-    with pytest.raises(ValueError, match='start is 0.3, but the published end of "chen" is 0.196, so nothing'):
-        guided(model, clip, start=0.3, end=None)
-    with pytest.raises(ValueError, match="start is 0.4, but end is 0.4, so nothing"):
-        guided(model, clip, start=0.4, end=0.4, strength=0.0)
+    with pytest.raises(ValueError, match='start_at is 0.3, but the published end of "chen" is 0.196, so nothing'):
+        guided(model, clip, start_at=0.3, end_at=None)
+    with pytest.raises(ValueError, match="start_at is 0.4, but end_at is 0.4, so nothing"):
+        guided(model, clip, start_at=0.4, end_at=0.4, strength=0.0)
 
 
 def test_the_editor_shows_settings_that_do_not_go_together():
     valid = StageAttentionGuidance.validate_inputs
-    assert valid(energy="chen", start=0.0, end=0.0) is True
-    assert valid(energy="chen", start=0.3, end=0.5, sites="half of the latent") is True
-    assert "start is 0.3" in valid(energy="sali", start=0.3, end=0.0) and valid("refocusing", 0.3, 0.0) is True
-    assert "averages maps of one size" in valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up")
-    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="found") is True
-    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up", blocks="8-12, 15") is True
-    assert 'no choice of attentions "eight"' in valid(energy="chen", start=0.0, end=0.0, blocks="eight")
-    assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
+    assert valid(energy="chen", start_at=0.0, end_at=0.0) is True
+    assert valid(energy="chen", start_at=0.3, end_at=0.5, sites="half of the latent") is True
+    assert "start_at is 0.3" in valid(energy="sali", start_at=0.3, end_at=0.0) and valid("refocusing", 0.3, 0.0) is True
+    assert "averages maps of one size" in valid(energy="boxdiff", start_at=0.0, end_at=0.0, sites="middle and first up")
+    assert valid(energy="boxdiff", start_at=0.0, end_at=0.0, sites="found") is True
+    assert valid(energy="boxdiff", start_at=0.0, end_at=0.0, sites="middle and first up", blocks="8-12, 15") is True
+    assert 'no choice of attentions "eight"' in valid(energy="chen", start_at=0.0, end_at=0.0, blocks="eight")
+    assert valid(energy=None, start_at=0.3, end_at=0.0) is True, "connected, so known when it runs"
 
 
 def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
@@ -157,8 +157,8 @@ def test_published_settings_are_those_of_the_core(model, clip, prompts):
         energy="sali",
         strength=2.0,
         iterations=3,
-        start=0.1,
-        end=0.7,
+        start_at=0.1,
+        end_at=0.7,
         threshold=-torch.inf,
         step_rule=NORMALISED,
         sites=HALF,

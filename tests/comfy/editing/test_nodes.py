@@ -35,13 +35,14 @@ def test_the_nodes_hand_on_every_input(model, clip, vae, prompts, source):
     settings = {
         "background": "grass",
         "source_prompt": "a cow",
-        "t0": 0.4,
         "strength": 0.3,
         "edge": 6,
         "refinements": 2,
     }
-    node = StageEditPicture.execute(picture(), model, clip, vae, *prompts, edits=boxed, source=source, **settings).args
-    editing = Editing(**settings, guidance=VisionGuidance(source))
+    node = StageEditPicture.execute(
+        picture(), model, clip, vae, *prompts, edits=boxed, source=source, end_at=0.4, **settings
+    ).args
+    editing = Editing(0.4, **settings, guidance=VisionGuidance(source))
     core = edit_picture(model, clip, vae, picture(), boxed, *prompts, editing)
     assert torch.equal(node[3]["samples"], core[3]) and torch.equal(node[4], core[4])
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):
@@ -53,7 +54,7 @@ def test_the_nodes_hand_on_every_input(model, clip, vae, prompts, source):
 @pytest.mark.parametrize("moved", [False, True], ids=["no edit", "moved by nothing"])
 def test_edits_that_change_nothing_are_said(moved, model, clip, vae, prompts, caplog):
     edits = StageEditMove.execute(corner(), "a bus", 0.0, 0.0).args[0] if moved else None
-    settings = {"background": "", "source_prompt": "", "t0": 0.5, "strength": 0.5, "edge": 4, "refinements": 1}
+    settings = {"background": "", "source_prompt": "", "end_at": 0.5, "strength": 0.5, "edge": 4, "refinements": 1}
     found = StageEditPicture.execute(picture(), model, clip, vae, *prompts, edits=edits, **settings).args
     assert not found[4].any()
     assert "No edit changes anything" in caplog.text

@@ -17,10 +17,10 @@ from stagecraft.tests.comfy.conftest import encode
 from stagecraft.tests.comfy.stacking.stack import STEPS, Calls, Member, Patcher, Stack, World, patches
 from torch import Tensor
 
-GUIDANCE = {"energy": CHEN, "strength": 10.0, "iterations": 2, "end": 0.6, "threshold": NEVER}
+GUIDANCE = {"energy": CHEN, "strength": 10.0, "iterations": 2, "end_at": 0.6, "threshold": NEVER}
 INVERSION = {"steps": STEPS, "measure": False}
 SPATIAL = {"steps": STEPS, "cut_out": ATTENTION, "background": "grey noise"}
-LAYERS = {"t0": 0.5}
+LAYERS = {"end_at": 0.5}
 
 VARIANTS = [
     Patcher("guidance", StageAttentionGuidance, (), GUIDANCE),

@@ -118,8 +118,8 @@ class Depths:
         """
         if not 0 <= self.start_at < self.end_at <= 1:
             raise ValueError(
-                f"start_at is {self.start_at:g} and end_at {self.end_at:g}, so depth would add nothing. Set both to shares of the "
-                "run in 0..1, end_at to more than start_at."
+                f"start_at is {self.start_at:g} and end_at {self.end_at:g}, so depth would add nothing. Set both to "
+                "shares of the run in 0..1, end_at to more than start_at."
             )
 
 

@@ -211,7 +211,7 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
             seed=seed,
             steps=STEPS,
             cfg=CFG,
-            sampler=SAMPLER,
+            sampler_name=SAMPLER,
             scheduler=SCHEDULER,
             strength_if_fits=LEAST_STRENGTH,
             strength_if_not=MOST_STRENGTH,

@@ -81,8 +81,8 @@ class StageLayeredRendering(io.ComfyNode):
                     optional=True,
                     tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
                     "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
-                    "they are put together once at end_at, as in the authors' script; each thing is sure to be there, but "
-                    "seams are harder. The script has end_at 0.31.",
+                    "they are put together once at end_at, as in the authors' script; each thing is sure to be there, "
+                    "but seams are harder. The script has end_at 0.31.",
                 ),
                 io.String.Input(
                     "background_negative",

@@ -62,7 +62,7 @@ class StageTCIGRefine(io.ComfyNode):
                         "times this. More are finer and take longer; fewer are coarser.",
                         "cfg": "Classifier-free guidance. Higher follows the prompt more closely, too high burns "
                         "colours; 1 leaves the negative prompt out and is twice as fast.",
-                        "sampler": "How the steps are taken. Ancestral and SDE samplers add noise on their way and "
+                        "sampler_name": "How the steps are taken. Ancestral and SDE samplers add noise on their way and "
                         "keep less of the draft.",
                         "scheduler": "Where the steps lie between noise and picture; one with more of them at low "
                         "noise keeps more of the draft at the same strength.",
@@ -167,14 +167,18 @@ class StageTCIGRefine(io.ComfyNode):
         strength: float,
         hold: float,
         upscale: float,
-        **settings: object,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
     ) -> io.NodeOutput:
         """Refine every picture."""
         if strength_from == MEASURED:
             strengths = Strengths(least=strength_if_fits, most=strength_if_not, hold=hold)
         else:
             strengths = Strengths(fixed=strength, hold=hold)
-        layouts, sampling = layouts_of(layout, len(image)), Sampling(**settings)
+        layouts, sampling = layouts_of(layout, len(image)), Sampling(seed, steps, cfg, sampler_name, scheduler)
         made = refine(model, vae, positive, negative, image, layouts, segmenter, strengths, sampling, upscale)
         report = refinement_report(layouts, made.before, made.after, made.shares)
         text = refinement_text(report)

@@ -111,7 +111,7 @@ def test_a_draft_is_refined_and_judged_before_and_after(server, picture):
     }
     for name, text in (("positive", "a dog"), ("negative", "")):
         graph[name] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["checkpoint", 1], "text": text}}
-    run = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler": "euler", "scheduler": "normal"}
+    run = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
     strengths = {"strength_from": "mask fit", "strength_if_fits": 0.5, "strength_if_not": 1.0, "strength": 0.0}
     graph["refine"] = {
         "class_type": "StageTCIGRefine",

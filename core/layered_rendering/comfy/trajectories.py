@@ -34,8 +34,8 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
     _check_whole(run)
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise ValueError(
-            f'The mode "trajectories" stops the sampler at end_at, which {type(sampler).__name__} does not allow. Choose a '
-            'sampler of KSampler or KSamplerSelect, or the mode "paper".'
+            f'The mode "trajectories" stops the sampler at end_at, which {type(sampler).__name__} does not allow. '
+            'Choose a sampler of KSampler or KSamplerSelect, or the mode "paper".'
         )
     inner = sampler.sampler_function
 

@@ -35,9 +35,9 @@ _SIDE = 64
 USUAL: dict[str, tuple[Value, ...]] = {
     "StageLayerByLayer.replace": (0,),
     "StageLayerByLayer.denoise": (1.0,),
-    "StageAttentionGuidance.sites": ("as published",),
+    "StageAttentionGuidance.sites": ("half of the latent", "found"),
     "StageAttentionGuidance.end_at": (0.5, 1.0),
-    "StageAttentionGuidance.iterations": (0, 1, 2),
+    "StageAttentionGuidance.iterations": (1, 2),
     "StageLayerSettings.region": ("background", "a dog"),
     "StageLayoutEdit.region": ("a dog",),
     "StageSegment.least_area": (0.0,),

@@ -62,8 +62,8 @@ class StageTCIGRefine(io.ComfyNode):
                         "times this. More are finer and take longer; fewer are coarser.",
                         "cfg": "Classifier-free guidance. Higher follows the prompt more closely, too high burns "
                         "colours; 1 leaves the negative prompt out and is twice as fast.",
-                        "sampler_name": "How the steps are taken. Ancestral and SDE samplers add noise on their way and "
-                        "keep less of the draft.",
+                        "sampler_name": "How the steps are taken. Ancestral and SDE samplers add noise on their way "
+                        "and keep less of the draft.",
                         "scheduler": "Where the steps lie between noise and picture; one with more of them at low "
                         "noise keeps more of the draft at the same strength.",
                     }

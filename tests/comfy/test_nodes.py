@@ -47,8 +47,8 @@ def test_layered_rendering_hands_on_every_input(model, clip, vae):
     given = {"strength": 0.3, "layer_prompt": "{phrase} {background}", "background_negative": "{phrases}"}
     guidance = {"source": "colour", "top_k": 3, "inside": 0.5, "outside": 2.0, "inject": "first step"}
     guidance["reading"] = "without the vector"
-    (first,) = StageLayerSettings.execute("a dog", 3.0).args
-    (layers,) = StageLayerSettings.execute("background", 0.0, negative=text, before=first).args
+    (first,) = StageLayerSettings.execute("a dog", True, 3.0).args
+    (layers,) = StageLayerSettings.execute("background", False, 4.0, negative=text, before=first).args
     assert [(each.region, each.cfg) for each in layers] == [("a dog", 3.0), ("background", None)]
     sockets = {"vae": vae, "crop": True, "crop_margin": 2, "layers": layers}
     node = StageLayeredRendering.execute(

@@ -6,7 +6,7 @@ import torch
 from stagecraft.core.attention_guidance.comfy.guide import GUIDANCE_LOG
 from stagecraft.core.attention_guidance.published import CHEN
 from stagecraft.nodes import NODES
-from stagecraft.nodes.attention_guidance.attention_guidance import NEVER, StageAttentionGuidance
+from stagecraft.nodes.attention_guidance.attention_guidance import NEVER, OWN, StageAttentionGuidance
 from stagecraft.nodes.compose_and_conquer.compose import StageDepthCompose
 from stagecraft.nodes.editing.edit_picture import StageEditPicture
 from stagecraft.nodes.inversion.invert import StageInvert
@@ -17,7 +17,7 @@ from stagecraft.tests.comfy.conftest import encode
 from stagecraft.tests.comfy.stacking.stack import STEPS, Calls, Member, Patcher, Stack, World, patches
 from torch import Tensor
 
-GUIDANCE = {"energy": CHEN, "strength": 10.0, "iterations": 2, "end_at": 0.6, "threshold": NEVER}
+GUIDANCE = {"energy": CHEN, "strength": 10.0, "settings": OWN, "iterations": 2, "end_at": 0.6, "threshold": NEVER}
 INVERSION = {"steps": STEPS, "measure": False}
 SPATIAL = {"steps": STEPS, "cut_out": ATTENTION, "background": "grey noise"}
 LAYERS = {"end_at": 0.5}

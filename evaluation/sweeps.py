@@ -50,7 +50,7 @@ class Sweep:
 
 
 SWEEPS = {  # by setting
-    "strength": Sweep((0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0), ("lrdiff", "lrdiff_colours")),
+    "strength": Sweep((0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0), ("lrdiff", "lrdiff_colours")),
     "top_k": Sweep((1, 5, 20, 80, 160), ("lrdiff",)),
     "end_at": Sweep((0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), ("lrdiff", "lrdiff_trajectories", "multidiffusion")),
     "mode": Sweep(("paper", "trajectories"), ("lrdiff", "lrdiff_colours")),
@@ -160,6 +160,8 @@ def run(
     """
     items, every, wanted = spread(load_set(TUNING_SET), layouts), points(tuple(SWEEPS)), points(names)
     before = read_results(path)["rows"] if path is not None and path.exists() else []
+    if any(row["sweep"] not in SWEEPS for row in before):
+        before = []  # painted when settings had other names and units, so that equal values are not the same
     kept = {tuple(row[key] for key in KEY): row for row in before}
     rows = {point: row for point in every if (row := row_of(records, point, items, seeds)) is not None}
     with tqdm(wanted, unit="value") as bar:

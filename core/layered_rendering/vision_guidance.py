@@ -23,7 +23,7 @@ PUBLISHED_TOP_K = 20  # the script's `topk`; the paper prints no K
 # after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed. Higher strengths fill boxes a
 # little better, but with flatter things.
 DEFAULT_T0 = 0.7
-DEFAULT_STRENGTH = 0.6
+LAMBDA_AT_1 = 0.6  # what the nodes' strength of 1, as recommended, stands for
 
 
 @dataclass(frozen=True, eq=False)

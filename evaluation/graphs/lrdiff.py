@@ -7,8 +7,8 @@ import torch
 
 from ...core.layered_rendering.vision_guidance import (
     AS_SEEN,
-    DEFAULT_STRENGTH,
     DEFAULT_T0,
+    LAMBDA_AT_1,
     PUBLISHED_TOP_K,
     WITHOUT,
     dynamic_scale,
@@ -31,7 +31,7 @@ class LRDiff:
     """
 
     end_at: float = DEFAULT_T0
-    strength: float = DEFAULT_STRENGTH
+    strength: float = 1.0
     layer_prompt: str = LAYER_PROMPT
     mode: str | None = None
     background_negative: str | None = None
@@ -74,7 +74,7 @@ class LRDiff:
 # mean of Eq. 6 without a factor, and the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
     end_at=16 / 51,
-    strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item(),
+    strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item() / LAMBDA_AT_1,
     mode="trajectories",
     background_negative=ALL_PHRASES,
     source="dynamic",

@@ -9,13 +9,14 @@ from ...core.editing.edits import Edit
 from ...core.layered_rendering.vision_guidance import (
     AUTO,
     COLOUR,
-    DEFAULT_STRENGTH,
     DEFAULT_T0,
     DYNAMIC,
+    LAMBDA_AT_1,
     VisionGuidance,
 )
 from ..api import io
 from ..inputs import advanced, category_of
+from ..layered_rendering.layered_rendering import MOST
 from .edits import Edits
 
 # What needs nothing but the things that are put down.
@@ -71,12 +72,13 @@ class StageEditPicture(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=DEFAULT_STRENGTH,
-                    min=-10.0,
-                    max=10.0,
+                    default=1.0,
+                    min=-MOST,
+                    max=MOST,
                     step=0.05,
-                    tooltip="Vision guidance of things with a colour. Higher pushes them harder into their places, too "
-                    "high spoils their colours; 0 uses the places only; below 0 pushes the opposite way.",
+                    tooltip="Vision guidance of things by their vectors, see source; 1 is as recommended. Higher "
+                    "pushes them harder into their places, too high spoils colours; 0 uses the places only; below "
+                    "0 pushes the opposite way.",
                 ),
                 io.Int.Input(
                     "edge",
@@ -140,7 +142,9 @@ class StageEditPicture(io.ComfyNode):
         edits: tuple[Edit, ...] | None = None,
     ) -> io.NodeOutput:
         """Prepare the run."""
-        editing = Editing(end_at, strength, background, source_prompt, edge, refinements, VisionGuidance(source))
+        editing = Editing(
+            end_at, LAMBDA_AT_1 * strength, background, source_prompt, edge, refinements, VisionGuidance(source)
+        )
         *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
         if not mask.any():
             warn_on_node(

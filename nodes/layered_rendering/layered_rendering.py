@@ -8,7 +8,7 @@ from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.layered_rendering.comfy.render import render_in_layers
 from ...core.layered_rendering.comfy.settings import MODES, PAPER, LayerSettings, Rendering
 from ...core.layered_rendering.parts import DEFAULT_MARGIN
-from ...core.layered_rendering.vision_guidance import AS_SEEN, DEFAULT_STRENGTH, DEFAULT_T0, EVERY_STEP, PUBLISHED_TOP_K
+from ...core.layered_rendering.vision_guidance import AS_SEEN, DEFAULT_T0, EVERY_STEP, LAMBDA_AT_1, PUBLISHED_TOP_K
 from ...core.layout.layout import Layout
 from ..api import LayerSettings as SettingsSocket
 from ..api import Layout as LayoutSocket
@@ -18,6 +18,7 @@ from .vision_guidance import chosen_guidance, chosen_vector, guidance_inputs, so
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
+MOST = 17.0  # of a strength: far beyond what any picture bears
 
 
 class StageLayeredRendering(io.ComfyNode):
@@ -52,13 +53,13 @@ class StageLayeredRendering(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=DEFAULT_STRENGTH,
-                    min=-10.0,
-                    max=10.0,
+                    default=1.0,
+                    min=-MOST,
+                    max=MOST,
                     step=0.05,
-                    tooltip="Vision guidance of the regions by their vectors, see source. Higher pushes each thing "
-                    "harder into its region, too high spoils its colours; 0 only uses the masks; below 0 pushes the "
-                    "opposite way. One strength serves every source.",
+                    tooltip="Vision guidance of the regions by their vectors, see source; 1 is as recommended, for "
+                    "every source. Higher pushes each thing harder into its region, too high spoils its colours; 0 "
+                    "only uses the masks; below 0 pushes the opposite way.",
                 ),
                 source_input(),
                 io.String.Input(
@@ -173,7 +174,7 @@ class StageLayeredRendering(io.ComfyNode):
         how = {"top_k": top_k, "inside": inside, "outside": outside, "inject": inject, "reading": reading}
         rendering = Rendering(
             end_at,
-            strength,
+            LAMBDA_AT_1 * strength,
             layer_prompt,
             mode,
             chosen_guidance(source, vector, references, **how),

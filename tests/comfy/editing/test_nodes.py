@@ -4,7 +4,7 @@ import pytest
 import torch
 from stagecraft.core.editing.comfy.edit import Editing, edit_picture
 from stagecraft.core.editing.edits import EditError
-from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
+from stagecraft.core.layered_rendering.vision_guidance import LAMBDA_AT_1, VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.nodes.editing.edit_picture import StageEditPicture
 from stagecraft.nodes.editing.edits import StageEditInsert, StageEditMove, StageEditRemove, StageEditReplace
@@ -35,14 +35,14 @@ def test_the_nodes_hand_on_every_input(model, clip, vae, prompts, source):
     settings = {
         "background": "grass",
         "source_prompt": "a cow",
-        "strength": 0.3,
         "edge": 6,
         "refinements": 2,
     }
+    nodes = {"end_at": 0.4, "strength": 0.5}
     node = StageEditPicture.execute(
-        picture(), model, clip, vae, *prompts, edits=boxed, source=source, end_at=0.4, **settings
+        picture(), model, clip, vae, *prompts, edits=boxed, source=source, **nodes, **settings
     ).args
-    editing = Editing(0.4, **settings, guidance=VisionGuidance(source))
+    editing = Editing(0.4, 0.5 * LAMBDA_AT_1, **settings, guidance=VisionGuidance(source))
     core = edit_picture(model, clip, vae, picture(), boxed, *prompts, editing)
     assert torch.equal(node[3]["samples"], core[3]) and torch.equal(node[4], core[4])
     for found, expected in zip(node[1] + node[2], core[1] + core[2], strict=True):

@@ -28,7 +28,7 @@ VARIANTS = [
     Patcher("cropped layers", StageLayeredRendering, ("vae", "layers"), LAYERS | {"crop": True, "crop_margin": 0}),
     Patcher("trajectories", StageLayeredRendering, ("vae",), LAYERS | {"mode": "trajectories"}),
     Patcher("dynamic layers", StageLayeredRendering, (), LAYERS | {"source": "dynamic", "top_k": 5}),
-    Patcher("soft phrases", StageSoftGuidance, ("clip", "layout"), {"strength": 2.0}),
+    Patcher("soft phrases", StageSoftGuidance, ("clip", "layout"), {"strength": 0.2}),
     Patcher("soft regions", StageSoftGuidance, ("regions",)),
     Patcher("depths", StageDepthCompose, ("foreground_depth", "background_depth")),
     Patcher("depths and looks", StageDepthCompose, ("foreground_depth", "exemplars", "mask")),

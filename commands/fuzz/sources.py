@@ -244,7 +244,7 @@ TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "StageLayerByLayer": ((), ("layout",)),
     "StageLayeredRendering": (("vae",), ("vae", "layers")),
     "StageTCIGDraft": ((), ("image",)),
-    "StageSpatialLatent": ((), (), ("images", "masks"), ("background_image",)),
+    "StageSpatialLatent": ((), ("segmenter",), ("segmenter",), ("images", "masks"), ("background_image",)),
 }
 
 # Type -> what makes it, each as often as it stands here. The first is cheap and needs nothing.

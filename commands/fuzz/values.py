@@ -47,8 +47,6 @@ USUAL: dict[str, tuple[Value, ...]] = {
     "StageLayeredRendering.inject": ("every step", "first step"),
     "StageDepthPair.front": (1,),
     "StageComposite.mask_means": ("1 shows the picture",),
-    "segmenter": ("sticker_world",),
-    "cut_out": ("sticker_world", "sticker_world", "attention map"),
     "scheduler": ("normal", "karras", "sgm_uniform", "simple"),
     "steps": (2, 3),
     "forward_noise_first_k": (0, 0, 1),

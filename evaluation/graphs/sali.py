@@ -12,7 +12,8 @@ from ..summary.compared import Compared
 from .builder import NEGATIVE, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 
 ODE, SDE = "inversion (ODE)", "forward noise (SDE)"
-# Inputs of Spatial Latent that no method changes, at the node's own defaults.
+# Inputs of Spatial Latent that no method changes, at the node's own defaults. It gets no segmenter, so that what judges
+# takes no part.
 REFERENCE = {
     "scheduler": SCHEDULER,
     "method": "euler",
@@ -20,7 +21,6 @@ REFERENCE = {
     "inversion_prompt": "{prompt}",
     "forward_noise_first_k": 0,
     "object_prompt": "a photo of {phrase}",
-    "cut_out": "attention map",  # no segmenter, so that what judges takes no part
     "draw_steps": 15,
     "draw_cfg": 5.0,
 }

@@ -47,11 +47,7 @@ class StageSegmenterLoader(FileLoader, io.ComfyNode):
                     "know more things and make each other harder to deceive, but every step takes longer.",
                 ),
             ],
-            outputs=[
-                Segmenters.Output(
-                    display_name="segmenter", tooltip="For TCIG Draft, TCIG Refine, Segment and Layout Score."
-                )
-            ],
+            outputs=[Segmenters.Output(display_name="segmenter", tooltip="For every node that has a segmenter.")],
         )
 
     @classmethod

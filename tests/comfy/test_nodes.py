@@ -52,6 +52,8 @@ def misnamed(each):
         return ONE_NAME[each.id]
     if each.id == "strength" and (each.default != 1.0 or not each.min <= 0.0):
         return "strength: 1 is as recommended, 0 off"
+    if isinstance(each, io.Combo.Input) and each.id in ("segmenter", "cut_out"):
+        return "segmenter: a link from Load Segmenter"
     return None
 
 
@@ -69,6 +71,7 @@ def test_another_name_or_unit_is_found():
         io.Float.Input("strength", default=1.0, min=0.5)
     )
     assert misnamed(io.Float.Input("strength", default=1.0, min=-2.0)) is None
+    assert misnamed(io.Combo.Input("segmenter", options=["sticker_world"]))
 
 
 def test_a_drop_down_of_files_prefers_its_own_and_is_never_empty():

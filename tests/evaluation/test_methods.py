@@ -46,7 +46,9 @@ def test_no_method_opens_a_network_that_reads_pictures(method):
     readers = {folder.name for kind in ("segmenters", "hf_clip") for folder in (MODELS / kind).iterdir()}
     given = {value for node in graph_of(method).values() for value in node["inputs"].values() if isinstance(value, str)}
     assert not given & readers
-    assert (CUT_OUTS in TOLD[method].hears) == any("cut_out" in node["inputs"] for node in graph_of(method).values())
+    assert (CUT_OUTS in TOLD[method].hears) == any(
+        node["class_type"] == "StageSpatialLatent" for node in graph_of(method).values()
+    )
 
 
 def test_guesses_are_colours_of_every_concept():

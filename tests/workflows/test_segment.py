@@ -92,8 +92,7 @@ def test_chained_segmenters_know_more(server, picture):
         "inputs": {
             "image": ["picture", 0],
             "layout": ["segment", 1],
-            "segmenter": "tiny",
-            "loaded": ["both", 0],
+            "segmenter": ["both", 0],
         },
     }
     graph["json"] = {"class_type": "PreviewAny", "inputs": {"source": ["score", 2]}}

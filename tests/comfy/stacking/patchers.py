@@ -10,7 +10,7 @@ from stagecraft.nodes.attention_guidance.attention_guidance import NEVER, OWN, S
 from stagecraft.nodes.compose_and_conquer.compose import StageDepthCompose
 from stagecraft.nodes.editing.edit_picture import StageEditPicture
 from stagecraft.nodes.inversion.invert import StageInvert
-from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
+from stagecraft.nodes.inversion.spatial_latent import StageSpatialLatent
 from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
 from stagecraft.nodes.soft_guidance.soft_guidance import StageSoftGuidance
 from stagecraft.tests.comfy.conftest import encode
@@ -19,7 +19,7 @@ from torch import Tensor
 
 GUIDANCE = {"energy": CHEN, "strength": 10.0, "settings": OWN, "iterations": 2, "end_at": 0.6, "threshold": NEVER}
 INVERSION = {"steps": STEPS, "measure": False}
-SPATIAL = {"steps": STEPS, "cut_out": ATTENTION, "background": "grey noise"}
+SPATIAL = {"steps": STEPS, "background": "grey noise"}
 LAYERS = {"end_at": 0.5}
 
 VARIANTS = [

@@ -25,7 +25,8 @@ DIFFERENCE_HEADINGS = ("method", "against", "score", "pictures", "difference", "
 # Of results in which inputs of the nodes still have the names and units that they had before they were made alike.
 UNITS_OF_THEN = (
     "Painted before inputs had one name and one unit in all nodes: a strength of 1 of Layered Rendering and Edit "
-    "Picture is 0.6 here, one of Soft Guidance 10; `end_at` is `t0` here, TCIG Refine's `denoise` is `strength`."
+    "Picture in Layers is 0.6 here, one of Soft Guidance 10; `end_at` is `t0` here, TCIG Refine's `denoise` is "
+    "`strength`."
 )
 HEADINGS = {
     "box_iou": "box IoU",

@@ -31,7 +31,7 @@ class StageEditPicture(io.ComfyNode):
         """Describe the node's inputs and outputs."""
         return io.Schema(
             node_id="StageEditPicture",
-            display_name="Edit Picture",
+            display_name="Edit Picture in Layers",
             category=category_of(__name__),
             description="Prepares a run that paints edits into a given picture and leaves the rest of it as it is "
             "(LRDiff, arXiv 2311.18435; editing as reconstructed). Works with every sampler at denoise 1.",

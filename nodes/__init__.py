@@ -13,7 +13,6 @@ from .inversion.invert import StageInvert
 from .inversion.spatial_latent import StageSpatialLatent
 from .layered_rendering.layer_settings import StageLayerSettings
 from .layered_rendering.layered_rendering import StageLayeredRendering
-from .layered_rendering.vision_guidance import StageVisionGuidance
 from .layers.composite import StageComposite
 from .layers.files import StageLoadLayers, StageSaveLayers
 from .layout.canvas import StageLayoutCanvas
@@ -37,7 +36,6 @@ NODES = [
     StageLayoutBatch,
     StageLayoutPreview,
     StageLayeredRendering,
-    StageVisionGuidance,
     StageLayerSettings,
     StageAttentionGuidance,
     StageGuidanceReport,

@@ -20,13 +20,11 @@ __all__ = [
     "RegionTokens",
     "Segmenters",
     "VQGAN",
-    "VisionGuidance",
     "io",
     "ui",
 ]
 
 Layout = io.Custom("STAGE_LAYOUT")
-VisionGuidance = io.Custom("STAGE_VISION_GUIDANCE")
 LayerSettings = io.Custom("STAGE_LAYER_SETTINGS")
 CnC = io.Custom("STAGE_CNC")
 Exemplars = io.Custom("STAGE_EXEMPLARS")

@@ -79,19 +79,17 @@ def sampling_inputs(tooltips: Mapping[str, str], **defaults: float | str) -> lis
     """A sampler's settings, as KSampler has them.
 
     Args:
-        tooltips: of each that the node has, in its order: seed, steps, cfg, sampler or sampler_name, scheduler.
+        tooltips: of each that the node has, in its order: seed, steps, cfg, sampler_name, scheduler.
         defaults: of those that do not begin with the usual value.
     """
-    sampler = partial(io.Combo.Input, options=list(SAMPLERS))
     kinds = {
         "seed": partial(io.Int.Input, min=0, max=SEEDS - 1, control_after_generate=True),
         "steps": partial(io.Int.Input, min=1, max=1000),
         "cfg": partial(io.Float.Input, min=0.0, max=100.0, step=0.1),
-        "sampler": sampler,
-        "sampler_name": sampler,
+        "sampler_name": partial(io.Combo.Input, options=list(SAMPLERS)),
         "scheduler": partial(io.Combo.Input, options=list(SCHEDULERS)),
     }
-    usual = {"seed": 0, "steps": 20, "cfg": 5.0, "sampler": "euler", "sampler_name": "euler", "scheduler": "normal"}
+    usual = {"seed": 0, "steps": 20, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal"}
     values = usual | defaults
     return [kinds[name](name, default=values[name], tooltip=tooltip) for name, tooltip in tooltips.items()]
 

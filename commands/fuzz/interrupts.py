@@ -18,8 +18,7 @@ _TRIES = 20  # graphs for one interrupt, where they end before it
 _LONG = {"steps": 1000, "draw_steps": 1000, "iterations": 3000}
 _TARGETS = (
     "StageLayeredRendering StageAttentionGuidance StageSoftGuidance StageDepthCompose StageEditPicture "
-    "StageInvert StageSpatialLatent StageLayerByLayer StageSplitLayers StageTCIGDraft StageTCIGRefine "
-    "StageVisionGuidance"
+    "StageInvert StageSpatialLatent StageLayerByLayer StageSplitLayers StageTCIGDraft StageTCIGRefine"
 ).split()
 
 

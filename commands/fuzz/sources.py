@@ -210,9 +210,10 @@ def _layered_latent(graph: RandomGraph, depth: int) -> Link:
 
 def _guided_latent(graph: RandomGraph, depth: int) -> Link:
     layout = _layout(graph, depth)
-    values = {"energy": "chen", "strength": 1.0, "iterations": 1, "start": 0.0, "end": 1.0, "threshold": 0.0}
+    values = {"energy": "chen", "strength": 1.0, "settings": "own", "iterations": 1, "start_at": 0.0, "end_at": 1.0}
+    values |= {"threshold": 0.0, "step_rule": "normalised", "sites": "half of the latent"}
     links = {"model": _checkpoint(0)(graph, depth), "clip": _checkpoint(1)(graph, depth), "layout": layout}
-    guided = graph.add("StageAttentionGuidance", **links, **values, step_rule="as published")
+    guided = graph.add("StageAttentionGuidance", **links, **values)
     prompt = graph.add("CLIPTextEncode", clip=links["clip"], text=[layout[0], 1])
     return _run(graph, depth, [guided, 0], [prompt, 0])
 
@@ -241,9 +242,9 @@ TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "StageLayout": ((),),
     "StageLayoutCanvas": ((), ("image",), ("start",)),
     "StageLayerByLayer": ((), ("layout",)),
-    "StageVisionGuidance": ((),),
+    "StageLayeredRendering": (("vae",), ("vae", "layers")),
     "StageTCIGDraft": ((), ("image",)),
-    "StageSpatialLatent": ((), (), ("images", "masks"), ("background_image",)),
+    "StageSpatialLatent": ((), ("segmenter",), ("segmenter",), ("images", "masks"), ("background_image",)),
 }
 
 # Type -> what makes it, each as often as it stands here. The first is cheap and needs nothing.

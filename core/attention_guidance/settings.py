@@ -25,8 +25,8 @@ class Guidance:
         energy: one of `published.ENERGIES`.
         strength: times the published factor of the energy, times each region's own strength; 0 guides nothing.
         iterations: steps per model call at most.
-        start: share of the run in 0..1, as its host counts it, before which nothing is guided.
-        end: after which nothing is guided.
+        start_at: share of the run in 0..1, as its host counts it, before which nothing is guided.
+        end_at: after which nothing is guided.
         threshold: energy at which steps stop, of the energy without any factor.
         step_rule: one of `step.RULES`.
         sites: where maps are read, as in `sites.choose_sites`.
@@ -38,8 +38,8 @@ class Guidance:
     energy: str = CHEN
     strength: float = 1.0
     iterations: int | None = None
-    start: float = 0.0
-    end: float | None = None
+    start_at: float = 0.0
+    end_at: float | None = None
     threshold: float | None = None
     step_rule: str | None = None
     sites: str | None = None
@@ -58,7 +58,7 @@ class Guidance:
         chosen = {
             "sites": self.sites,
             "rule": self.step_rule,
-            "end": self.end,
+            "end": self.end_at,
             "threshold": self.threshold,
             "iterations": self.iterations,
         }
@@ -66,11 +66,11 @@ class Guidance:
         check_choice(energy.sites)
         if energy.sites in (MIDDLE_AND_FIRST_UP, FIRST_DOWN):
             self.check_grids()
-        if self.start >= energy.end:
-            whose = f'the published end of "{self.energy}"' if self.end is None else "end"
+        if self.start_at >= energy.end:
+            whose = f'the published end of "{self.energy}"' if self.end_at is None else "end_at"
             raise ValueError(
-                f"start is {self.start:g}, but {whose} is {energy.end:.3g}, so nothing would be guided. Lower start, "
-                "or set end to more than that."
+                f"start_at is {self.start_at:g}, but {whose} is {energy.end:.3g}, so nothing would be guided. Lower "
+                "start_at, or set end_at to more than that."
             )
         if energy.rule not in RULES:
             raise ValueError(f'There is no step rule "{energy.rule}"; known: {", ".join(RULES)}.')

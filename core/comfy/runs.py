@@ -197,7 +197,7 @@ def warn_of_idle(run: Run, node: str, setting: str, first: float, last: float) -
     Args:
         run: before it begins.
         node: its name.
-        setting: of the node, whose value decides, such as "t0".
+        setting: of the node, whose value decides, such as "end_at".
         first: highest noise level at which the node works.
         last: lowest.
     """

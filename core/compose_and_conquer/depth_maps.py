@@ -73,8 +73,8 @@ class Depths:
         background_strength: times the background's depth.
         residual_scale: times what the depths add to the U-Net, in all or for each skip connection and then the middle;
             0 leaves the depths out.
-        start: share of the run in 0..1 before which depths add nothing.
-        end: share after which they add nothing.
+        start_at: share of the run in 0..1 before which depths add nothing.
+        end_at: share after which they add nothing.
     """
 
     foreground: Tensor | None = None
@@ -82,8 +82,8 @@ class Depths:
     foreground_strength: float = 1.0
     background_strength: float = 1.0
     residual_scale: float | Sequence[float] = 1.0
-    start: float = 0.0
-    end: float = 1.0
+    start_at: float = 0.0
+    end_at: float = 1.0
 
     def maps(self) -> tuple[DepthMap, DepthMap]:
         """The foreground's and the background's.
@@ -114,12 +114,12 @@ class Depths:
         """Refuse shares of a run between which no step lies.
 
         Raises:
-            ValueError: start is not below end, or one is not in 0..1.
+            ValueError: start_at is not below end_at, or one is not in 0..1.
         """
-        if not 0 <= self.start < self.end <= 1:
+        if not 0 <= self.start_at < self.end_at <= 1:
             raise ValueError(
-                f"start is {self.start:g} and end {self.end:g}, so depth would add nothing. Set both to shares of the "
-                "run in 0..1, end to more than start."
+                f"start_at is {self.start_at:g} and end_at {self.end_at:g}, so depth would add nothing. Set both to "
+                "shares of the run in 0..1, end_at to more than start_at."
             )
 
 

@@ -11,7 +11,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-SOURCES = ("colour", "dynamic", "reference", "vector")
+AUTO, COLOUR, DYNAMIC, REFERENCE, VECTOR = "auto", "colour", "dynamic", "reference", "vector"
+SOURCES = (AUTO, COLOUR, DYNAMIC, REFERENCE, VECTOR)
 EVERY_STEP, FIRST_STEP, AS_PUBLISHED = "every step", "first step", "as published"
 INJECTIONS = (EVERY_STEP, FIRST_STEP, AS_PUBLISHED)
 AS_SEEN, WITHOUT = "as seen", "without the vector"
@@ -22,7 +23,7 @@ PUBLISHED_TOP_K = 20  # the script's `topk`; the paper prints no K
 # after 16 of 51 steps (0.31); for lambda, the factor of Eq. 6, no value is printed. Higher strengths fill boxes a
 # little better, but with flatter things.
 DEFAULT_T0 = 0.7
-DEFAULT_STRENGTH = 0.6
+LAMBDA_AT_1 = 0.6  # what the nodes' strength of 1, as recommended, stands for
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class VisionGuidance:
     Attributes:
         source: "colour", the latent of each region's colour; "vector", the same given vector for all; "reference", the
             mean latent of one picture per region; "dynamic", Eq. 6. The first three are the paper's constant vector.
+            "auto" decides for each region: its picture, else its colour, else the dynamic vector where that can be
+            measured, else none.
         top_k: K of Eq. 6, positions in latent cells.
         inside: factor of +delta inside a region; Eq. 5 has 1, the authors' script 0.05 (its lambda2).
         outside: factor of -delta outside; Eq. 5 has 1, the authors' script 0.20 (its lambda1).
@@ -41,13 +44,13 @@ class VisionGuidance:
         reading: of Eq. 7 and 8, see `compositing.fused_prediction`: a layer's clean picture is taken "as seen", or the
             network's output is applied to the state "without the vector".
         vector: (c) numbers in the model's latent space, for "vector".
-        references: (n h w 3) in 0..1, one for each region in painter's order, for "reference".
+        references: (n h w 3) in 0..1, one for each region in painter's order, for "reference" and "auto".
 
     Raises:
         ValueError: an unknown source or injection, K below 1, or a source without what it needs.
     """
 
-    source: str = "colour"
+    source: str = COLOUR
     top_k: int = PUBLISHED_TOP_K
     inside: float = 1.0
     outside: float = 1.0
@@ -62,9 +65,9 @@ class VisionGuidance:
                 raise ValueError(f'Vision guidance has the {name} "{getattr(self, name)}"; known: {", ".join(known)}.')
         if self.top_k < 1:
             raise ValueError(f"Vision guidance has top_k {self.top_k}; expected 1 or more latent cells.")
-        if self.source == "vector" and not self.vector:
+        if self.source == VECTOR and not self.vector:
             raise ValueError('Vision guidance by "vector" needs the vector: one number for each latent channel.')
-        if self.source == "reference" and self.references is None:
+        if self.source == REFERENCE and self.references is None:
             raise ValueError('Vision guidance by "reference" needs pictures. Connect one for each region.')
 
 

@@ -19,6 +19,7 @@ from ..layout.masks import resample_by_area
 
 PUBLISHED, AREA = "as published", "area"
 RULES = (PUBLISHED, AREA)
+WEIGHT_AT_1 = 10.0  # of a layout's phrases, what the node's strength of 1, as recommended, stands for
 Grid = tuple[int, int]
 
 

@@ -18,11 +18,11 @@ from ..scores.metrics import mean_or_none
 # reconstructed: the paper gives no start noise level. On the tuning layouts a draft whose masks fit looks like a
 # picture from 0.2 on and only loses its places beyond; flat drawings, which fit badly, are painted over fully only from
 # 0.5 on and are lost beyond 0.6.
-LEAST_STRENGTH, MOST_STRENGTH = 0.2, 0.6
+LEAST_DENOISE, MOST_DENOISE = 0.2, 0.6
 
 
 @dataclass(frozen=True)
-class Strengths:
+class Denoising:
     """How much noise a draft gets, as a share of the run.
 
     Attributes:
@@ -35,8 +35,8 @@ class Strengths:
         ValueError: a share outside 0..1, or `least` above `most`.
     """
 
-    least: float = LEAST_STRENGTH
-    most: float = MOST_STRENGTH
+    least: float = LEAST_DENOISE
+    most: float = MOST_DENOISE
     fixed: float | None = None
     hold: float = 0.0
 
@@ -47,12 +47,12 @@ class Strengths:
                 raise ValueError(f"{name} is {value}; expected a share of 0 to 1.")
         if self.least > self.most:
             raise ValueError(
-                f"The strength where masks fit ({self.least:g}) is above the strength where they do not "
-                f"({self.most:g}). Lower the first or raise the second."
+                f"denoise_if_fits is {self.least:g}, above denoise_if_not, which is {self.most:g}. Lower the first or "
+                "raise the second."
             )
 
     def of(self, overlap: float) -> float:
-        """Strength for a mask IoU of 0..1, on a straight line. reconstructed: nothing more is known of it."""
+        """Denoise for a mask IoU of 0..1, on a straight line. reconstructed: nothing more is known of it."""
         return self.most + (self.least - self.most) * overlap
 
 
@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan_refinement(
-    layout: Layout, overlaps: Mapping[int, float], strengths: Strengths, steps: int, height: int, width: int
+    layout: Layout, overlaps: Mapping[int, float], denoising: Denoising, steps: int, height: int, width: int
 ) -> Plan:
     """Turn measured fits into a start level and a map of changes.
 
@@ -80,23 +80,23 @@ def plan_refinement(
     Args:
         layout: of the draft.
         overlaps: mask IoU by region in painter's order; regions that are not in it count as background.
-        strengths: how fits become noise.
+        denoising: how fits become noise.
         steps: of a whole run from pure noise.
         height: of the map, in pixels or cells.
         width: of the map, in pixels or cells.
 
     Returns:
-        round(strength * steps) steps, so that noise level k0 is as in DDIM's img2img; at least one above strength 0.
+        round(denoise * steps) steps, so that noise level k0 is as in DDIM's img2img; at least one above 0.
     """
     fit = mean_or_none(overlaps.values()) or 0.0
-    mean = strengths.of(fit)
+    mean = denoising.of(fit)
     count = len(layout.regions)
-    own = torch.tensor([mean, *(strengths.of(overlaps.get(i, fit)) for i in range(count))], dtype=torch.float32)
-    own = mean + strengths.hold * (own - mean)
+    own = torch.tensor([mean, *(denoising.of(overlaps.get(i, fit)) for i in range(count))], dtype=torch.float32)
+    own = mean + denoising.hold * (own - mean)
     strongest = float(own.max())
-    strength = strongest if strengths.fixed is None else strengths.fixed
-    taken = max(1, round(strength * steps)) if strength > 0 else 0
-    if strengths.hold == 0 or strongest == 0 or taken == 0:
+    share = strongest if denoising.fixed is None else denoising.fixed
+    taken = max(1, round(share * steps)) if share > 0 else 0
+    if denoising.hold == 0 or strongest == 0 or taken == 0:
         return Plan(taken, None)
     shares = (own / strongest).clamp(0, 1)
     return Plan(taken, einsum(layout.visible_masks(height, width), shares, "n h w, n -> h w").clamp(0, 1))
@@ -120,7 +120,7 @@ def refinement_report(
     for layout, old, new, share in zip(layouts, before, after, shares, strict=True):
         phrases = [region.phrase for region in layout.sorted_regions()]
         regions = [{"phrase": phrases[i], "draft": old[i], "refined": new[i]} for i in sorted(old)]
-        pictures.append({"strength": share, "regions": regions})
+        pictures.append({"denoise": share, "regions": regions})
     drafts, refined = ([value for each in found for value in each.values()] for found in (before, after))
     return {"draft": mean_or_none(drafts), "refined": mean_or_none(refined), "pictures": pictures}
 
@@ -130,7 +130,7 @@ def refinement_text(report: Mapping) -> str:
     lines = [f"mask IoU: draft {report['draft']:.2f}, refined {report['refined']:.2f}"]
     for number, picture in enumerate(report["pictures"], 1):
         head = f"picture {number}, " if len(report["pictures"]) > 1 else ""
-        lines.append(f"{head}strength {picture['strength']:.2f}")
+        lines.append(f"{head}denoise {picture['denoise']:.2f}")
         lines += [f"{each['phrase']}: {each['draft']:.2f} -> {each['refined']:.2f}" for each in picture["regions"]]
     return "\n".join(lines)
 

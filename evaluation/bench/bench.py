@@ -134,7 +134,7 @@ def _layered_steps(painter: Painter, layouts: Sequence[Layout]) -> list[dict]:
 
     Both evaluate these rows at once, so the ratio is what layers cost beyond the model's own work.
     """
-    layered = LRDiff(t0=1.0)  # every step
+    layered = LRDiff(end_at=1.0)  # every step
     jobs: dict[str, Callable[[int], float]] = {}
     for layout in layouts:
         rows = rows_of_step(layout)
@@ -157,7 +157,7 @@ def _cropped_steps(painter: Painter) -> list[dict]:
     """A layered step with every layer cropped to its box, against one without."""
     layout, jobs = four_boxes(), {}
     for name, crop in (("whole", False), ("cropped", True)):
-        method = LRDiff(t0=1.0, crop=crop)
+        method = LRDiff(end_at=1.0, crop=crop)
         jobs[name] = _step_job(painter, lambda seed, steps, method=method: method(layout, seed, 1, steps=steps))
     times = measure_in_turns(jobs)
     return [_step_row("layered step, 4 boxes of a tenth, crop against none", times["cropped"], times["whole"])]

@@ -271,7 +271,7 @@ def measure_outside(bench: _Bench) -> dict[str, float]:
     with torch.inference_mode():
         models = {
             "plain": bench.patcher,
-            "outside": guide_attention(bench.patcher, clip, layout, Guidance(start=0.9, end=1.0)),
+            "outside": guide_attention(bench.patcher, clip, layout, Guidance(start_at=0.9, end_at=1.0)),
         }
 
     def step(model: "ModelPatcher") -> Callable[[], Tensor]:

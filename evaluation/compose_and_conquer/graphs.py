@@ -98,8 +98,8 @@ class CnC:
             foreground_depth_strength=self.foreground_depth_strength,
             background_depth_strength=self.background_depth_strength,
             residual_scale=self.residual_scale,
-            start=0.0,
-            end=1.0,
+            start_at=0.0,
+            end_at=1.0,
             **_pictures(
                 builder, painter, foreground_depth=asked.foreground_depth, background_depth=asked.background_depth
             ),

@@ -20,7 +20,7 @@ SET = "cnc_order"
 PLAIN, SINGLE, PERFECT = "plain", "cnc_single", "perfect"
 # CnC with the names of both things kept to their shapes by Soft Guidance at its own strength, and that without depths.
 NAMED, NAMES_ALONE = "cnc_phrases", "phrases"
-STRENGTH = 10.0
+STRENGTH = 1.0
 TARGET = 0.85  # share of pairs that come out as asked, both ways
 AS_ASKED, OUTLINES = "asked order", "order of outlines"  # shares of pictures
 Keep = Callable[[str, np.ndarray], None]  # takes a picture's name and the picture

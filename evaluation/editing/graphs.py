@@ -1,7 +1,7 @@
 """An edit by our own nodes, by ComfyUI's inpainting, and a picture that is encoded and decoded: graphs for the queue.
 
 All edits have steps, CFG, sampler, scheduler, noise and strength (denoise 1) in common, and the words for the finished
-picture. The settings of Edit Picture are those of the shipped workflow `lrdiff_edit`; nothing was tuned here.
+picture. The settings of Edit Picture in Layers are those of the shipped workflow `lrdiff_edit`; nothing was tuned here.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ..sets.make_layouts import mean_colour
 
 EDIT, EDIT_COLOURS, INPAINT, VAE = "edit", "edit_colours", "inpaint", "vae"
 # As in workflows/lrdiff_edit.json, which a test holds; it says nothing of the given picture either.
-SETTINGS = {"source_prompt": "", "t0": 0.5, "strength": 0.6, "edge": EDGE, "refinements": 1}
+SETTINGS = {"source_prompt": "", "end_at": 0.5, "strength": 1.0, "edge": EDGE, "refinements": 1, "source": "colour"}
 COLOURED = (INSERT, REPLACE)  # what can be told a colour
 
 
@@ -111,7 +111,7 @@ def inpainted(edit: PictureEdit, files: Files) -> Graph:
     latent = builder.add("VAEEncode", pixels=picture, vae=vae)
     mask = builder.add("GrowMask", mask=_mask(builder, files.inpainted), expand=EDGE, tapered_corners=True)
     masked = builder.add("SetLatentNoiseMask", samples=[latent, 0], mask=[mask, 0])
-    # What a replaced thing is called, Edit Picture is not told either.
+    # What a replaced thing is called, Edit Picture in Layers is not told either.
     unwanted = with_article(edit.gone) if edit.kind == REMOVE else NEGATIVE
     prompts = (builder.encode(clip, text) for text in (edit.prompt, unwanted))
     return _sampled(builder, model, *prompts, vae, [masked, 0], edit.seed)

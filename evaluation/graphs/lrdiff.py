@@ -1,14 +1,14 @@
 """Layered rendering (LRDiff) by our own nodes, with every setting that the ablations and sweeps change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from ...core.layered_rendering.vision_guidance import (
     AS_SEEN,
-    DEFAULT_STRENGTH,
     DEFAULT_T0,
+    LAMBDA_AT_1,
     PUBLISHED_TOP_K,
     WITHOUT,
     dynamic_scale,
@@ -30,14 +30,14 @@ class LRDiff:
     told only where `colours` says so.
     """
 
-    t0: float = DEFAULT_T0
-    strength: float = DEFAULT_STRENGTH
+    end_at: float = DEFAULT_T0
+    strength: float = 1.0
     layer_prompt: str = LAYER_PROMPT
     mode: str | None = None
     background_negative: str | None = None
     crop: bool | None = None
     crop_margin: int | None = None
-    delta: str = "dynamic"
+    source: str = "dynamic"
     colours: Colours = NONE
     top_k: int = 20
     inside: float = 1.0
@@ -64,30 +64,20 @@ class LRDiff:
 
     def render(self, builder: GraphBuilder, **links: Link) -> tuple[Link, Link, Link]:
         """Add the node with these links to its inputs; gives its model, positive and negative."""
-        rendering = builder.add(
-            "StageLayeredRendering",
-            **links,
-            **self._chosen("t0", "strength", "layer_prompt", "mode", "background_negative", "crop", "crop_margin"),
-            **self._guidance(builder),
-        )
+        names = [each.name for each in fields(self) if each.name != "colours"]
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        rendering = builder.add("StageLayeredRendering", **links, **chosen)
         return [rendering, 0], [rendering, 1], [rendering, 2]
-
-    def _guidance(self, builder: GraphBuilder) -> dict[str, Link]:
-        chosen = self._chosen("delta", "top_k", "inside", "outside", "inject", "reading")
-        return {"guidance": [builder.add("StageVisionGuidance", vector="", **chosen), 0]}
-
-    def _chosen(self, *names: str) -> dict[str, object]:
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 # What the published script runs with: the switch after 16 of 51 steps, its factors outside and inside of the masks, the
 # mean of Eq. 6 without a factor, and the names of the things as the background's negative prompt.
 PUBLISHED = LRDiff(
-    t0=16 / 51,
-    strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item(),
+    end_at=16 / 51,
+    strength=1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item() / LAMBDA_AT_1,
     mode="trajectories",
     background_negative=ALL_PHRASES,
-    delta="dynamic",
+    source="dynamic",
     top_k=PUBLISHED_TOP_K,
     outside=0.20,
     inside=0.05,
@@ -99,8 +89,8 @@ PUBLISHED = LRDiff(
 # to the methods.
 VARIANTS: dict[str, LRDiff] = {
     "lrdiff_off": LRDiff(strength=0.0),
-    "lrdiff_words": LRDiff(delta="colour", colours="words"),
-    "lrdiff_colours": LRDiff(delta="colour", colours="true"),
+    "lrdiff_words": LRDiff(source="colour", colours="words"),
+    "lrdiff_colours": LRDiff(source="colour", colours="true"),
     "lrdiff_without": LRDiff(reading=WITHOUT),
     "lrdiff_trajectories": LRDiff(mode="trajectories"),
     "lrdiff_published": PUBLISHED,

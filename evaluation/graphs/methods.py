@@ -76,12 +76,12 @@ class MultiDiffusion:
 
     Attributes:
         bootstrapped: share of the run. The paper has T_init = 800 of 1000 steps, the published script 20 of 50.
-        t0: share of the run after which the whole prompt takes over, as in Layered Rendering; the paper has 1.
+        end_at: share of the run after which the whole prompt takes over, as in Layered Rendering; the paper has 1.
         background_negative: negative prompt of the background; the paper has that of all regions, "".
     """
 
     bootstrapped: float = 0.6
-    t0: float = 0.9
+    end_at: float = 0.9
     background_negative: str = NEGATIVE
 
     def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
@@ -102,16 +102,16 @@ class MultiDiffusion:
             seed=seed,
         )
         prompts: list[Link] = [[painting, 1], [painting, 2]]
-        if self.t0 < 1:
+        if self.end_at < 1:
             whole = builder.encode(clip, layout.prompt), negative
             prompts = [self._handed_over(builder, *each) for each in zip(prompts, whole, strict=True)]
         return builder.show(builder.painted([painting, 0], *prompts, vae, seed, pictures))
 
     def _handed_over(self, builder: GraphBuilder, regions: Link, whole: Link) -> Link:
-        """The regions' prompts up to t0, then that of the whole picture."""
+        """The regions' prompts up to end_at, then that of the whole picture."""
         parts = [
             [builder.add("ConditioningSetTimestepRange", conditioning=prompt, start=start, end=end), 0]
-            for prompt, start, end in ((regions, 0.0, self.t0), (whole, self.t0, 1.0))
+            for prompt, start, end in ((regions, 0.0, self.end_at), (whole, self.end_at, 1.0))
         ]
         return [builder.add("ConditioningCombine", conditioning_1=parts[0], conditioning_2=parts[1]), 0]
 

@@ -20,7 +20,7 @@ class Soft:
     """
 
     prompt: Literal["scene", "whole"] = "scene"
-    strength: float = 10.0  # the node's default
+    strength: float = 1.0
     hard_until: float = 0.0
 
     def __call__(self, layout: Layout, seed: int, pictures: int, masks: Sequence[str] = ()) -> Graph:
@@ -60,7 +60,7 @@ class RegionTokens:
                 **before,
             )
             before = {"before": [tokens, 0]}
-        guided = soft_guidance(builder, model, clip, layout.background, self.strength, 0.0, regions=before["before"])
+        guided = soft_guidance(builder, model, clip, layout.background, 1.0, 0.0, regions=before["before"])
         return builder.show(builder.painted(*guided, vae, seed, pictures))
 
 

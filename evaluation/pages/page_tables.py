@@ -21,6 +21,7 @@ from .plots import PLOTS, picture_of
 from .tables import (
     bench_table,
     comparisons_table,
+    defaults_table,
     differences_by_set_table,
     judges_table,
     measures_table,
@@ -67,7 +68,7 @@ TABLES = {
     "layouts_by_tag": Table("python stage.py evaluate", "layouts", by_tag=True),
     "ablation": Table(PLOTS["ablation"].command, "ablation"),
     "sweeps": Table(PLOTS["sweeps"].command, "sweeps", sweeps_table),
-    "sweeps_defaults": Table(PLOTS["sweeps"].command, "sweeps", measures_table, "measures"),
+    "sweeps_defaults": Table(PLOTS["sweeps"].command, "sweeps", defaults_table, "measures"),
     "sali": Table("python stage.py evaluate sali", "sali"),
     "layouts_told": Table("python stage.py evaluate", "layouts", told_table),
     "ablation_told": Table(PLOTS["ablation"].command, "ablation", told_table),

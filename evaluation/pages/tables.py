@@ -22,6 +22,12 @@ ROW_KEYS = (
 NO_SCORES = ("method", "set", "pictures")  # of a row's keys
 DECIBELS = "PSNR"  # what begins so is worth a digit behind the point
 DIFFERENCE_HEADINGS = ("method", "against", "score", "pictures", "difference", "method is")
+# Of results in which inputs of the nodes still have the names and units that they had before they were made alike.
+UNITS_OF_THEN = (
+    "Painted before inputs had one name and one unit in all nodes: a strength of 1 of Layered Rendering and Edit "
+    "Picture in Layers is 0.6 here, one of Soft Guidance 10; `end_at` is `t0` here, TCIG Refine's `denoise` is "
+    "`strength`."
+)
 HEADINGS = {
     "box_iou": "box IoU",
     "ap50": "AP@0.5",
@@ -98,6 +104,13 @@ def sweeps_table(rows: Sequence[dict]) -> str:
     keys = ("sweep", "method", "value", "pictures", "box_iou", "ap50", "mask_iou", "bleed", "presence", "clip")
     cells = [[str(row[key]) or "(none)" if key == "value" else _score(row, key) for key in keys] for row in rows]
     return table([HEADINGS.get(key, key) for key in keys], cells)
+
+
+def defaults_table(measures: Sequence[dict]) -> str:
+    """A table of defaults beside the other values of their sweeps, with a remark where these have other names today."""
+    shown = measures_table(measures)
+    was_t0 = any("default t0 " in each["name"] for each in measures)
+    return f"{shown}\n\n{UNITS_OF_THEN}" if was_t0 else shown
 
 
 def comparisons_table(rows: Sequence[dict]) -> str:

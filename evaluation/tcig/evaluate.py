@@ -30,7 +30,7 @@ from ..summary.compared import Compared
 from ..summary.estimate import Estimate
 from ..summary.means import difference_of, mean_of, spread_of
 from ..summary.rows import summary_rows
-from .graphs import DRAFT, LAYERED_STRENGTH, SPECIALISTS, TCIG, UNGUIDED_STRENGTH, Drawing, Start, paint, refined
+from .graphs import DRAFT, LAYERED_DENOISE, SPECIALISTS, TCIG, UNGUIDED_DENOISE, Drawing, Start, paint, refined
 from .models import model_measures
 
 TCIG_NAME, LAYERED, DRAWING, LRDIFF, PERFECT = "tcig", "tcig_layered", "drawing", "lrdiff", "perfect"
@@ -39,7 +39,7 @@ LAYOUTS = 40  # over all sets, if nothing is said
 METHODS: dict[str, TCIG | Drawing | Start] = {
     TCIG_NAME: TCIG(),
     # The same draft, which the server still has; so its time is stage two's alone.
-    LAYERED: TCIG(layered=True, strength=LAYERED_STRENGTH),
+    LAYERED: TCIG(layered=True, denoise=LAYERED_DENOISE),
     "tcig_two": TCIG(segmenters=SPECIALISTS),
     "tcig_grey": TCIG(ground=False),
     # The published loop and the same without segmentation: nothing of the layout is in their start.
@@ -47,7 +47,7 @@ METHODS: dict[str, TCIG | Drawing | Start] = {
     "vqgan_clip": TCIG(start=NOISE, guided=False),
     # What the start gives by itself, and with CLIP alone; no segmenter is asked in either stage.
     START: Start(),
-    START_CLIP: TCIG(guided=False, strength=UNGUIDED_STRENGTH),
+    START_CLIP: TCIG(guided=False, denoise=UNGUIDED_DENOISE),
     DRAWING: Drawing(),
 }
 GENERAL_JUDGE, SPECIALIST_JUDGE = "general", "specialists"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...core.tcig.cut_outs import NUMBER
 from ...core.tcig.draft import CLIP_WEIGHT, FEW_ITERATIONS, LEARNING_RATE, SEGMENTER_NOISE
-from ...core.tcig.refinement import LEAST_STRENGTH, MOST_STRENGTH
+from ...core.tcig.refinement import LEAST_DENOISE, MOST_DENOISE
 from ...core.tcig.starts import COLOURS, flat_colours
 from ...sticker_world.shipped import CLIP_FOLDER, SEGMENTER_FOLDER, SPECIALIST_FOLDERS, VQGAN_FOLDER
 from ...sticker_world.world.backgrounds import paint_background
@@ -34,15 +34,15 @@ FIXED = {
     "patience": 0,
 }
 HOLD = 0.0
-LAYERED_STRENGTH = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
+LAYERED_DENOISE = 0.5  # of stage two in layers, which hold things in place, so that more noise does no harm
 LAYERED_UNTIL = 0.9  # share of a whole run that stage two is in layers; it begins late, so that much is left of them
-DRAWING_STRENGTH = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
+DRAWING_DENOISE = 0.5  # what suits the drawings of the tuning layouts best, so that the competitor is at its best
 # Of stage two where no segmenter is asked, so that none decides: the drawings', which are flat colours as well.
-UNGUIDED_STRENGTH = DRAWING_STRENGTH
+UNGUIDED_DENOISE = DRAWING_DENOISE
 
 
 def refined(number: int = 0) -> str:
-    """Id of the node whose picture stage two made, with the first or a later one of the asked strengths."""
+    """Id of the node whose picture stage two made, with the first or a later one of the asked shares."""
     return f"refined_{number}"
 
 
@@ -56,7 +56,7 @@ class TCIG:
         start: of stage one, "random codes" or "flat colours" (the layout's own), to which the draft is then held.
         segmenter_noise: of stage one.
         iterations: of stage one.
-        strength: of stage two; None lets the measured fit decide.
+        denoise: of stage two; None lets the measured fit decide.
         layered: whether stage two is an img2img run with Layered Rendering, which keeps every prompt to its region.
         ground: whether flat colours lie on the empty place, painted by the checkpoint from the background's words.
     """
@@ -66,12 +66,12 @@ class TCIG:
     start: str = COLOURS
     segmenter_noise: float = SEGMENTER_NOISE
     iterations: int = FEW_ITERATIONS
-    strength: float | None = None
+    denoise: float | None = None
     layered: bool = False
     ground: bool = True
 
-    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
-        """Build the graph: one draft, and a stage two for each strength, or only for the method's own."""
+    def graph(self, painter: Painter, item: Item, seed: int, shares: Sequence[float | None] | None = None) -> Graph:
+        """Build the graph: one draft, and a stage two for each denoise, or only for the method's own."""
         builder = GraphBuilder()
         model, text, vae = builder.load()
         layout, segmenter = builder.layout(item.layout), _segmenters(builder, self.segmenters)
@@ -95,7 +95,7 @@ class TCIG:
             **FIXED,
         )
         stage = _Stage([draft, 0], layout, segmenter, model, text, vae, self.layered)
-        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+        return _refine(builder, stage, item, seed, (self.denoise,) if shares is None else shares)
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,19 @@ class Drawing:
     """A method: img2img from a drawing of flat colours with everything in its place.
 
     Attributes:
-        strength: of img2img; None lets the measured fit decide.
+        denoise: of img2img; None lets the measured fit decide.
     """
 
-    strength: float | None = DRAWING_STRENGTH
+    denoise: float | None = DRAWING_DENOISE
 
-    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
+    def graph(self, painter: Painter, item: Item, seed: int, shares: Sequence[float | None] | None = None) -> Graph:
         """Build the graph; the painter's server gets the drawing."""
         builder = GraphBuilder()
         model, text, vae = builder.load()
         layout, segmenter = builder.layout(item.layout), _segmenters(builder, GENERAL)
         drawing: Link = [builder.add("LoadImage", image=painter.upload(flat_drawing(item))), 0]
         stage = _Stage(drawing, layout, segmenter, model, text, vae)
-        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+        return _refine(builder, stage, item, seed, (self.denoise,) if shares is None else shares)
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,12 @@ class Start:
     The layout in flat colours far from each other, on the empty place, as TCIG Draft has it before its first step.
 
     Attributes:
-        strength: of stage two.
+        denoise: of stage two.
     """
 
-    strength: float = UNGUIDED_STRENGTH
+    denoise: float = UNGUIDED_DENOISE
 
-    def graph(self, painter: Painter, item: Item, seed: int, strengths: Sequence[float | None] | None = None) -> Graph:
+    def graph(self, painter: Painter, item: Item, seed: int, shares: Sequence[float | None] | None = None) -> Graph:
         """Build the graph; the painter's server gets the colours and where they lie."""
         builder = GraphBuilder()
         model, text, vae = builder.load()
@@ -148,7 +148,7 @@ class Start:
             resize_source=False,
         )
         stage = _Stage([start, 0], layout, segmenter, model, text, vae)
-        return _refine(builder, stage, item, seed, (self.strength,) if strengths is None else strengths)
+        return _refine(builder, stage, item, seed, (self.denoise,) if shares is None else shares)
 
 
 def start_colours(item: Item) -> np.ndarray:
@@ -183,12 +183,12 @@ def _segmenters(builder: GraphBuilder, folders: Sequence[str]) -> Link:
     return others["others"]
 
 
-def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengths: Sequence[float | None]) -> Graph:
+def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, shares: Sequence[float | None]) -> Graph:
     builder.add("PreviewImage", DRAFT, images=stage.draft)
     model, positive = stage.model, builder.encode(stage.text, item.layout.prompt)
     negative = builder.encode(stage.text, NEGATIVE)
     if stage.layered:
-        model, positive, negative = LRDiff(t0=LAYERED_UNTIL).render(
+        model, positive, negative = LRDiff(end_at=LAYERED_UNTIL).render(
             builder,
             model=model,
             clip=stage.text,
@@ -197,8 +197,8 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
             positive=positive,
             negative=negative,
         )
-    for number, strength in enumerate(strengths):
-        by_hand = {"strength_from": "mask fit" if strength is None else "by hand", "strength": strength or 0.0}
+    for number, denoise in enumerate(shares):
+        by_hand = {"denoise_from": "mask fit" if denoise is None else "by hand", "denoise": denoise or 0.0}
         made = builder.add(
             "StageTCIGRefine",
             image=stage.draft,
@@ -211,10 +211,10 @@ def _refine(builder: GraphBuilder, stage: _Stage, item: Item, seed: int, strengt
             seed=seed,
             steps=STEPS,
             cfg=CFG,
-            sampler=SAMPLER,
+            sampler_name=SAMPLER,
             scheduler=SCHEDULER,
-            strength_if_fits=LEAST_STRENGTH,
-            strength_if_not=MOST_STRENGTH,
+            denoise_if_fits=LEAST_DENOISE,
+            denoise_if_not=MOST_DENOISE,
             hold=HOLD,
             upscale=1.0,
             **by_hand,

@@ -1,21 +1,23 @@
 """Attention guidance and its report in the graph."""
 
+from dataclasses import replace
+
 import torch
 
 from ...core.attention.sites import MIDDLE_AND_FIRST_UP, OF_TRANSFORMERS, SHARES
 from ...core.attention_guidance.comfy.guide import GUIDANCE_LOG, guide_attention
 from ...core.attention_guidance.energies import DEFAULT_ETA
 from ...core.attention_guidance.log import NOT_GUIDED
-from ...core.attention_guidance.published import CHEN, ENERGIES
+from ...core.attention_guidance.published import CHEN, CHEN_END, ENERGIES
 from ...core.attention_guidance.settings import Guidance
-from ...core.attention_guidance.step import RULES
+from ...core.attention_guidance.step import RULES, SIGMA_SQUARED
 from ...core.comfy.progress import show_text
 from ...core.comfy.types import Clip, Model, Options
 from ...core.layout.layout import Layout as LayoutValue
 from ..api import Layout, io, ui
 from ..inputs import category_of
 
-PUBLISHED = "as published"
+PUBLISHED, OWN = "as published", "own"  # settings
 SITES = (MIDDLE_AND_FIRST_UP, *SHARES, *OF_TRANSFORMERS)
 NEVER = -1.0  # threshold that no energy falls to
 
@@ -65,66 +67,15 @@ class StageAttentionGuidance(io.ComfyNode):
                     "refocusing 4 falling to 1). Higher moves things harder, too high breaks the picture; 0 switches "
                     "the node off; below 0 drives things out of their regions.",
                 ),
-                io.Int.Input(
-                    "iterations",
-                    default=0,
-                    min=0,
-                    max=100,
-                    tooltip="Steps before each model call at most. Higher follows the layout better and takes longer: "
-                    "each costs about half of a call with a negative prompt. 0: as published (chen and sali 5, boxdiff "
-                    "1, refocusing 6 to 2). Distilled models of 4 to 8 steps have one or two guided steps: set 8.",
-                ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the run before which nothing is guided; must be below end. Higher leaves the "
-                    "rough arrangement to the noise; 0 guides from the first step, which is when things find their "
-                    "places.",
-                ),
-                io.Float.Input(
-                    "end",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the run after which nothing is guided. Higher holds things longer, takes longer "
-                    "and may cost quality. 0: as published (chen and sali 10 of 51 steps, boxdiff half, refocusing "
-                    "0.7); for models of 4 to 8 steps set 0.4.",
-                ),
-                io.Float.Input(
-                    "threshold",
-                    default=0.0,
-                    min=NEVER,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Energy, without any factor, at which steps stop: for the rest of the run with chen and "
-                    "sali, for this call with the others. Higher stops sooner: faster, less exact. 0: as published "
-                    "(chen and sali 0.2, refocusing 0.1, boxdiff never); -1: never. sali's energy has eta times its "
-                    "regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end.",
-                ),
                 io.Combo.Input(
-                    "step_rule",
-                    options=[PUBLISHED, *RULES],
+                    "settings",
+                    options=[PUBLISHED, OWN],
                     default=PUBLISHED,
-                    tooltip="How the gradient becomes a step. sigma squared: chen's and sali's. plain: boxdiff's and "
-                    "refocusing's. normalised: always 5 % of the noise, however steep the energy; ours, for models "
-                    "with which the published steps are too small or too large, such as most transformers.",
+                    tooltip="as published: each energy runs with the settings that it was published with; iterations, "
+                    "start_at, end_at, threshold, step_rule, sites and blocks are not used. own: all of these count "
+                    "as they stand here; they begin as those of chen.",
                 ),
-                io.Combo.Input(
-                    "sites",
-                    options=[PUBLISHED, *SITES],
-                    default=PUBLISHED,
-                    optional=True,
-                    tooltip="Where attention is read. as published: middle and first up for chen and sali, a quarter "
-                    "of the latent for boxdiff and refocusing, which is 16 x 16 at 512 pixels. For pictures of half "
-                    "that size choose half of the latent. Finer maps place small things better; each step takes "
-                    "longer. Transformers have blocks of one size instead: found, which they read for all the places "
-                    "above, takes those that agree with each other; middle blocks: every second from a quarter to 55 % "
-                    "of the depth; all blocks: slower, less clear.",
-                ),
+                *own_settings(),
                 io.Float.Input(
                     "eta",
                     default=DEFAULT_ETA,
@@ -154,9 +105,9 @@ class StageAttentionGuidance(io.ComfyNode):
                     "blocks",
                     default="",
                     optional=True,
-                    tooltip="Numbers of a transformer's blocks, counted from 0, such as 8-12 or 3, 5; then sites does "
-                    "not count. A higher last number makes each step slower, for it goes through all blocks before. "
-                    "Empty: as sites says. Guidance Report says which were read.",
+                    tooltip="Only with own settings: numbers of a transformer's blocks, counted from 0, such as 8-12 "
+                    "or 3, 5; then sites does not count. A higher last number makes each step slower, for it goes "
+                    "through all blocks before. Empty: as sites says. Guidance Report says which were read.",
                 ),
             ],
             outputs=[
@@ -168,16 +119,17 @@ class StageAttentionGuidance(io.ComfyNode):
     def validate_inputs(
         cls,
         energy: str | None,
-        start: float | None,
-        end: float | None,
-        sites: str | None = PUBLISHED,
+        settings: str | None,
+        start_at: float | None,
+        end_at: float | None,
+        sites: str | None,
         blocks: str | None = "",
     ) -> bool | str:
         """Refuse settings that do not go together before anything runs; connected ones are checked when it runs."""
-        if any(value is None for value in (energy, start, end, sites, blocks)):
+        if settings != OWN or any(value is None for value in (energy, start_at, end_at, sites, blocks)):
             return True
         try:
-            Guidance(energy, sites=_chosen(sites, blocks), start=start, end=end or None).chosen_energy()
+            Guidance(energy, sites=blocks.strip() or sites, start_at=start_at, end_at=end_at).chosen_energy()
         except ValueError as error:
             return str(error)
         return True
@@ -190,37 +142,96 @@ class StageAttentionGuidance(io.ComfyNode):
         layout: LayoutValue | list[LayoutValue],
         energy: str,
         strength: float,
+        settings: str,
         iterations: int,
-        start: float,
-        end: float,
+        start_at: float,
+        end_at: float,
         threshold: float,
         step_rule: str,
-        sites: str = PUBLISHED,
+        sites: str,
         eta: float = DEFAULT_ETA,
         checkpointing: bool = False,
         prompt: str = "",
         blocks: str = "",
     ) -> io.NodeOutput:
         """Prepare the model."""
-        guidance = Guidance(
-            energy=energy,
-            strength=strength,
-            iterations=iterations or None,
-            start=start,
-            end=end or None,
-            threshold=-torch.inf if threshold < 0 else threshold or None,
-            step_rule=None if step_rule == PUBLISHED else step_rule,
-            sites=_chosen(sites, blocks),
-            eta=eta,
-            checkpointing=checkpointing,
-            prompt=prompt,
-        )
+        guidance = Guidance(energy=energy, strength=strength, eta=eta, checkpointing=checkpointing, prompt=prompt)
+        if settings == OWN:
+            guidance = replace(
+                guidance,
+                iterations=iterations,
+                start_at=start_at,
+                end_at=end_at,
+                threshold=-torch.inf if threshold < 0 else threshold,
+                step_rule=step_rule,
+                sites=blocks.strip() or sites,
+            )
         return io.NodeOutput(guide_attention(model, clip, layout, guidance))
 
 
-def _chosen(sites: str, blocks: str) -> str | None:
-    """Where attention is read; None: as published."""
-    return blocks.strip() or (None if sites == PUBLISHED else sites)
+def own_settings() -> list[io.Input]:
+    """What a person may choose in place of what an energy was published with; the defaults are those of chen."""
+    return [
+        io.Int.Input(
+            "iterations",
+            default=5,
+            min=1,
+            max=100,
+            tooltip="Only with own settings: steps before each model call at most. Higher follows the layout better "
+            "and takes longer: each costs about half of a call with a negative prompt. As published chen and sali have "
+            "5, boxdiff 1, refocusing 6 to 2. Distilled models of 4 to 8 steps have one or two guided steps: set 8.",
+        ),
+        io.Float.Input(
+            "start_at",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Only with own settings: share of the run before which nothing is guided; must be below end_at. "
+            "Higher leaves the rough arrangement to the noise; 0 guides from the first step, which is when things find "
+            "their places.",
+        ),
+        io.Float.Input(
+            "end_at",
+            default=round(CHEN_END, 2),
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Only with own settings: share of the run after which nothing is guided. Higher holds things "
+            "longer, takes longer and may cost quality. As published chen and sali have 10 of 51 steps, boxdiff half, "
+            "refocusing 0.7; for models of 4 to 8 steps set 0.4.",
+        ),
+        io.Float.Input(
+            "threshold",
+            default=ENERGIES[CHEN].threshold,
+            min=NEVER,
+            max=10.0,
+            step=0.01,
+            tooltip="Only with own settings: energy, without any factor, at which steps stop: for the rest of the run "
+            "with chen and sali, for this call with the others. Higher stops sooner: faster, less exact; below 0: "
+            "never. As published chen and sali have 0.2, refocusing 0.1, boxdiff never. sali's energy has eta times "
+            "its regulariser in it, which at eta 1 hardly ever falls to 0.2, so it guides until end_at.",
+        ),
+        io.Combo.Input(
+            "step_rule",
+            options=list(RULES),
+            default=SIGMA_SQUARED,
+            tooltip="Only with own settings: how the gradient becomes a step. sigma squared: chen's and sali's. plain: "
+            "boxdiff's and refocusing's. normalised: always 5 % of the noise, however steep the energy; ours, for "
+            "models with which the published steps are too small or too large, such as most transformers.",
+        ),
+        io.Combo.Input(
+            "sites",
+            options=list(SITES),
+            default=MIDDLE_AND_FIRST_UP,
+            tooltip="Only with own settings: where attention is read. As published middle and first up for chen and "
+            "sali, a quarter of the latent for boxdiff and refocusing, which is 16 x 16 at 512 pixels. For pictures of "
+            "half that size choose half of the latent. Finer maps place small things better; each step takes longer. "
+            "Transformers have blocks of one size instead: found, which they read for all the places above, takes "
+            "those that agree with each other; middle blocks: every second from a quarter to 55 % of the depth; all "
+            "blocks: slower, less clear.",
+        ),
+    ]
 
 
 class StageGuidanceReport(io.ComfyNode):

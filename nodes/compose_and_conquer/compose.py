@@ -86,7 +86,7 @@ class StageDepthCompose(io.ComfyNode):
                     "harder, too high breaks the picture; 0 leaves the depths out.",
                 ),
                 io.Float.Input(
-                    "start",
+                    "start_at",
                     default=0.0,
                     min=0.0,
                     max=1.0,
@@ -95,13 +95,13 @@ class StageDepthCompose(io.ComfyNode):
                     "the noise. Looks count from the beginning.",
                 ),
                 io.Float.Input(
-                    "end",
+                    "end_at",
                     default=1.0,
                     min=0.0,
                     max=1.0,
                     step=0.01,
                     tooltip="Share of the run after which depths add nothing. Lower leaves details to the prompt "
-                    "and is faster; must be above start.",
+                    "and is faster; must be above start_at.",
                 ),
                 io.Combo.Input(
                     "mask_rule",
@@ -120,11 +120,11 @@ class StageDepthCompose(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, start: float | None, end: float | None) -> bool | str:
+    def validate_inputs(cls, start_at: float | None, end_at: float | None) -> bool | str:
         """Refuse a range without a step before anything runs; connected values are checked when they run."""
         try:
-            if start is not None and end is not None:
-                Depths(start=start, end=end).check_range()
+            if start_at is not None and end_at is not None:
+                Depths(start_at=start_at, end_at=end_at).check_range()
         except ValueError as error:
             return str(error)
         return True
@@ -139,8 +139,8 @@ class StageDepthCompose(io.ComfyNode):
         foreground_depth_strength: float,
         background_depth_strength: float,
         residual_scale: float,
-        start: float,
-        end: float,
+        start_at: float,
+        end_at: float,
         foreground_depth: Tensor | None = None,
         background_depth: Tensor | None = None,
         exemplars: ExemplarsValue | None = None,
@@ -149,6 +149,6 @@ class StageDepthCompose(io.ComfyNode):
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
         strengths = (foreground_depth_strength, background_depth_strength)
-        depths = Depths(foreground_depth, background_depth, *strengths, residual_scale, start, end)
+        depths = Depths(foreground_depth, background_depth, *strengths, residual_scale, start_at, end_at)
         looks = Looks(exemplars, mask, mask_rule)
         return io.NodeOutput(*compose_depth(model, positive, negative, cnc, depths, looks))

@@ -6,11 +6,21 @@ from ...core.comfy.progress import executing_node, warn_on_node
 from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.editing.comfy.edit import DEFAULT_EDGE, DEFAULT_REFINEMENTS, Editing, edit_picture
 from ...core.editing.edits import Edit
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
-from ..api import VisionGuidance as GuidanceSocket
+from ...core.layered_rendering.vision_guidance import (
+    AUTO,
+    COLOUR,
+    DEFAULT_T0,
+    DYNAMIC,
+    LAMBDA_AT_1,
+    VisionGuidance,
+)
 from ..api import io
-from ..inputs import category_of
+from ..inputs import advanced, category_of
+from ..layered_rendering.layered_rendering import MOST
 from .edits import Edits
+
+# What needs nothing but the things that are put down.
+SOURCES = (COLOUR, AUTO, DYNAMIC)
 
 
 class StageEditPicture(io.ComfyNode):
@@ -21,7 +31,7 @@ class StageEditPicture(io.ComfyNode):
         """Describe the node's inputs and outputs."""
         return io.Schema(
             node_id="StageEditPicture",
-            display_name="Edit Picture",
+            display_name="Edit Picture in Layers",
             category=category_of(__name__),
             description="Prepares a run that paints edits into a given picture and leaves the rest of it as it is "
             "(LRDiff, arXiv 2311.18435; editing as reconstructed). Works with every sampler at denoise 1.",
@@ -51,7 +61,7 @@ class StageEditPicture(io.ComfyNode):
                     "better the model knows its surroundings; empty works too.",
                 ),
                 io.Float.Input(
-                    "t0",
+                    "end_at",
                     default=DEFAULT_T0,
                     min=0.0,
                     max=1.0,
@@ -62,12 +72,13 @@ class StageEditPicture(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=DEFAULT_STRENGTH,
-                    min=-10.0,
-                    max=10.0,
+                    default=1.0,
+                    min=-MOST,
+                    max=MOST,
                     step=0.05,
-                    tooltip="Vision guidance of things with a colour. Higher pushes them harder into their places, too "
-                    "high spoils their colours; 0 uses the places only; below 0 pushes the opposite way.",
+                    tooltip="Vision guidance of things by their vectors, see source; 1 is as recommended. Higher "
+                    "pushes them harder into their places, too high spoils colours; 0 uses the places only; below "
+                    "0 pushes the opposite way.",
                 ),
                 io.Int.Input(
                     "edge",
@@ -85,17 +96,22 @@ class StageEditPicture(io.ComfyNode):
                     tooltip="Corrections of every inversion step. Higher follows the picture more exactly, at one "
                     "model call for each step and correction; 1 costs no more than 0, the plain inversion.",
                 ),
+                advanced(
+                    io.Combo.Input(
+                        "source",
+                        options=list(SOURCES),
+                        default=COLOUR,
+                        optional=True,
+                        tooltip="What calls a thing into its place, as in Layered Rendering. colour: its colour, where "
+                        "it has one. auto: its reference picture, else its colour, else dynamic where a U-Net can. "
+                        "dynamic: for all things the mean noise where the name is looked at most in the first step.",
+                    )
+                ),
                 Edits.Input(
                     "edits",
                     optional=True,
                     tooltip="What to do, from the edit nodes. More edits take longer. Without any, model and prompts "
                     "pass through and the sampler paints a whole new picture.",
-                ),
-                GuidanceSocket.Input(
-                    "guidance",
-                    optional=True,
-                    tooltip="Where vision guidance comes from, from Vision Guidance. Not connected: the things' "
-                    "colours; its own higher settings act as they do in Layered Rendering.",
                 ),
             ],
             outputs=[
@@ -118,15 +134,17 @@ class StageEditPicture(io.ComfyNode):
         negative: Conditioning,
         background: str,
         source_prompt: str,
-        t0: float,
+        end_at: float,
         strength: float,
         edge: int,
         refinements: int,
+        source: str = COLOUR,
         edits: tuple[Edit, ...] | None = None,
-        guidance: VisionGuidance | None = None,
     ) -> io.NodeOutput:
         """Prepare the run."""
-        editing = Editing(t0, strength, background, source_prompt, edge, refinements, guidance or VisionGuidance())
+        editing = Editing(
+            end_at, LAMBDA_AT_1 * strength, background, source_prompt, edge, refinements, VisionGuidance(source)
+        )
         *prepared, latent, mask = edit_picture(model, clip, vae, image, edits or (), positive, negative, editing)
         if not mask.any():
             warn_on_node(

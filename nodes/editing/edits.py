@@ -1,4 +1,4 @@
-"""Edits of a given picture in the graph: one node for each kind of edit. Edit Picture does them."""
+"""Edits of a given picture in the graph: one node for each kind of edit. Edit Picture in Layers does them."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ BEFORE_TIP = (
     "Edits to do before this one, from another edit node. A longer chain changes more of the picture in one run, and "
     "every painted thing makes the first part of the run slower."
 )
-OUTPUT_TIP = "For the edits input of Edit Picture, or the before input of the next edit."
+OUTPUT_TIP = "For the edits input of Edit Picture in Layers, or the before input of the next edit."
 MASK_TIP = (
     "Where {} in the picture is, 1 inside, with the picture's shape; all of the thing and little else. A larger mask "
     "changes more of the picture, one that is too small leaves parts of the thing."
@@ -101,7 +101,7 @@ class StageEditReplace(io.ComfyNode):
                     "colour",
                     default="",
                     tooltip="The new thing's main colour, such as red or #a1be72, for vision guidance: it is pushed "
-                    "into its place. Empty: no guidance, unless Vision Guidance with a delta of its own is connected.",
+                    "into its place. Empty: no guidance, unless Edit Picture in Layers's source says otherwise.",
                 ),
                 io.Combo.Input(
                     "shape",

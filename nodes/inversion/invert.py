@@ -41,7 +41,7 @@ class StageInvert(io.ComfyNode):
         """Describe the node's inputs and outputs."""
         return io.Schema(
             node_id="StageInvert",
-            display_name="Invert",
+            display_name="Invert to Noise",
             category=category_of(__name__),
             description="Follows a picture back to the noise that a deterministic sampler paints it from (DDIM "
             "inversion), and measures how well it comes back. Works with every model that ComfyUI samples.",

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from ...core.comfy.model_folders import Fingerprint
 from ...core.comfy.types import Clip, Model, Vae
 from ...core.inversion.comfy.cut_out_things import Checkpoint
 from ...core.inversion.comfy.invert import METHODS
@@ -11,12 +10,12 @@ from ...core.inversion.comfy.spatial_latent import ODE, STARTS, spatial_latent
 from ...core.inversion.comfy.start import Inversion, InvertedNoise, start_runs
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.segmentation.comfy import EMBEDDED, SEGMENTER_FOLDERS, load_segmenter
-from ..api import Layout, io
+from ...core.segmentation.joint import join_segmenters
+from ...core.segmentation.segmenter import Segmenter
+from ..api import Layout, Segmenters, io
 from ..inputs import category_of, sampling_inputs
 from .invert import METHOD_TIP, OUTPUT_TIPS
 
-ATTENTION = "attention map"
 # reconstructed: the authors' settings are not in any readable source. Chosen on tuning layouts with the embedded model;
 # what was compared stands in web/docs/StageSpatialLatent.md.
 DEFAULT_STEPS, DEFAULT_PROMPT, DEFAULT_REFINEMENTS = 20, "{prompt}", 0
@@ -30,7 +29,6 @@ class StageSpatialLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Describe the node's inputs and outputs."""
-        cut_outs = [*SEGMENTER_FOLDERS.names(), ATTENTION]
         return io.Schema(
             node_id="StageSpatialLatent",
             display_name="Spatial Latent",
@@ -107,14 +105,6 @@ class StageSpatialLatent(io.ComfyNode):
                     tooltip="Prompt of a drawn thing; may hold {phrase}, {background} and {prompt}. More words about "
                     "the thing draw it more as you want it; other things in it may be cut out with it.",
                 ),
-                io.Combo.Input(
-                    "cut_out",
-                    options=cut_outs,
-                    default=EMBEDDED if EMBEDDED in cut_outs else ATTENTION,
-                    tooltip="What cuts the things out of their pictures: a segmenter from models/segmenters that knows "
-                    "them, which is exact, or the model's own attention to the phrase, which knows every word but is "
-                    "rough and needs a U-Net.",
-                ),
                 io.Int.Input(
                     "draw_steps",
                     default=DEFAULT_DRAW_STEPS,
@@ -145,6 +135,13 @@ class StageSpatialLatent(io.ComfyNode):
                     tooltip="How many starts for one layout, each with drawings of its own. More take longer; with a "
                     "batch of layouts it does not count.",
                 ),
+                Segmenters.Input(
+                    "segmenter",
+                    optional=True,
+                    tooltip="Cuts the things out of their pictures, from Load Segmenter; one that knows them does it "
+                    "exactly. More of them know more things. Not connected: the model's own attention to the phrase, "
+                    "which knows every word but is rough.",
+                ),
                 io.Image.Input(
                     "images",
                     optional=True,
@@ -155,8 +152,8 @@ class StageSpatialLatent(io.ComfyNode):
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="Where the things are in images, one for each in the same order; not connected, cut_out "
-                    "finds them. Wider masks bring surroundings along.",
+                    tooltip="Where the things are in images, one for each in the same order; not connected, "
+                    "they are cut out as drawings are. Wider masks bring surroundings along.",
                 ),
                 io.Image.Input(
                     "background_image",
@@ -177,16 +174,6 @@ class StageSpatialLatent(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, cut_out: str | None) -> bool | str:
-        """Refuse an unknown segmenter before anything is drawn; a connected one is checked when it runs."""
-        return cut_out == ATTENTION or SEGMENTER_FOLDERS.refusal(cut_out) or True
-
-    @classmethod
-    def fingerprint_inputs(cls, cut_out: str | None = None, **inputs: object) -> Fingerprint:
-        """Run again when the segmenter was replaced; attention maps have no files."""
-        return SEGMENTER_FOLDERS.version(cut_out)
-
-    @classmethod
     def execute(
         cls,
         model: Model,
@@ -203,19 +190,19 @@ class StageSpatialLatent(io.ComfyNode):
         renormalise: bool,
         background: str,
         object_prompt: str,
-        cut_out: str,
         draw_steps: int,
         draw_cfg: float,
         seed: int,
         batch_size: int,
+        segmenter: tuple[Segmenter, ...] | None = None,
         images: Tensor | None = None,
         masks: Tensor | None = None,
         background_image: Tensor | None = None,
     ) -> io.NodeOutput:
         """Draw the references and invert them."""
         layouts = layouts_of(layout, batch_size if isinstance(layout, LayoutValue) else len(layout))
-        segmenter = None if cut_out == ATTENTION else load_segmenter(cut_out)
-        drawing = Drawing(object_prompt, background, draw_steps, draw_cfg, scheduler, segmenter)
+        judge = join_segmenters(segmenter) if segmenter else None
+        drawing = Drawing(object_prompt, background, draw_steps, draw_cfg, scheduler, judge)
         found, references = spatial_latent(
             Checkpoint(model, clip, vae),
             layouts,

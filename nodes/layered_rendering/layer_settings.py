@@ -25,14 +25,20 @@ class StageLayerSettings(io.ComfyNode):
                     default="background",
                     tooltip="Which layer: the region's name as in the layout, its number in the layout, or background.",
                 ),
+                io.Boolean.Input(
+                    "own_cfg",
+                    default=False,
+                    tooltip="On: the layer has the CFG below while layers are painted. Off: the sampler's, and cfg is "
+                    "not used.",
+                ),
                 io.Float.Input(
                     "cfg",
-                    default=0.0,
+                    default=5.0,
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="The layer's own CFG while layers are painted. Higher follows its prompt more closely, "
-                    "lower leaves it freer; 0 takes the sampler's.",
+                    tooltip="Only with own_cfg: the layer's CFG. Higher follows its prompt more closely, lower leaves "
+                    "it freer.",
                 ),
                 io.Conditioning.Input(
                     "positive",
@@ -58,10 +64,11 @@ class StageLayerSettings(io.ComfyNode):
     def execute(
         cls,
         region: str,
+        own_cfg: bool,
         cfg: float,
         positive: Conditioning | None = None,
         negative: Conditioning | None = None,
         before: tuple[LayerSettings, ...] = (),
     ) -> io.NodeOutput:
         """Append to the chain."""
-        return io.NodeOutput((*before, LayerSettings(region, positive, negative, cfg or None)))
+        return io.NodeOutput((*before, LayerSettings(region, positive, negative, cfg if own_cfg else None)))

@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from ...core.comfy.types import Clip, Conditioning, Model, Vae
 from ...core.layered_rendering.comfy.render import render_in_layers
 from ...core.layered_rendering.comfy.settings import MODES, PAPER, LayerSettings, Rendering
 from ...core.layered_rendering.parts import DEFAULT_MARGIN
-from ...core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0, VisionGuidance
+from ...core.layered_rendering.vision_guidance import AS_SEEN, DEFAULT_T0, EVERY_STEP, LAMBDA_AT_1, PUBLISHED_TOP_K
 from ...core.layout.layout import Layout
 from ..api import LayerSettings as SettingsSocket
 from ..api import Layout as LayoutSocket
-from ..api import VisionGuidance as GuidanceSocket
 from ..api import io
-from ..inputs import category_of
+from ..inputs import advanced, category_of
+from .vision_guidance import chosen_guidance, chosen_vector, guidance_inputs, source_input
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
 DEFAULT_BACKGROUND_NEGATIVE = "{phrases}"
+MOST = 17.0  # of a strength: far beyond what any picture bears
 
 
 class StageLayeredRendering(io.ComfyNode):
@@ -40,7 +43,7 @@ class StageLayeredRendering(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="Prompt of the whole picture, without mask or area."),
                 io.Conditioning.Input("negative", tooltip="Negative prompt of every layer, without mask or area."),
                 io.Float.Input(
-                    "t0",
+                    "end_at",
                     default=DEFAULT_T0,
                     min=0.0,
                     max=1.0,
@@ -50,14 +53,15 @@ class StageLayeredRendering(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=DEFAULT_STRENGTH,
-                    min=-10.0,
-                    max=10.0,
+                    default=1.0,
+                    min=-MOST,
+                    max=MOST,
                     step=0.05,
-                    tooltip="Vision guidance of the regions that have a colour, or of all with Vision Guidance. Higher "
-                    "pushes each thing harder into its region, too high spoils its colours; 0 only uses the masks; "
-                    "below 0 pushes the opposite way. One strength serves every source.",
+                    tooltip="Vision guidance of the regions by their vectors, see source; 1 is as recommended, for "
+                    "every source. Higher pushes each thing harder into its region, too high spoils its colours; 0 "
+                    "only uses the masks; below 0 pushes the opposite way.",
                 ),
+                source_input(),
                 io.String.Input(
                     "layer_prompt",
                     default="{phrase}",
@@ -78,8 +82,8 @@ class StageLayeredRendering(io.ComfyNode):
                     optional=True,
                     tooltip="paper: all layers share one latent, joined at every step; things fit together and vision "
                     "guidance decides how firmly they keep their places. trajectories: each layer is painted alone and "
-                    "they are put together once at t0, as in the authors' script; each thing is sure to be there, but "
-                    "seams are harder. The script has t0 0.31.",
+                    "they are put together once at end_at, as in the authors' script; each thing is sure to be there, "
+                    "but seams are harder. The script has end_at 0.31.",
                 ),
                 io.String.Input(
                     "background_negative",
@@ -96,21 +100,25 @@ class StageLayeredRendering(io.ComfyNode):
                     "together, which is faster for small regions on a large canvas, but a layer then knows nothing of "
                     "the rest. Mode paper only.",
                 ),
-                io.Int.Input(
-                    "crop_margin",
-                    default=DEFAULT_MARGIN,
-                    min=0,
-                    max=256,
-                    optional=True,
-                    tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides of "
-                    "4 cells or more. Higher lets the layer see more of its surroundings and takes longer; lower is "
-                    "faster, but without the surroundings things come out in other places and sizes than asked.",
+                advanced(
+                    io.Int.Input(
+                        "crop_margin",
+                        default=DEFAULT_MARGIN,
+                        min=0,
+                        max=256,
+                        optional=True,
+                        tooltip="Latent cells around a region that a cropped layer sees at least; rounded up to sides "
+                        "of 4 cells or more. Higher lets the layer see more of its surroundings and takes longer; "
+                        "lower is faster, but without the surroundings things come out in other places and sizes than "
+                        "asked.",
+                    )
                 ),
-                GuidanceSocket.Input(
-                    "guidance",
+                *guidance_inputs(),
+                io.Image.Input(
+                    "references",
                     optional=True,
-                    tooltip="From Vision Guidance: where the vectors of the regions come from and how they are used. "
-                    "Not connected: the regions' colours, at every step.",
+                    tooltip="For reference and auto: one picture for each region, in painter's order, as one batch, "
+                    "such as Layout Canvas gives. Brighter or more colourful pictures push harder.",
                 ),
                 SettingsSocket.Input(
                     "layers",
@@ -126,6 +134,17 @@ class StageLayeredRendering(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, source: str | None, vector: str | None = "") -> bool | str:
+        """Refuse a bad vector before anything runs."""
+        if vector is None or source is None:
+            return True
+        try:
+            chosen_vector(source, vector)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
         cls,
         model: Model,
@@ -133,24 +152,32 @@ class StageLayeredRendering(io.ComfyNode):
         layout: Layout | Sequence[Layout],
         positive: Conditioning,
         negative: Conditioning,
-        t0: float,
+        end_at: float,
         strength: float,
+        source: str,
         layer_prompt: str,
         vae: Vae | None = None,
         mode: str = PAPER,
         background_negative: str = DEFAULT_BACKGROUND_NEGATIVE,
         crop: bool = False,
         crop_margin: int = DEFAULT_MARGIN,
-        guidance: VisionGuidance | None = None,
+        top_k: int = PUBLISHED_TOP_K,
+        inside: float = 1.0,
+        outside: float = 1.0,
+        inject: str = EVERY_STEP,
+        vector: str = "",
+        reading: str = AS_SEEN,
+        references: Tensor | None = None,
         layers: tuple[LayerSettings, ...] = (),
     ) -> io.NodeOutput:
         """Prepare model and prompts."""
+        how = {"top_k": top_k, "inside": inside, "outside": outside, "inject": inject, "reading": reading}
         rendering = Rendering(
-            t0,
-            strength,
+            end_at,
+            LAMBDA_AT_1 * strength,
             layer_prompt,
             mode,
-            guidance or VisionGuidance(),
+            chosen_guidance(source, vector, references, **how),
             background_negative,
             crop=crop_margin if crop else None,
             settings=layers,

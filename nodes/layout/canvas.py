@@ -86,8 +86,8 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="references",
-                    tooltip="One picture for each thing, farthest first, for Vision Guidance: its reference, else its "
-                    "colour, else grey.",
+                    tooltip="One picture for each thing, farthest first, for Layered Rendering: its reference, else "
+                    "its colour, else grey.",
                 ),
             ],
         )

@@ -11,18 +11,15 @@ from ...core.drawing.pictures import of_picture
 from ...core.layout.layout import layouts_of
 from ...core.scores.layout_score import report, report_text
 from ...core.scores.overlay import score_and_draw
-from ...core.segmentation.comfy import SEGMENTER_FOLDERS, load_segmenter
 from ...core.segmentation.joint import join_segmenters
 from ...core.segmentation.segmenter import Segmenter
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import FileLoader, category_of
+from ..inputs import category_of
 from ..layout.layout import Layouts
 
 
-class StageLayoutScore(FileLoader, io.ComfyNode):
+class StageLayoutScore(io.ComfyNode):
     """Pictures and a layout -> numbers and a drawing of what was found."""
-
-    FILES, FILE_INPUT = SEGMENTER_FOLDERS, "segmenter"
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,15 +39,11 @@ class StageLayoutScore(FileLoader, io.ComfyNode):
                     "over all of them, which vary less, and a drawing of each.",
                 ),
                 Layout.Input("layout", tooltip="What was asked for; its names must be known to the segmenter."),
-                cls.file_input(
-                    tooltip="Folder under models/segmenters with a segmentation model in the Hugging Face layout. It "
-                    "decides which things can be found; sticker_world knows the embedded model's things.",
-                ),
                 Segmenters.Input(
-                    "loaded",
-                    optional=True,
-                    tooltip="Segmenters from Load Segmenter instead of the folder above. More of them know more things "
-                    "and take longer; where several know a thing, their findings are averaged.",
+                    "segmenter",
+                    tooltip="Looks for the things, from Load Segmenter. It decides which can be found. More of them in "
+                    "a chain know more things and take longer; where several know a thing, their findings are "
+                    "averaged.",
                 ),
             ],
             outputs=[
@@ -64,24 +57,12 @@ class StageLayoutScore(FileLoader, io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, segmenter: str | None) -> bool | str:
-        """Refuse an unknown segmenter before anything is painted; a connected one is checked when it runs."""
-        return super().validate_inputs(segmenter)
-
-    @classmethod
-    def execute(
-        cls,
-        image: Tensor,
-        layout: Layouts,
-        segmenter: str,
-        loaded: tuple[Segmenter, ...] | None = None,
-    ) -> io.NodeOutput:
+    def execute(cls, image: Tensor, layout: Layouts, segmenter: tuple[Segmenter, ...]) -> io.NodeOutput:
         """Score and draw every picture."""
-        segmenters = loaded or (load_segmenter(segmenter),)
-        judge = join_segmenters(segmenters)
+        judge = join_segmenters(segmenter)
         pairs = one_by_one(list(zip(image, layouts_of(layout, len(image)), strict=True)))
         scores, overlays = [], []
-        with on_device([each.network for each in segmenters]):
+        with on_device([each.network for each in segmenter]):
             for number, (picture, each) in enumerate(pairs, 1):
                 with of_picture(number, len(image)):
                     score, overlay = score_and_draw(picture, each, judge)

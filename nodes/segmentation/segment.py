@@ -47,11 +47,7 @@ class StageSegmenterLoader(FileLoader, io.ComfyNode):
                     "know more things and make each other harder to deceive, but every step takes longer.",
                 ),
             ],
-            outputs=[
-                Segmenters.Output(
-                    display_name="segmenter", tooltip="For TCIG Draft, TCIG Refine, Segment and Layout Score."
-                )
-            ],
+            outputs=[Segmenters.Output(display_name="segmenter", tooltip="For every node that has a segmenter.")],
         )
 
     @classmethod
@@ -73,7 +69,7 @@ class StageSegment(io.ComfyNode):
         """Describe the node's inputs and outputs."""
         return io.Schema(
             node_id="StageSegment",
-            display_name="Segment",
+            display_name="Picture to Layout",
             category=category_of(__name__),
             description="Reads the layout out of a picture: a named region with its mask for everything that the "
             "segmenter finds, larger things behind smaller ones.",
@@ -179,7 +175,7 @@ class StageSegment(io.ComfyNode):
         masks = torch.cat([visible_regions(each) for each in layouts])
         phrases = "\n".join(region.phrase for each in layouts for region in each.sorted_regions())
         for each in lost:
-            logging.warning("Stagecraft: Segment leaves out a picture. %s", each)
+            logging.warning("Stagecraft: Picture to Layout leaves out a picture. %s", each)
         text = "\n".join([phrases, *(f"left out: {each}" for each in lost)])
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), "text": (text,)}

@@ -10,14 +10,14 @@ from ...core.layout.layout import Layout
 from ...core.soft_guidance.comfy.apply import apply_soft_guidance, words_for
 from ...core.soft_guidance.comfy.regions import conditioning_tokens, phrase_regions, style_tokens
 from ...core.soft_guidance.comfy.tokens import RegionTokens
-from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
+from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES, WEIGHT_AT_1
 from ..api import Exemplars as ExemplarsSocket
 from ..api import Layout as LayoutSocket
 from ..api import RegionTokens as RegionSocket
 from ..api import io
 from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
 
-MOST = 1000.0  # of a strength: by then the text is not looked at any more
+MOST = 1000.0  # of what attention is multiplied by: by then the text is not looked at any more
 
 
 class StageRegionTokens(io.ComfyNode):
@@ -167,13 +167,13 @@ class StageSoftGuidance(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=10.0,
+                    default=1.0,
                     min=0.0,
-                    max=MOST,
-                    step=0.5,
-                    tooltip="Of the layout's phrases: times the attention that they get in their regions. Higher binds "
-                    "things to their places more and leaves less of the scene there: at 1 phrase and scene share, at "
-                    "10 the phrase has nine tenths; 0 leaves the layout out.",
+                    max=MOST / WEIGHT_AT_1,
+                    step=0.05,
+                    tooltip="Of the layout's phrases: how much attention they get in their regions; 1 is as "
+                    "recommended. Higher binds things to their places more and leaves less of the scene there: at 0.1 "
+                    "phrase and scene share, at 1 the phrase has nine tenths; 0 leaves the layout out.",
                 ),
                 io.Combo.Input(
                     "rule",
@@ -255,7 +255,7 @@ class StageSoftGuidance(io.ComfyNode):
         if exemplars is not None:
             found += exemplars.regions(mask.reshape(-1, *mask.shape[-2:]))
         if layout is not None:
-            found += phrase_regions(clip, layout, strength, hard_until=hard_until, words=words_for(model))
+            found += phrase_regions(clip, layout, WEIGHT_AT_1 * strength, hard_until=hard_until, words=words_for(model))
         return io.NodeOutput(*apply_soft_guidance(model, positive, negative, found, rule))
 
 

@@ -12,9 +12,9 @@ from ...core.layout.layout import layouts_of
 from ...core.segmentation.segmenter import Segmenter
 from ...core.tcig.comfy.refine import refine
 from ...core.tcig.refinement import (
-    LEAST_STRENGTH,
-    MOST_STRENGTH,
-    Strengths,
+    LEAST_DENOISE,
+    MOST_DENOISE,
+    Denoising,
     refinement_report,
     refinement_text,
     report_json,
@@ -58,26 +58,26 @@ class StageTCIGRefine(io.ComfyNode):
                 *sampling_inputs(
                     {
                         "seed": "Of the noise. Another number, higher or lower, gives another picture.",
-                        "steps": "Steps of a whole run from pure noise; only the last of them are taken, strength "
+                        "steps": "Steps of a whole run from pure noise; only the last of them are taken, denoise "
                         "times this. More are finer and take longer; fewer are coarser.",
                         "cfg": "Classifier-free guidance. Higher follows the prompt more closely, too high burns "
                         "colours; 1 leaves the negative prompt out and is twice as fast.",
-                        "sampler": "How the steps are taken. Ancestral and SDE samplers add noise on their way and "
-                        "keep less of the draft.",
+                        "sampler_name": "How the steps are taken. Ancestral and SDE samplers add noise on their way "
+                        "and keep less of the draft.",
                         "scheduler": "Where the steps lie between noise and picture; one with more of them at low "
-                        "noise keeps more of the draft at the same strength.",
+                        "noise keeps more of the draft at the same denoise.",
                     }
                 ),
                 io.Combo.Input(
-                    "strength_from",
+                    "denoise_from",
                     options=[MEASURED, BY_HAND],
                     default=MEASURED,
                     tooltip=f"'{MEASURED}': the worse the draft's masks fit, the more it is noised, between the next "
-                    f"two values. '{BY_HAND}': strength counts and they do not.",
+                    f"two values. '{BY_HAND}': denoise counts and they do not.",
                 ),
                 io.Float.Input(
-                    "strength_if_fits",
-                    default=LEAST_STRENGTH,
+                    "denoise_if_fits",
+                    default=LEAST_DENOISE,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -85,8 +85,8 @@ class StageTCIGRefine(io.ComfyNode):
                     "lets them move; lower keeps them, and the draft's looks, in place.",
                 ),
                 io.Float.Input(
-                    "strength_if_not",
-                    default=MOST_STRENGTH,
+                    "denoise_if_not",
+                    default=MOST_DENOISE,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -94,7 +94,7 @@ class StageTCIGRefine(io.ComfyNode):
                     "model repair more; lower keeps more of the draft.",
                 ),
                 io.Float.Input(
-                    "strength",
+                    "denoise",
                     default=0.5,
                     min=0.0,
                     max=1.0,
@@ -130,7 +130,7 @@ class StageTCIGRefine(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="json",
-                    tooltip="Every region's mask IoU in the draft and after, and the strength of every picture.",
+                    tooltip="Every region's mask IoU in the draft and after, and the denoise of every picture.",
                 ),
                 io.Mask.Output(
                     display_name="changes",
@@ -141,12 +141,12 @@ class StageTCIGRefine(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, strength_from: str | None, strength_if_fits: float | None, strength_if_not: float | None
+        cls, denoise_from: str | None, denoise_if_fits: float | None, denoise_if_not: float | None
     ) -> bool | str:
-        """Refuse strengths the wrong way round before anything runs."""
+        """Refuse shares the wrong way round before anything runs."""
         try:
-            if strength_from == MEASURED and None not in (strength_if_fits, strength_if_not):
-                Strengths(least=strength_if_fits, most=strength_if_not)
+            if denoise_from == MEASURED and None not in (denoise_if_fits, denoise_if_not):
+                Denoising(least=denoise_if_fits, most=denoise_if_not)
         except ValueError as error:
             return str(error)
         return True
@@ -161,21 +161,25 @@ class StageTCIGRefine(io.ComfyNode):
         vae: Vae,
         positive: Conditioning,
         negative: Conditioning,
-        strength_from: str,
-        strength_if_fits: float,
-        strength_if_not: float,
-        strength: float,
+        denoise_from: str,
+        denoise_if_fits: float,
+        denoise_if_not: float,
+        denoise: float,
         hold: float,
         upscale: float,
-        **settings: object,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
     ) -> io.NodeOutput:
         """Refine every picture."""
-        if strength_from == MEASURED:
-            strengths = Strengths(least=strength_if_fits, most=strength_if_not, hold=hold)
+        if denoise_from == MEASURED:
+            denoising = Denoising(least=denoise_if_fits, most=denoise_if_not, hold=hold)
         else:
-            strengths = Strengths(fixed=strength, hold=hold)
-        layouts, sampling = layouts_of(layout, len(image)), Sampling(**settings)
-        made = refine(model, vae, positive, negative, image, layouts, segmenter, strengths, sampling, upscale)
+            denoising = Denoising(fixed=denoise, hold=hold)
+        layouts, sampling = layouts_of(layout, len(image)), Sampling(seed, steps, cfg, sampler_name, scheduler)
+        made = refine(model, vae, positive, negative, image, layouts, segmenter, denoising, sampling, upscale)
         report = refinement_report(layouts, made.before, made.after, made.shares)
         text = refinement_text(report)
         show_text(cls.hidden.unique_id, text)

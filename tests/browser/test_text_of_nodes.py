@@ -22,6 +22,7 @@ GRAPH = """(phrase) => {
     score.pos = [0, 0];
     empty.connect(0, score, score.findInputSlot("image"));
     layout.connect(0, score, score.findInputSlot("layout"));
+    add("StageSegmenterLoader", {}).connect(0, score, score.findInputSlot("segmenter"));
     return app.queuePrompt(0) }"""
 
 

@@ -13,8 +13,6 @@ import torch
 from stagecraft.core.clip.comfy.folder import FolderClip
 from stagecraft.core.comfy.device import WholePatcher, on_device, patcher_of
 from stagecraft.nodes.clip.folder import StageCLIPLoader
-from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
-from stagecraft.nodes.scores.layout_score import StageLayoutScore
 from stagecraft.nodes.segmentation.segment import StageSegmenterLoader
 from stagecraft.nodes.tcig.models import StageVQGANLoader
 
@@ -115,17 +113,6 @@ def test_loaders_share_it_until_a_file_changes(loader, loaded, tmp_path, time):
     assert second is not first and loaded() is second
     (tmp_path / NAME / "config.json").unlink()
     assert loader.fingerprint_inputs(NAME) != before
-
-
-@pytest.mark.parametrize("node", [StageLayoutScore, StageSpatialLatent])
-def test_nodes_that_open_a_segmenter_themselves_run_again_when_it_changes(node, tmp_path, monkeypatch):
-    shutil.copytree(MODELS / "segmenters" / NAME, tmp_path / NAME)
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "segmenters", ([str(tmp_path)], set()))
-    name = "segmenter" if node is StageLayoutScore else "cut_out"
-    before = node.fingerprint_inputs(**{name: NAME})
-    os.utime(tmp_path / NAME / "config.json", ns=(1, 1))
-    assert node.fingerprint_inputs(**{name: NAME}) != before != ()
-    assert node.fingerprint_inputs(**{name: ATTENTION}) == () == node.fingerprint_inputs(**{name: None})
 
 
 class Remembering(torch.nn.Linear):

@@ -25,7 +25,7 @@ def in_layers(model, clip, vae, prompts, **mode):
 
 
 def by_attention(model, clip, vae, prompts):
-    return guided(model, clip, width=64, height=64, end=0.5), prompts
+    return guided(model, clip, width=64, height=64, end_at=0.5), prompts
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def by_depths(tmp_path):
 
     def prepare(model, clip, vae, prompts):
         picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
-        prepared = compose(model, *prompts, cnc, foreground=picture, background=picture, end=0.5)
+        prepared = compose(model, *prompts, cnc, foreground=picture, background=picture, end_at=0.5)
         return prepared[0], prepared[1:]
 
     return prepare

@@ -57,8 +57,12 @@ def test_only_full_runs_replace_the_committed_results(tmp_path):
         assert list(groups(*part)) == ["others"]
         assert file("others", *part, "--json", str(tmp_path / "x.json")) == tmp_path / "x.json"
     assert list(groups("--json", "x.json", "--ablation")) == ["others"]  # one file has one group
-    assert file("sweeps", "--sweep", "t0") == file("sweeps", "--sweep", "t0", "--tuning") == RESULTS / "sweeps.json"
-    assert file("sweeps", "--sweep", "t0", "--layouts", "1") is None
+    assert (
+        file("sweeps", "--sweep", "end_at")
+        == file("sweeps", "--sweep", "end_at", "--tuning")
+        == RESULTS / "sweeps.json"
+    )
+    assert file("sweeps", "--sweep", "end_at", "--layouts", "1") is None
 
 
 def test_results_go_where_they_belong(tmp_path):
@@ -111,8 +115,8 @@ def test_a_part_of_a_set_keeps_its_categories():
         ["--layouts", "0"],
         ["plain", "--seeds", "0"],
         ["--sweep", "to"],
-        ["plain", "--sweep", "t0"],
-        ["--sweep", "t0", "--ablation"],
+        ["plain", "--sweep", "end_at"],
+        ["--sweep", "end_at", "--ablation"],
         ["--json", "x.jsonl"],
     ],
 )
@@ -127,4 +131,4 @@ def test_sweeps_are_kept_by_their_file():
     every = arguments.sweeps_by_file([arguments.ALL])
     assert list(every) == ["sweeps", "sali_sweeps"] and sum(map(len, every.values())) == len(arguments.sweeps.SWEEPS)
     assert arguments.sweeps_by_file([arguments.SALI]) == {"sali_sweeps": every["sali_sweeps"]}
-    assert arguments.sweeps_by_file(["background", "t0"]) == {"sweeps": ("t0",), "sali_sweeps": ("background",)}
+    assert arguments.sweeps_by_file(["background", "end_at"]) == {"sweeps": ("end_at",), "sali_sweeps": ("background",)}

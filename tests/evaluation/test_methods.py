@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 from PIL import ImageColor
+from stagecraft.core.layered_rendering.vision_guidance import LAMBDA_AT_1, PUBLISHED_TOP_K, dynamic_scale
 from stagecraft.evaluation.graphs.colours import GUESSES
+from stagecraft.evaluation.graphs.lrdiff import NOISIEST, PUBLISHED, LRDiff
 from stagecraft.evaluation.graphs.methods import MultiDiffusion
 from stagecraft.evaluation.graphs.told import COLOURS, CUT_OUTS, PROMPT, TOLD
 from stagecraft.evaluation.graphs.told import GUESSES as GUESSED
@@ -43,7 +46,9 @@ def test_no_method_opens_a_network_that_reads_pictures(method):
     readers = {folder.name for kind in ("segmenters", "hf_clip") for folder in (MODELS / kind).iterdir()}
     given = {value for node in graph_of(method).values() for value in node["inputs"].values() if isinstance(value, str)}
     assert not given & readers
-    assert (CUT_OUTS in TOLD[method].hears) == any("cut_out" in node["inputs"] for node in graph_of(method).values())
+    assert (CUT_OUTS in TOLD[method].hears) == any(
+        node["class_type"] == "StageSpatialLatent" for node in graph_of(method).values()
+    )
 
 
 def test_guesses_are_colours_of_every_concept():
@@ -52,7 +57,7 @@ def test_guesses_are_colours_of_every_concept():
 
 
 def test_the_competitor_can_hand_over_to_the_whole_prompt_and_keep_things_out_of_the_background():
-    graph = MultiDiffusion(t0=0.7, background_negative="{phrases}")(ITEM.layout, ITEM.seed, 1)
+    graph = MultiDiffusion(end_at=0.7, background_negative="{phrases}")(ITEM.layout, ITEM.seed, 1)
     ranges = [n["inputs"] for n in graph.values() if n["class_type"] == "ConditioningSetTimestepRange"]
     assert sorted((each["start"], each["end"]) for each in ranges) == [(0.0, 0.7)] * 2 + [(0.7, 1.0)] * 2
     texts = [node["inputs"]["text"] for node in graph.values() if node["class_type"] == "CLIPTextEncode"]
@@ -63,3 +68,10 @@ def test_the_competitor_can_hand_over_to_the_whole_prompt_and_keep_things_out_of
 def test_a_method_hears_the_whole_prompt_only_where_its_row_says_so(method):
     texts = [node["inputs"].get("text") for node in graph_of(method).values()]
     assert (ITEM.layout.prompt in texts) == (PROMPT in TOLD[method].hears)
+
+
+def test_the_published_row_is_the_scripts_vector_as_it_is():
+    """In the network's own precision: the mean of Eq. 6 times one, whatever the node's strength of 1 stands for."""
+    inside = torch.tensor(LAMBDA_AT_1 * PUBLISHED.strength)
+    assert torch.equal(inside, torch.tensor(1 / dynamic_scale(PUBLISHED_TOP_K, NOISIEST).item()))
+    assert LAMBDA_AT_1 * LRDiff().strength == 0.6

@@ -62,6 +62,13 @@ def test_columns_of_negative_numbers_are_numbers():
     assert tables.table(["what", "value"], [["a", "-1.50"], ["b", "-"]]).splitlines()[1] == "|------|------:|"
 
 
+def test_defaults_of_before_say_that_their_units_are_others():
+    measure = {"value": 0.1, "unit": "relative", "target": -0.1}
+    now, then = ([{"name": f"AP@0.5, lrdiff: default {name} 0.7 against 0.9", **measure}] for name in ("end_at", "t0"))
+    assert tables.defaults_table(now) == tables.measures_table(now)
+    assert tables.defaults_table(then).endswith(tables.UNITS_OF_THEN) and "0.6" in tables.UNITS_OF_THEN
+
+
 def test_tables_are_markdown_with_aligned_columns():
     text = tables.results_table([row(), row(method="lrdiff", kid=None)])
     lines = text.splitlines()

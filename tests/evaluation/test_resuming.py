@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from stagecraft.commands.environment import CLONE
-from stagecraft.core.layered_rendering.vision_guidance import DEFAULT_STRENGTH, DEFAULT_T0
+from stagecraft.core.layered_rendering.vision_guidance import DEFAULT_T0
 from stagecraft.evaluation import cli, layouts, sweeps
 from stagecraft.evaluation.arguments import TABLES
 from stagecraft.evaluation.judging.scoring import spread
@@ -87,8 +87,8 @@ def test_what_is_there_is_not_painted_again(yardsticks, tmp_path):
 
 def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkeypatch):
     known = {
-        "t0": sweeps.Sweep((0.1, DEFAULT_T0), ("lrdiff",)),
-        "strength": sweeps.Sweep((DEFAULT_STRENGTH, 1.0), ("lrdiff",)),
+        "end_at": sweeps.Sweep((0.1, DEFAULT_T0), ("lrdiff",)),
+        "strength": sweeps.Sweep((1.0, 1.5), ("lrdiff",)),
         "top_k": sweeps.Sweep((5,), ("lrdiff",)),
     }
     monkeypatch.setattr(sweeps, "SWEEPS", known)
@@ -101,20 +101,20 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
         return sweeps.run(painter, yardsticks, names, records, layouts=2, seeds=1, path=file)
 
     with pytest.raises(KeyboardInterrupt):
-        run(Painter(3), "t0", "strength")
+        run(Painter(3), "end_at", "strength")
     assert [row["value"] for row in read_results(file)["rows"]] == [0.1, 5]  # other sweeps stay, in their own order
-    found = run(again := Painter(), "t0", "strength")
+    found = run(again := Painter(), "end_at", "strength")
     rows, measures = found["rows"], found["measures"]
     assert len(again.painted) == 3  # both sweeps start at the defaults
-    assert [row["value"] for row in rows] == [0.1, DEFAULT_T0, DEFAULT_STRENGTH, 1.0]
+    assert [row["value"] for row in rows] == [0.1, DEFAULT_T0, 1.0, 1.5]
     assert rows[1] | {"sweep": "", "value": ""} == rows[2] | {"sweep": "", "value": ""} != rows[0]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) for row in rows)
     assert [each["name"].split(":")[1].split("against")[0] for each in measures] == [
-        f" default t0 {DEFAULT_T0} ",
-        f" default strength {DEFAULT_STRENGTH} ",
+        f" default end_at {DEFAULT_T0} ",
+        " default strength 1.0 ",
     ]
     ap = {row["value"]: row["ap50"] for row in rows}
-    for each, other in zip(measures, (0.1, 1.0), strict=True):
+    for each, other in zip(measures, (0.1, 1.5), strict=True):
         assert each["value"] == (pytest.approx(ap[DEFAULT_T0] / ap[other] - 1, abs=1e-5) if ap[other] else None)
     # Without a provenance, since a row is of another run.
     assert read_results(file) == {"rows": [*rows, old], "measures": measures}
@@ -122,6 +122,13 @@ def test_sweeps_go_on_and_paint_equal_settings_once(yardsticks, tmp_path, monkey
     (new,) = run(Painter(), "top_k")["rows"]
     assert read_results(file) == {"provenance": [header], "rows": [*rows, new], "measures": measures}
     assert len(PictureRecords(file.with_suffix(".jsonl"), header)) == 8
+    # Of a file whose settings had other names, and so other units, no row stays.
+    write_results(file, {"rows": [old | {"value": 5, "sweep": "t0"}, old | {"sweep": "strength", "value": 1.5}]})
+    file.with_suffix(".jsonl").unlink()
+    (new,) = run(Painter(), "top_k")["rows"]
+    assert new in read_results(file)["rows"] and 0.5 not in {
+        row["ap50"] for row in read_results(file)["rows"] if row != new
+    }
 
 
 def test_a_run_that_is_killed_goes_on(tmp_path):

@@ -143,9 +143,9 @@ def test_tcig_goes_on_and_times_only_what_it_timed(yardsticks, tmp_path, monkeyp
             assert found == results and (folder / "tcig.jsonl").read_text() == file
 
 
-def test_the_strengths_go_on(yardsticks, tmp_path, monkeypatch):
+def test_every_denoise_goes_on(yardsticks, tmp_path, monkeypatch):
     monkeypatch.setattr(tcig_sweep, "SWEPT", (tcig.START, tcig.DRAWING))
-    monkeypatch.setattr(tcig_sweep, "STRENGTHS", (0.0, 0.5))
+    monkeypatch.setattr(tcig_sweep, "SHARES", (0.0, 0.5))
 
     def run(painter):
         records = PictureRecords(tmp_path / "tcig_sweeps.jsonl", HEADER)

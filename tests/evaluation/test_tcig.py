@@ -94,10 +94,8 @@ def test_without_a_segmenter_none_is_asked_anywhere():
     for name in (tcig.START, tcig.START_CLIP):
         graph = tcig.METHODS[name].graph(Shelf(), ITEMS[0], 7)
         kinds = {node["class_type"]: node["inputs"] for node in graph.values()}
-        assert kinds["StageTCIGRefine"]["strength_from"] == "by hand"
-        assert (
-            kinds["StageTCIGRefine"]["strength"] == graphs.UNGUIDED_STRENGTH and kinds["StageTCIGRefine"]["hold"] == 0
-        )
+        assert kinds["StageTCIGRefine"]["denoise_from"] == "by hand"
+        assert kinds["StageTCIGRefine"]["denoise"] == graphs.UNGUIDED_DENOISE and kinds["StageTCIGRefine"]["hold"] == 0
         assert ("StageTCIGDraft" in kinds) == (name == tcig.START_CLIP)
     assert kinds["StageTCIGDraft"]["segmenter_weights"] == "0.0"
     links = {value[0] for node in graph.values() for value in node["inputs"].values() if isinstance(value, list)}
@@ -231,7 +229,7 @@ def test_pictures_beside_layered_rendering_weigh_the_same():
 
 
 def test_results_are_committed_only_of_whole_runs(tmp_path):
-    rows = [{"sweep": "strength", "value": v, "method": "tcig"} | dict.fromkeys(SCORES, 0.5) for v in (0.0, 0.5)]
+    rows = [{"sweep": "denoise", "value": v, "method": "tcig"} | dict.fromkeys(SCORES, 0.5) for v in (0.0, 0.5)]
     results = {tcig.TCIG_NAME: {"rows": [], "measures": []}, SWEEPS_FILE: {"rows": rows}}
     whole = parse(["tcig"])
     assert [path.name for path, _ in cli.result_files({tcig.TCIG_NAME: results["tcig"]}, whole)] == ["tcig.json"]
@@ -241,6 +239,6 @@ def test_results_are_committed_only_of_whole_runs(tmp_path):
     json = parse(["tcig", "--json", str(tmp_path / "x.json")])
     ((_, content),) = cli.result_files(results, json)
     assert content == {"rows": []}
-    assert "strength" in sweeps_table(rows) and plots.PLOTS[SWEEPS_FILE].draw(rows).axes
+    assert "denoise" in sweeps_table(rows) and plots.PLOTS[SWEEPS_FILE].draw(rows).axes
     assert {"tcig", "tcig_measures", "tcig_sweeps"} <= set(page_tables.TABLES)
     assert chosen_methods(whole) == ["tcig"] and "tcig" not in chosen_methods(parse([]))

@@ -108,7 +108,7 @@ def test_methods_differ_in_nothing_but_the_method(name):
 
 
 # Of the network for a picture of one thing in 20 steps with CFG: two prompts and one negative prompt; two of both, and
-# one of both in the steps after t0; the same, and one evaluation of the caption for the dynamic vector.
+# one of both in the steps after end_at; the same, and one evaluation of the caption for the dynamic vector.
 ROWS = {"plain": 40, "set_mask": 60, "multidiffusion": 4 * 18 + 2 * 2, "lrdiff": 4 * 14 + 2 * 6 + 1}
 
 
@@ -147,14 +147,16 @@ def test_the_whole_command(tmp_path, capsys):
 
 
 def test_a_sweep_paints_with_its_values_and_goes_on_where_it_stopped(evaluation, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "SWEEPS", {"t0": sweeps.Sweep((0.0, 0.5), ("lrdiff",))})
+    monkeypatch.setattr(sweeps, "SWEEPS", {"end_at": sweeps.Sweep((0.0, 0.5), ("lrdiff",))})
     painter, file, records = Painter(evaluation), tmp_path / "sweeps.json", PictureRecords(tmp_path / "s.jsonl", {})
     size = {"layouts": 2, "seeds": 1, "path": file}
-    found = sweeps.run(painter, Yardsticks.load(), ["t0"], records, **size)
+    found = sweeps.run(painter, Yardsticks.load(), ["end_at"], records, **size)
     rows = found["rows"]
     assert [row["value"] for row in rows] == [0.0, 0.5]
     assert all(tuple(row) == (*sweeps.KEY, *sweeps.SCORES, sweeps.INTERVALS) and row["pictures"] == 2 for row in rows)
     assert rows[0] | {"value": 0.5} != rows[1]  # 0 is the plain prompt
     assert json.loads(file.read_text()) == {"provenance": [{}], "rows": rows}
     again = PictureRecords(tmp_path / "s.jsonl", {})
-    assert sweeps.run(None, Yardsticks.load(), ["t0"], again, **size) == found  # without a painter nothing is painted
+    assert (
+        sweeps.run(None, Yardsticks.load(), ["end_at"], again, **size) == found
+    )  # without a painter nothing is painted

@@ -62,8 +62,9 @@ def graph(image: str, layout: str = LAYOUT, segmenter: str = "tiny", width: int 
         },
         "score": {
             "class_type": "StageLayoutScore",
-            "inputs": {"image": ["batch", 0], "layout": ["layout", 0], "segmenter": segmenter},
+            "inputs": {"image": ["batch", 0], "layout": ["layout", 0], "segmenter": ["segmenter", 0]},
         },
+        "segmenter": {"class_type": "StageSegmenterLoader", "inputs": {"folder": segmenter}},
         "json": {"class_type": "PreviewAny", "inputs": {"source": ["score", 2]}},
         "iou": {"class_type": "PreviewAny", "inputs": {"source": ["score", 1]}},
     }
@@ -97,19 +98,19 @@ def test_every_picture_gets_an_overlay(server, picture):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "node", "message"),
     [
-        ({"layout": "a unicorn: 0.1 0.1 0.9 0.9"}, 'no class for the phrase "a unicorn"'),
-        ({"layout": "a doggy: 0.1 0.1 0.9 0.9"}, "nearest of its 4 names: dog"),
-        ({"width": 128}, "not the shape of the layout's canvas"),
-        ({"segmenter": "broken"}, "lacks model.safetensors"),
+        ({"layout": "a unicorn: 0.1 0.1 0.9 0.9"}, "score", 'no class for the phrase "a unicorn"'),
+        ({"layout": "a doggy: 0.1 0.1 0.9 0.9"}, "score", "nearest of its 4 names: dog"),
+        ({"width": 128}, "score", "not the shape of the layout's canvas"),
+        ({"segmenter": "broken"}, "segmenter", "lacks model.safetensors"),
     ],
 )
-def test_errors_say_what_to_do_and_the_server_lives_on(server, picture, changes, message):
+def test_errors_say_what_to_do_and_the_server_lives_on(server, picture, changes, node, message):
     name = server.upload(picture)
     with pytest.raises(PromptFailed) as failure:
         server.run(graph(name, **changes))
-    assert failure.value.node_id == "score"
+    assert failure.value.node_id == node
     assert message in failure.value.message
     assert server.run(graph(name)).images["score"]
 

@@ -92,8 +92,7 @@ def test_chained_segmenters_know_more(server, picture):
         "inputs": {
             "image": ["picture", 0],
             "layout": ["segment", 1],
-            "segmenter": "tiny",
-            "loaded": ["both", 0],
+            "segmenter": ["both", 0],
         },
     }
     graph["json"] = {"class_type": "PreviewAny", "inputs": {"source": ["score", 2]}}
@@ -111,8 +110,8 @@ def test_a_draft_is_refined_and_judged_before_and_after(server, picture):
     }
     for name, text in (("positive", "a dog"), ("negative", "")):
         graph[name] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["checkpoint", 1], "text": text}}
-    run = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler": "euler", "scheduler": "normal"}
-    strengths = {"strength_from": "mask fit", "strength_if_fits": 0.5, "strength_if_not": 1.0, "strength": 0.0}
+    run = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
+    strengths = {"denoise_from": "mask fit", "denoise_if_fits": 0.5, "denoise_if_not": 1.0, "denoise": 0.0}
     graph["refine"] = {
         "class_type": "StageTCIGRefine",
         "inputs": {
@@ -132,11 +131,11 @@ def test_a_draft_is_refined_and_judged_before_and_after(server, picture):
     graph["json"] = {"class_type": "PreviewAny", "inputs": {"source": ["refine", 2]}}
     result = server.run(graph)
     (picture_report,) = (report := json.loads(result.outputs["json"]["text"][0]))["pictures"]
-    assert picture_report["strength"] == 0.5  # the layout was read from this very picture, so everything fits
+    assert picture_report["denoise"] == 0.5  # the layout was read from this very picture, so everything fits
     assert report["draft"] > 0.95 and 0 <= report["refined"] <= 1
     assert Image.open(io.BytesIO(result.images["refine"][0])).size == (192, 128)
-    graph["refine"]["inputs"] |= {"strength_if_fits": 0.9, "strength_if_not": 0.2}
-    with pytest.raises(PromptRejected, match="above the strength where they do not"):
+    graph["refine"]["inputs"] |= {"denoise_if_fits": 0.9, "denoise_if_not": 0.2}
+    with pytest.raises(PromptRejected, match="above denoise_if_not"):
         server.run(graph)
 
 

@@ -85,7 +85,7 @@ def read_phrase_attention(
     if not all(recorder.maps for recorder in recorders.values()):
         raise ValueError(
             "No attention to the prompt could be read in this model, which dynamic vision guidance needs. Choose the "
-            'delta "colour", "reference" or "vector".'
+            'source "colour", "reference" or "vector".'
         )
     read = _of_unet if family is UNET else _of_transformer
     shape = len(x), *x.shape[2:]

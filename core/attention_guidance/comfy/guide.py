@@ -69,7 +69,7 @@ def guide_attention(
         _check_latents(run, layouts, family)
         layouts_of(layouts[0] if len(layouts) == 1 else layouts, len(run.noise))
         guided = GuidedRun(run, family, energy, guidance, guided_prompts)
-        warn_of_idle(run, "Attention Guidance", "start and end", guided.first, guided.last)
+        warn_of_idle(run, "Attention Guidance", "start_at and end_at", guided.first, guided.last)
         result = run.go(sampler=guided.around(run.sampler))
         log.keep(guided.name, guided.log, result)
         return result

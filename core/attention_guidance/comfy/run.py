@@ -62,7 +62,7 @@ class GuidedRun:
         # In float32, as samplers hold them.
         self.first, self.last = (
             torch.tensor(float(self.sampling.percent_to_sigma(share)), dtype=torch.float32).item()
-            for share in (guidance.start, energy.end)
+            for share in (guidance.start_at, energy.end)
         )
         self.log = GuidedRunLog(f"Attention guidance ({guidance.energy})", energy.threshold)
         # Beside the sampler's prompts: ComfyUI prepares every list of them, and evaluates those that it is asked to.

@@ -73,7 +73,7 @@ def compose_depth(
     scales = () if cnc.local is None else depths.scales(len(cnc.local.model.zero_convs) + 1)
     if not any(scales):
         return model, positive, negative
-    control = DepthControl(cnc, depths.maps(), scales, depths.start, depths.end)
+    control = DepthControl(cnc, depths.maps(), scales, depths.start_at, depths.end_at)
     return follow_depths(model), *_with_control(control, positive, negative)
 
 

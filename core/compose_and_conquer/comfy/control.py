@@ -126,7 +126,7 @@ def _remember_run(run: Run) -> Tensor:
     else:
         level = run.model_sampling.percent_to_sigma
         starts, ends = zip(*(control.timestep_percent_range for control in controls), strict=True)
-        warn_of_idle(run, "Depth Compose", "start and end", level(min(starts)), level(max(ends)))
+        warn_of_idle(run, "Depth Compose", "start_at and end_at", level(min(starts)), level(max(ends)))
     _share_control(run.guider.conds)
     run.options.setdefault("transformer_options", {})[RUN] = DepthRun()
     run.wrap(Wrappers.CALC_COND_BATCH, WRAPPER, _tell_areas)

@@ -98,10 +98,12 @@ def edit_picture(
     for name, prompt in (("positive", positive), ("negative", negative)):
         if node := prepared_by(prompt):
             raise EditError(
-                f"The {name} prompt comes from another {node}. Chain the edits (before) and use one Edit Picture."
+                f"The {name} prompt comes from another {node}. Chain the edits (before) and use one Edit "
+                "Picture in Layers."
                 if node == EditEntry.NODE
                 else f"The {name} prompt comes from {node}, so it cannot be edited with. Connect the prompt's own "
-                "CONDITIONING, before any layered rendering: Edit Picture paints its things in layers by itself."
+                "CONDITIONING, before any layered rendering: Edit Picture in Layers paints its things in layers by "
+                "itself."
             )
     if any(key in options for _, options in [*positive, *negative] for key in NARROWING):
         raise EditError(

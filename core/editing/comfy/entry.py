@@ -1,4 +1,4 @@
-"""What Edit Picture writes on the source prompt's entries, and takes off them in a run.
+"""What Edit Picture in Layers writes on the source prompt's entries, and takes off them in a run.
 
 These entries themselves never rule a step. Every attribute becomes an option of its name, such as
 "stagecraft_free_mask"; see `core.comfy.entries`.
@@ -20,7 +20,7 @@ class SourceEntry(OnEntry):
         source: 1.
     """
 
-    NODE: ClassVar[str] = "Edit Picture"
+    NODE: ClassVar[str] = "Edit Picture in Layers"
 
     source: int = 1
 
@@ -36,7 +36,7 @@ class EditEntry(OnEntry):
         refinements: of the inversion, see `invert`.
     """
 
-    NODE: ClassVar[str] = "Edit Picture"
+    NODE: ClassVar[str] = "Edit Picture in Layers"
 
     free_mask: Tensor
     keep_mask: Tensor

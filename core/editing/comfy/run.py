@@ -16,8 +16,8 @@ from ..edits import EditError
 from .entry import EditEntry, SourceEntry
 
 WRAPPER = "stagecraft_edit"
-# What nodes behind Edit Picture put on all entries that they are given. The source prompt says what the picture shows,
-# on the whole canvas and at every level of its inversion, so the order of the nodes is of no matter.
+# What nodes behind Edit Picture in Layers put on all entries that they are given. The source prompt says what the
+# picture shows, on the whole canvas and at every level of its inversion, so the order of the nodes is of no matter.
 NOT_ITS_OWN = (
     "start_percent",  # ours among them: without it a source prompt would rule steps of the run
     "end_percent",
@@ -46,7 +46,7 @@ def run_edits(run: Run) -> Tensor:
     """
     source = _take_source(run.guider)
     if not source:
-        warn_of_plain_prompts(run, "Edit Picture", "edits")
+        warn_of_plain_prompts(run, "Edit Picture in Layers", "edits")
         return run.go()
     edits = _take_edits(source)
     _check_run(run, edits.free_mask)
@@ -94,8 +94,8 @@ def _take_edits(source: list[Entry]) -> EditEntry:
     found = [edits for entry in source if (edits := EditEntry.from_options(entry)) is not None]
     if len(found) != 1:
         raise EditError(
-            f"{len(found)} Edit Pictures meet in the prompts of one run; expected one. Chain the edits (before) "
-            "instead of combining prompts."
+            f"{len(found)} nodes Edit Picture in Layers meet in the prompts of one run; expected one. Chain the "
+            "edits (before) instead of combining prompts."
         )
     return found[0]
 
@@ -108,10 +108,10 @@ def _check_run(run: Run, free: Tensor) -> None:
     if not is_same_aspect(height, width, *free.shape):
         raise EditError(
             f"The latent is {width} x {height} cells, which is not the shape of the edited picture ({free.shape[1]} x "
-            f"{free.shape[0]} pixels). Connect the latent output of Edit Picture to the sampler."
+            f"{free.shape[0]} pixels). Connect the latent output of Edit Picture in Layers to the sampler."
         )
     if not latent.any():
-        raise EditError("The latent is empty. Connect the latent output of Edit Picture to the sampler.")
+        raise EditError("The latent is empty. Connect the latent output of Edit Picture in Layers to the sampler.")
     if sigmas[0] < 0.999 * float(run.model_sampling.percent_to_sigma(LATEST_START)):
         raise EditError(
             f"The run starts at noise level {float(sigmas[0]):.3g}, in mid-way; an edit starts from noise. Set denoise "

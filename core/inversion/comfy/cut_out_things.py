@@ -46,15 +46,15 @@ def check_cut_outs(model: Model, segmenter: Segmenter | None, regions: Sequence[
     """
     for region in regions:
         if segmenter is None:
-            instead = f'Let cut_out be a segmenter that knows "{region.phrase}", or {own_cut_out(region)}'
+            instead = f'Connect a segmenter that knows "{region.phrase}" (Load Segmenter), or {own_cut_out(region)}'
             family_of(model, "Attention maps", instead)
         try:
             if segmenter is not None:
                 segmenter.name_of(region.phrase)
         except SegmenterError as error:
             raise SegmenterError(
-                f'There is no cut-out picture of "{region.phrase}", and {error} Or {own_cut_out(region)}, or let '
-                "cut_out be the attention map."
+                f'There is no cut-out picture of "{region.phrase}", and {error} Or {own_cut_out(region)}, or '
+                "disconnect the segmenter, so that the model's own attention cuts it out."
             ) from None
 
 

@@ -183,7 +183,7 @@ def _given_mask(
     if found is None:
         raise ValueError(
             f'The segmenter does not find "{region.phrase}" in its picture. To cut it out yourself, '
-            f"{own_cut_out(region)}, or let cut_out be the attention map."
+            f"{own_cut_out(region)}, or disconnect the segmenter."
         )
     return found
 
@@ -204,7 +204,7 @@ def _draw_thing(
     if best is None:
         raise ValueError(
             f'In {DRAWINGS} pictures of "{prompt}" the segmenter finds no "{region.phrase}". Change the object prompt '
-            "or the seed, connect images, or let cut_out be the attention map."
+            "or the seed, connect images, or disconnect the segmenter."
         )
     return best[1], best[2]
 

@@ -47,7 +47,10 @@ def reference_latents(model: Model, vae: Vae | None, pictures: Tensor) -> Tensor
         ValueError: no VAE, or one of another model.
     """
     if vae is None:
-        raise ValueError("Reference pictures are connected, but no VAE. Connect the model's VAE to vae.")
+        raise ValueError(
+            "Regions have reference pictures, but no VAE is connected. Connect the model's VAE to vae, or set strength "
+            "to 0."
+        )
     return torch.stack(
         [reduce(_encode(model, vae, picture[None, ..., :3]), "c h w -> c", "mean") for picture in pictures]
     )

@@ -33,14 +33,17 @@ class LayerEntry(OnEntry):
 
 @dataclass(frozen=True, eq=False)
 class VisionEntry(OnEntry):
-    """On the entries of a layer with vision guidance too: delta, or how a dynamic one is measured (Eq. 6).
+    """On the entries of a layer with vision guidance too: delta, how a dynamic one is measured (Eq. 6), or both.
+
+    Of a batch some pictures may have the one and some the other; delta is 0 where it is measured, factors are 0 where
+    it is not.
 
     Attributes:
         own_mask: (b h w) at the canvas' resolution, hidden parts included.
         sides: (2) factors of delta inside and outside.
         inject: one of vision_guidance.INJECTIONS.
-        delta: (b c) in the model's latent space; None: dynamic.
-        words: of a dynamic delta, for each picture the phrase's token positions (m).
+        delta: (b c) in the model's latent space; None: all are dynamic.
+        words: of a dynamic delta, for each picture the phrase's token positions (m); none where it is not measured.
         factors: of a dynamic delta, its lambda for each picture (b).
         top_k: of a dynamic delta, in latent cells.
         told: for a dynamic delta on a transformer, positions of all words of each picture's caption.

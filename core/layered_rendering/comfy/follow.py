@@ -27,7 +27,7 @@ def paint_layers(run: Run) -> Tensor:
         return run.go()
     _check_latents(run)
     layered = LayeredRun(run)
-    warn_of_idle(run, "Layered Rendering", "t0", math.inf, layered.last_layered_sigma)
+    warn_of_idle(run, "Layered Rendering", "end_at", math.inf, layered.last_layered_sigma)
     layered.install()
     return run.go(sampler=run.sampler if layered.apart_until is None else sample_apart(layered, run.sampler))
 

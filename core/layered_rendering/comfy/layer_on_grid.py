@@ -40,16 +40,19 @@ class RunLayer:
             return
         self.own = resample_by_area(vision.own_mask, height, width).to(device)
         self.sides = vision.sides.to(device)
-        if vision.delta is None:
+        self.constant = None if vision.delta is None else vision.delta.to(device)
+        if dynamic:
             self.factors = vision.factors.to(device)
             self.top_k = vision.top_k
+        if self.constant is None:
             return
         if vision.delta.shape[1] != noise.shape[1]:
             raise ValueError(
                 f"The colours were encoded with {vision.delta.shape[1]} latent channels, but the latent has "
                 f"{noise.shape[1]}. Sample with the model that the layered rendering was made with."
             )
-        self._set_delta(vision.delta.to(device))
+        if not dynamic:
+            self._set_delta(self.constant)
 
     def _set_delta(self, delta: Tensor) -> None:
         self.xi = vision_guidance(delta, self.own, self.sides[0], self.sides[1])
@@ -66,7 +69,8 @@ class RunLayer:
         vectors = dynamic_vector(frames, attention.reshape(-1, *attention.shape[-2:]), self.top_k)
         cells = min(self.top_k, state.shape[-2] * state.shape[-1]) * (len(frames) // len(state))
         factors = self.factors * dynamic_scale(cells, data)
-        self._set_delta(factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state)))
+        delta = factors[:, None] * reduce(vectors, "(b f) c -> b c", "mean", b=len(state))
+        self._set_delta(delta if self.constant is None else delta + self.constant)
 
     def xi_for(
         self, rows: Tensor, area: tuple[int, ...] | None = None, cut: Callable[[Tensor], Tensor] | None = None

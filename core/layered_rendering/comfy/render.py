@@ -89,8 +89,8 @@ def _check_whole_canvas(name: str, conditioning: Conditioning) -> None:
     if node := prepared_by(conditioning):
         raise ValueError(
             f"The {name} comes from {node}, so it cannot be layered. Connect the prompt's own CONDITIONING, before any "
-            "other Layered Rendering or Edit Picture; what belongs into one picture is one layout, or one chain of "
-            "edits."
+            "other Layered Rendering or Edit Picture in Layers; what belongs into one picture is one layout, "
+            "or one chain of edits."
         )
     for _, options in conditioning:
         for key in NARROWING:

@@ -218,9 +218,9 @@ def _check_shape(visible: Tensor, noise: Tensor) -> None:
 def _check_no_area(entry: Entry) -> None:
     if "area" in entry or entry.get("set_area_to_bounds"):
         raise ValueError(
-            "A node behind Layered Rendering or Edit Picture gives its prompts an area, but layers have their own "
-            'places. Use Conditioning (Set Mask) with set_cond_area "default", or set the area on other prompts and '
-            "combine those with the layers."
+            "A node behind Layered Rendering or Edit Picture in Layers gives its prompts an area, but layers have "
+            'their own places. Use Conditioning (Set Mask) with set_cond_area "default", or set the area on other '
+            "prompts and combine those with the layers."
         )
 
 

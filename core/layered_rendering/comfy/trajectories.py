@@ -34,8 +34,8 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
     _check_whole(run)
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise ValueError(
-            f'The mode "trajectories" stops the sampler at t0, which {type(sampler).__name__} does not allow. Choose a '
-            'sampler of KSampler or KSamplerSelect, or the mode "paper".'
+            f'The mode "trajectories" stops the sampler at end_at, which {type(sampler).__name__} does not allow. '
+            'Choose a sampler of KSampler or KSamplerSelect, or the mode "paper".'
         )
     inner = sampler.sampler_function
 
@@ -81,7 +81,7 @@ def sample_apart(run: LayeredRun, sampler: Sampler) -> Sampler:
 def _check_whole(run: LayeredRun) -> None:
     """Refuse a piece of a run whose other piece had, or will have, a latent of its own for every layer."""
     first, last = float(run.sigmas[0]), float(run.sigmas[-1])
-    remedy = f'at noise level {run.apart_until:.4g} (t0) or after it, or choose the mode "paper"'
+    remedy = f'at noise level {run.apart_until:.4g} (end_at) or after it, or choose the mode "paper"'
     if run.run.goes_on and first >= run.apart_until:
         raise ValueError(
             f'This run goes on from a latent at noise level {first:.4g}, where in the mode "trajectories" every layer '

@@ -18,7 +18,7 @@ from ...layout.layout import Layout
 from ...layout.masks import resample_by_area
 from ...scores.layout_score import require_shape_of_canvas
 from ...segmentation.segmenter import Segmenter
-from ..refinement import Plan, Strengths, plan_refinement
+from ..refinement import Denoising, Plan, plan_refinement
 from ..segmentation_loss import make_terms, region_overlaps
 
 DENOISE_MASK = "denoise_mask_function"  # ComfyUI's name of the option
@@ -52,7 +52,7 @@ def refine(
     images: Tensor,
     layouts: Sequence[Layout],
     segmenters: Sequence[Segmenter],
-    strengths: Strengths,
+    denoising: Denoising,
     sampling: Sampling,
     upscale: float = 1.0,
 ) -> Refined:
@@ -66,7 +66,7 @@ def refine(
         images: (b h w c) drafts in 0..1.
         layouts: one per draft.
         segmenters: judge the fit, each of the regions that it knows.
-        strengths: how fits become noise.
+        denoising: how fits become noise.
         sampling: of a whole run, of which each draft takes its share.
         upscale: pictures are enlarged by this before they are noised.
 
@@ -84,7 +84,7 @@ def refine(
     for layout in layouts:  # what is too small to be found at the finished size is refused before anything is painted
         make_terms(layout, segmenters, [1.0] * len(segmenters), *sized.shape[1:3])
     plans = [
-        plan_refinement(layout, fit, strengths, sampling.steps, *sized.shape[1:3])
+        plan_refinement(layout, fit, denoising, sampling.steps, *sized.shape[1:3])
         for layout, fit in zip(layouts, before, strict=True)
     ]
     noise: Tensor | None = None

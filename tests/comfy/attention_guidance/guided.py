@@ -19,9 +19,9 @@ def guide(model, clip, layout, log=GUIDANCE_LOG, **settings):
     return guide_attention(model, clip, layout, Guidance(**settings), log)
 
 
-def guided(model, clip, text=TWO, *, width=128, height=128, prompt=PROMPT, end=END, **more):
+def guided(model, clip, text=TWO, *, width=128, height=128, prompt=PROMPT, end_at=END, **more):
     layout = parse_layout(text, width=width, height=height, prompt=prompt)
-    return guide(model, clip, layout, end=end, **more)
+    return guide(model, clip, layout, end_at=end_at, **more)
 
 
 def sample(model, prompts, height=16, width=16, *, batch=1, sampler="euler", steps=STEPS, cfg=CFG, noise=None, **more):

@@ -116,7 +116,7 @@ def test_nothing_asked_is_the_plain_model_bit_for_bit(model, clip, prompts):
     plain = sample(model, prompts)
     assert torch.equal(sample(guided(model, clip, strength=0.0), prompts), plain)
     assert torch.equal(sample(guided(model, clip, "a dog: 0 0 0.5 0.5 | strength=0"), prompts), plain)
-    assert torch.equal(sample(guided(model, clip, start=0.01, end=0.02), prompts), plain), "no step lies between"
+    assert torch.equal(sample(guided(model, clip, start_at=0.01, end_at=0.02), prompts), plain), "no step lies between"
     assert not torch.equal(sample(guided(model, clip), prompts), plain)
     assert torch.equal(sample(model, prompts), plain)
 
@@ -125,7 +125,7 @@ def test_nothing_asked_is_the_plain_model_bit_for_bit(model, clip, prompts):
 def test_every_sampler_is_guided(model, clip, prompts, sampler):
     given = dict(height=8, width=8, sampler=sampler, steps=3)
     plain = sample(model, prompts, **given)
-    ours = guided(model, clip, width=64, height=64, strength=10.0, iterations=1, end=0.6)
+    ours = guided(model, clip, width=64, height=64, strength=10.0, iterations=1, end_at=0.6)
     found = sample(ours, prompts, **given)
     assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)
     assert torch.equal(sample(model, prompts, **given), plain)
@@ -135,7 +135,7 @@ def test_pictures_of_a_batch_are_guided_each_by_itself(model, clip, prompts):
     noise = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(3))
     texts = [TWO, "meadow: 0 0 1 0.5\na dog: 0 0.5 1 1 | strength=0", "a cat: 0 0 0.25 1 | strength=0"]
     layouts = [parse_layout(text, width=128, height=128, prompt=PROMPT) for text in texts]
-    settings = dict(strength=10.0, threshold=0.7, end=END)
+    settings = dict(strength=10.0, threshold=0.7, end_at=END)
     for energy in ENERGIES:
         together = sample(guide(model, clip, layouts, energy=energy, **settings), prompts, noise=noise)
         for i, layout in enumerate(layouts):
@@ -178,7 +178,15 @@ def test_odd_sizes_and_a_mask_of_one_cell(model, clip, prompts, size, energy):
     )
     log = GuidanceLog()
     ours = guide(
-        model, clip, layout, energy=energy, step_rule=NORMALISED, iterations=4, threshold=-torch.inf, end=0.1, log=log
+        model,
+        clip,
+        layout,
+        energy=energy,
+        step_rule=NORMALISED,
+        iterations=4,
+        threshold=-torch.inf,
+        end_at=0.1,
+        log=log,
     )
     found = sample(ours, prompts, *size)
     (run,) = log.find(found)
@@ -191,7 +199,7 @@ def test_odd_sizes_and_a_mask_of_one_cell(model, clip, prompts, size, energy):
 )
 def test_refocusing_rests_between_every_fifth_of_50_steps(model, clip, prompts, steps, expected):
     log = GuidanceLog()
-    ours = guided(model, clip, width=64, height=64, energy="refocusing", iterations=1, end=None, log=log)
+    ours = guided(model, clip, width=64, height=64, energy="refocusing", iterations=1, end_at=None, log=log)
     found = sample(ours, prompts, 8, 8, steps=steps, cfg=1.0)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     last = model.get_model_object("model_sampling").percent_to_sigma(ENERGIES["refocusing"].end)
@@ -204,7 +212,7 @@ def test_refocusing_rests_between_every_fifth_of_50_steps(model, clip, prompts, 
 def test_every_energy_falls_by_every_rule_on_the_small_model(model, clip, prompts, energy, rule):
     log = GuidanceLog()
     ours = guided(
-        model, clip, energy=energy, step_rule=rule, strength=0.5, iterations=4, end=0.1, threshold=0.0, log=log
+        model, clip, energy=energy, step_rule=rule, strength=0.5, iterations=4, end_at=0.1, threshold=0.0, log=log
     )
     found = sample(ours, prompts)
     (run,) = log.find(found)

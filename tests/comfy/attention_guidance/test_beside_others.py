@@ -129,7 +129,7 @@ def test_layered_rendering_and_guidance_in_one_run(model, clip, vae, prompts):
     for mode in ("paper", "trajectories"):
         layered, *layered_prompts = render_in_layers(model, clip, vae, layout, *prompts, Rendering(0.5, 0.0, mode=mode))
         plain = sample(layered, layered_prompts)
-        found = sample(guide(layered, clip, layout, strength=10.0, end=END), layered_prompts)
+        found = sample(guide(layered, clip, layout, strength=10.0, end_at=END), layered_prompts)
         assert torch.isfinite(found).all() and not torch.allclose(found, plain, atol=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_every_layer_on_a_trajectory_of_its_own_is_guided(model, clip, vae, prom
     rendering = Rendering(t0=0.5, strength=0.0, mode="trajectories")
 
     def guided_model(model):
-        return guide(model, clip, layout, log, energy=energy, end=0.95, threshold=0.0, iterations=1)
+        return guide(model, clip, layout, log, energy=energy, end_at=0.95, threshold=0.0, iterations=1)
 
     ours = guided_model(model) if guidance_is_first else model
     ours, *both = render_in_layers(ours, clip, vae, layout, *prompts, rendering)
@@ -182,9 +182,9 @@ def test_what_our_methods_write_on_a_prompt_is_theirs_alone(model, clip, vae, pr
 
         for guidance_is_first in (False, True):
             seen.clear()
-            ours = guide(model, clip, layout, strength=10.0, end=END) if guidance_is_first else model
+            ours = guide(model, clip, layout, strength=10.0, end_at=END) if guidance_is_first else model
             ours, both, latent = method(ours)
-            ours = ours if guidance_is_first else guide(ours, clip, layout, strength=10.0, end=END)
+            ours = ours if guidance_is_first else guide(ours, clip, layout, strength=10.0, end_at=END)
             ours.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "test", look)
             noise = comfy.sample.prepare_noise(latent, 7)
             given = STEPS, CFG, "euler", "normal", *both, latent

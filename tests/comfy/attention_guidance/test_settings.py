@@ -8,12 +8,18 @@ from comfy.text_encoders.pixart_t5 import PixArtTokenizer
 from comfy.text_encoders.qwen_image import QwenImageTokenizer
 from stagecraft.core.attention.sites import HALF
 from stagecraft.core.attention_guidance.log import GuidanceLog
-from stagecraft.core.attention_guidance.published import ENERGIES
-from stagecraft.core.attention_guidance.step import NORMALISED
+from stagecraft.core.attention_guidance.published import CHEN, ENERGIES
+from stagecraft.core.attention_guidance.step import NORMALISED, SIGMA_SQUARED
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.nodes.attention_guidance.attention_guidance import StageAttentionGuidance, StageGuidanceReport
+from stagecraft.nodes.attention_guidance.attention_guidance import (
+    OWN,
+    PUBLISHED,
+    StageAttentionGuidance,
+    StageGuidanceReport,
+    own_settings,
+)
 from stagecraft.tests.comfy.attention_guidance.guided import END, TWO, guide, guided, sample
 from stagecraft.tests.comfy.attention_guidance.transformer_models import RandomText, model_of, small_model
 from stagecraft.tests.comfy.conftest import NEGATIVE, PROMPT
@@ -22,6 +28,8 @@ from stagecraft.tests.comfy.transformers import small
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
+
+UNUSED = (7, 0.4, 0.9, 3.0, NORMALISED, HALF)  # own settings, where the published ones count
 
 # Families whose text encoder is none of ComfyUI's have its tokenizer.
 TOKENIZERS = {"QwenImage": QwenImageTokenizer, "WAN21_T2V": PixArtTokenizer}
@@ -37,7 +45,7 @@ def test_families(name):
     plain = sample(family.model, prompts, noise=noise)
     for energy in ENERGIES:
         log = GuidanceLog()
-        ours = guide(family.model, clip, layout, energy=energy, strength=5.0, end=END, log=log)
+        ours = guide(family.model, clip, layout, energy=energy, strength=5.0, end_at=END, log=log)
         found = sample(ours, prompts, noise=noise)
         assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
     assert torch.equal(sample(family.model, prompts, noise=noise), plain)
@@ -56,7 +64,7 @@ def test_transformers_beside_layered_rendering(name, mode):
     noise = torch.randn(family.latent(8, 8).shape, generator=torch.Generator().manual_seed(1))
     layered, *prompts = render_in_layers(family.model, clip, family.vae, layout, *both, Rendering(0.5, 1.0, mode=mode))
     plain, log = sample(layered, prompts, noise=noise), GuidanceLog()
-    found = sample(guide(layered, clip, layout, log=log, strength=5.0, end=0.6), prompts, noise=noise)
+    found = sample(guide(layered, clip, layout, log=log, strength=5.0, end_at=0.6), prompts, noise=noise)
     assert torch.isfinite(found).all() and not torch.equal(found, plain) and log.find(found)[0].measurements
     assert torch.equal(sample(layered, prompts, noise=noise), plain)
 
@@ -95,27 +103,30 @@ def test_weights_that_are_paged_and_cannot_be_loaded_otherwise(model, clip):
 
 
 def test_a_range_without_a_step_is_refused(model, clip):
-    with pytest.raises(ValueError, match='start is 0.3, but the published end of "chen" is 0.196, so nothing'):
-        guided(model, clip, start=0.3, end=None)
-    with pytest.raises(ValueError, match="start is 0.4, but end is 0.4, so nothing"):
-        guided(model, clip, start=0.4, end=0.4, strength=0.0)
+    with pytest.raises(ValueError, match='start_at is 0.3, but the published end of "chen" is 0.196, so nothing'):
+        guided(model, clip, start_at=0.3, end_at=None)
+    with pytest.raises(ValueError, match="start_at is 0.4, but end_at is 0.4, so nothing"):
+        guided(model, clip, start_at=0.4, end_at=0.4, strength=0.0)
 
 
 def test_the_editor_shows_settings_that_do_not_go_together():
-    valid = StageAttentionGuidance.validate_inputs
-    assert valid(energy="chen", start=0.0, end=0.0) is True
-    assert valid(energy="chen", start=0.3, end=0.5, sites="half of the latent") is True
-    assert "start is 0.3" in valid(energy="sali", start=0.3, end=0.0) and valid("refocusing", 0.3, 0.0) is True
-    assert "averages maps of one size" in valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up")
-    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="found") is True
-    assert valid(energy="boxdiff", start=0.0, end=0.0, sites="middle and first up", blocks="8-12, 15") is True
-    assert 'no choice of attentions "eight"' in valid(energy="chen", start=0.0, end=0.0, blocks="eight")
-    assert valid(energy=None, start=0.3, end=0.0) is True, "connected, so known when it runs"
+    def valid(energy="chen", settings=OWN, start_at=0.0, end_at=0.5, sites=HALF, **more):
+        return StageAttentionGuidance.validate_inputs(energy, settings, start_at, end_at, sites, **more)
+
+    assert valid() is True and valid(start_at=0.3) is True
+    assert "start_at is 0.3, but end_at is 0.3" in valid(start_at=0.3, end_at=0.3)
+    assert "averages maps of one size" in valid(energy="boxdiff", sites="middle and first up")
+    assert valid(energy="boxdiff", sites="found") is True
+    assert valid(energy="boxdiff", sites="middle and first up", blocks="8-12, 15") is True
+    assert 'no choice of attentions "eight"' in valid(blocks="eight")
+    for connected in ("energy", "settings", "start_at", "end_at", "sites", "blocks"):
+        assert valid(**({"start_at": 0.9} | {connected: None})) is True, "connected, so known when it runs"
+    assert valid(settings=PUBLISHED, start_at=0.9, blocks="eight") is True, "not used"
 
 
 def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT)
-    given = ("chen", 1.0, 0, 0.0, 0.0, 0.0, "as published")
+    given = ("chen", 1.0, PUBLISHED, *UNUSED)
     (ours,) = StageAttentionGuidance.execute(model, clip, layout, *given).args
     noises = [torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     latents = [sample(ours, prompts, noise=noise) for noise in noises]
@@ -131,7 +142,7 @@ def test_the_report_finds_the_run_by_its_latent(model, clip, prompts):
 def test_the_report_says_which_blocks_of_a_transformer_were_read():
     model, clip = small_model("Flux"), RandomText()
     layout = parse_layout(TWO, width=96, height=128, prompt=PROMPT)
-    given = ("chen", 1.0, 0, 0.0, 0.5, 0.0, "as published")
+    given = ("chen", 1.0, OWN, 5, 0.0, 0.5, 0.2, SIGMA_SQUARED, HALF)
     (ours,) = StageAttentionGuidance.execute(model, clip, layout, *given, blocks="1, 3").args
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (PROMPT, NEGATIVE)]
     found = sample(ours, prompts, noise=torch.randn(1, 4, 16, 12, generator=torch.Generator().manual_seed(1)))
@@ -139,16 +150,27 @@ def test_the_report_says_which_blocks_of_a_transformer_were_read():
     assert "attention was read in blocks 1, 3 of 0 to 3, 6 x 8" in text
 
 
+def test_own_settings_begin_as_those_of_chen():
+    defaults = {each.id: each.default for each in own_settings()}
+    chen = ENERGIES[CHEN]
+    assert defaults.pop("end_at") == pytest.approx(chen.end, abs=0.005)
+    assert defaults == {
+        "iterations": chen.schedule(0.0, 0.05)[1],
+        "start_at": 0.0,
+        "threshold": chen.threshold,
+        "step_rule": chen.rule,
+        "sites": chen.sites,
+    }
+
+
 def test_published_settings_are_those_of_the_core(model, clip, prompts):
     layout = parse_layout(TWO, width=128, height=128, prompt=PROMPT)
     for energy in ENERGIES:
-        node = StageAttentionGuidance.execute(model, clip, layout, energy, 2.0, 0, 0.0, 0.0, 0.0, "as published").args[
-            0
-        ]
+        (node,) = StageAttentionGuidance.execute(model, clip, layout, energy, 2.0, PUBLISHED, *UNUSED).args
         assert torch.equal(
             sample(node, prompts), sample(guide(model, clip, layout, energy=energy, strength=2.0), prompts)
         )
-    given = ("sali", 2.0, 3, 0.1, 0.7, -1.0, NORMALISED, HALF, 0.5, True, "the dog and the cat")
+    given = ("sali", 2.0, OWN, 3, 0.1, 0.7, -1.0, NORMALISED, HALF, 0.5, True, "the dog and the cat")
     node = StageAttentionGuidance.execute(model, clip, layout, *given).args[0]
     core = guide(
         model,
@@ -157,8 +179,8 @@ def test_published_settings_are_those_of_the_core(model, clip, prompts):
         energy="sali",
         strength=2.0,
         iterations=3,
-        start=0.1,
-        end=0.7,
+        start_at=0.1,
+        end_at=0.7,
         threshold=-torch.inf,
         step_rule=NORMALISED,
         sites=HALF,

@@ -59,7 +59,7 @@ def test_strength_0_is_the_plain_model_and_more_lowers_the_energy(name, text):
     layout = layout_for(model)
     plain = sample(model, text)
     assert torch.equal(sample(guide(model, text, layout, strength=0.0), text), plain)
-    how = dict(step_rule=NORMALISED, iterations=3, threshold=-torch.inf, end=END)
+    how = dict(step_rule=NORMALISED, iterations=3, threshold=-torch.inf, end_at=END)
     found = sample(guide(model, text, layout, log=log, **how), text)
     assert torch.isfinite(found).all() and not torch.equal(found, plain) and falls(log, found)
     assert torch.equal(sample(model, text), plain), "something is left behind"
@@ -70,7 +70,7 @@ def test_strength_0_is_the_plain_model_and_more_lowers_the_energy(name, text):
 def test_every_energy_falls_by_every_rule(name, energy, rule, text):
     model, log = small_model(name), GuidanceLog()
     strength = 0.5 if rule == NORMALISED else 2.0
-    how = dict(energy=energy, step_rule=rule, strength=strength, iterations=3, threshold=-torch.inf, end=END)
+    how = dict(energy=energy, step_rule=rule, strength=strength, iterations=3, threshold=-torch.inf, end_at=END)
     found = sample(guide(model, text, layout_for(model), log=log, **how), text, cfg=1.0)
     assert falls(log, found)
 
@@ -82,7 +82,7 @@ def test_checkpointing_and_inference_mode_change_nothing(name, checkpointing, te
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             model = small_model(name)
-            how = dict(energy="refocusing", checkpointing=checkpointing and mode is not None, end=END, strength=3.0)
+            how = dict(energy="refocusing", checkpointing=checkpointing and mode is not None, end_at=END, strength=3.0)
             found.append(sample(guide(model, text, layout_for(model), **how), text).clone())
     assert_same_picture(found[1], found[0])
 
@@ -98,7 +98,7 @@ def test_layouts_of_a_batch_are_guided_each_by_itself(name, energy, text):
         layout_for(model, "a very small red cat", cat=(0.0, 0.5, 0.5, 1.0)),
     ]
     noise = torch.randn(3, *model.model.made.shape, generator=torch.Generator().manual_seed(3))
-    how = dict(energy=energy, sites=ALL_BLOCKS, strength=5.0, iterations=2, threshold=-torch.inf, end=END)
+    how = dict(energy=energy, sites=ALL_BLOCKS, strength=5.0, iterations=2, threshold=-torch.inf, end_at=END)
     together = sample(guide(model, text, layouts, **how), text, noise=noise)
     for i, layout in enumerate(layouts):
         alone = sample(guide(model, text, layout, **how), text, noise=noise[i : i + 1])
@@ -117,7 +117,7 @@ def test_blocks_are_found_once_or_chosen_by_number(text):
 
     counted = model.clone()
     counted.add_wrapper_with_key("apply_model", "test", count)
-    how = dict(step_rule=NORMALISED, iterations=2, threshold=-torch.inf, end=END)
+    how = dict(step_rule=NORMALISED, iterations=2, threshold=-torch.inf, end_at=END)
 
     def run(sites):
         asked.clear()

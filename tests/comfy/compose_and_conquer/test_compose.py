@@ -147,7 +147,7 @@ def test_scale_zero_is_the_plain_run(model, prompts, cnc, depths):
 
 @pytest.mark.parametrize(("start", "end", "controlled"), [(0.0, 0.4, [0]), (0.4, 1.0, [1, 2]), (0.0, 1.0, [0, 1, 2])])
 def test_start_and_end(model, prompts, cnc, depths, start, end, controlled):
-    prepared = compose(model, *prompts, cnc, foreground=depths[0], start=start, end=end)
+    prepared = compose(model, *prompts, cnc, foreground=depths[0], start_at=start, end_at=end)
     calls = seen(prepared)
     timesteps = sorted({float(call[1][0]) for call in calls}, reverse=True)
     found = {timesteps.index(float(call[1][0])) for call in calls if call[3] is not None}
@@ -200,8 +200,8 @@ def test_what_cannot_be_meant_is_refused(model, prompts, cnc, folder):
     with pytest.raises(ValueError, match="The mask keeps the looks of exemplars"):
         compose(model, *prompts, cnc, mask=half_mask())
     for start, end in ((0.5, 0.5), (1.0, 1.5), (-1.0, 0.0)):
-        with pytest.raises(ValueError, match=f"start is {start:g} and end {end:g}"):
-            compose(model, *prompts, cnc, start=start, end=end)
+        with pytest.raises(ValueError, match=f"start_at is {start:g} and end_at {end:g}"):
+            compose(model, *prompts, cnc, start_at=start, end_at=end)
     flat = torch.full((1, 64, 64, 3), torch.nan)
     for name in ("foreground", "background"):
         with pytest.raises(ValueError, match=f"The {name} depth has values that are not numbers"):
@@ -221,8 +221,8 @@ def test_the_node_hands_on_every_input(model, prompts, cnc, depths):
         "foreground_depth_strength": 0.5,
         "background_depth_strength": 1.5,
         "residual_scale": 0.7,
-        "start": 0.1,
-        "end": 0.9,
+        "start_at": 0.1,
+        "end_at": 0.9,
         "foreground_depth": depths[0],
         "background_depth": depths[1],
         "exemplars": looks(),
@@ -230,7 +230,7 @@ def test_the_node_hands_on_every_input(model, prompts, cnc, depths):
         "mask_rule": AREA,
     }
     found = sample(StageDepthCompose.execute(model, *prompts, cnc, **given).args)
-    asked = Depths(depths[0], depths[1], 0.5, 1.5, residual_scale=0.7, start=0.1, end=0.9)
+    asked = Depths(depths[0], depths[1], 0.5, 1.5, residual_scale=0.7, start_at=0.1, end_at=0.9)
     expected = compose_depth(model, *prompts, cnc, asked, Looks(looks(), half_mask(), AREA))
     assert torch.equal(found, sample(expected))
     assert "nothing" in StageDepthCompose.validate_inputs(0.6, 0.6) and StageDepthCompose.validate_inputs(0.0, None)

@@ -17,7 +17,7 @@ def test_a_latent_that_is_not_the_pictures_is_refused(model, clip, vae, prompts)
     ours, our_prompts, latent, _ = edited(model, clip, vae, [insert(DOG)], prompts)
     with pytest.raises(EditError, match=r"The latent is 12 x 8 cells, .* \(64 x 64 pixels\). Connect the latent"):
         sample(ours, our_prompts, torch.ones(1, 4, 8, 12))
-    with pytest.raises(EditError, match="The latent is empty. Connect the latent output of Edit Picture"):
+    with pytest.raises(EditError, match="The latent is empty. Connect the latent output of Edit Picture in Layers"):
         sample(ours, our_prompts, torch.zeros_like(latent))
 
 
@@ -46,9 +46,9 @@ def test_kept_noise_needs_a_sampler_without_noise(model, clip, vae, prompts):
 
 def test_edits_of_edits_and_of_layers_are_refused(model, clip, vae, prompts):
     ours, our_prompts, latent, _ = edited(model, clip, vae, [remove(corner())], prompts)
-    with pytest.raises(EditError, match="comes from another Edit Picture"):
+    with pytest.raises(EditError, match="comes from another Edit Picture in Layers"):
         edited(ours, clip, vae, [insert(DOG)], our_prompts)
-    with pytest.raises(EditError, match="2 Edit Pictures meet"):
+    with pytest.raises(EditError, match="2 nodes Edit Picture in Layers meet"):
         sample(ours, (our_prompts[0] * 2, our_prompts[1]), latent)
     layout = parse_layout("a dog: 0 0 0.5 1", width=SIZE, height=SIZE)
     layered = render_in_layers(model, clip, None, layout, *prompts, Rendering(T0, 1.0))

@@ -5,7 +5,7 @@ import torch
 from stagecraft.core.inversion.comfy.reference_picture import GREY
 from stagecraft.core.inversion.comfy.spatial_latent import ODE
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
+from stagecraft.nodes.inversion.spatial_latent import StageSpatialLatent
 
 STEPS, SIZE = 4, 64
 TEXT = "a dog: 0 0 0.5 0.5\na cat: 0.5 0.25 1 1"
@@ -25,7 +25,7 @@ def things(number=2, channels=3):
     return (torch.cat([pictures, masks[..., None]], -1) if channels == 4 else pictures), masks
 
 
-def started(model, clip, vae, layout=None, *, cut_out=ATTENTION, **given):
+def started(model, clip, vae, layout=None, **given):
     """The node's outputs: model, latent, noise, reference."""
     settings = {
         "start": ODE,
@@ -44,7 +44,7 @@ def started(model, clip, vae, layout=None, *, cut_out=ATTENTION, **given):
         "batch_size": 1,
     }
     layout = a_layout() if layout is None else layout
-    return StageSpatialLatent.execute(model, clip, vae=vae, layout=layout, cut_out=cut_out, **settings | given).args
+    return StageSpatialLatent.execute(model, clip, vae=vae, layout=layout, **settings | given).args
 
 
 def given_things(**more):

@@ -180,7 +180,7 @@ def test_a_phrase_that_the_segmenter_does_not_know_is_refused_before_anything_is
     layout = a_layout("a spaceship of glass: 0 0 1 1")
     segmenter = Segmenter.load(SEGMENTER_FOLDER)
     drawing = Drawing("{phrase}", GREY, 10**6, 5.0, "normal", segmenter)
-    with pytest.raises(SegmenterError, match=r'no cut-out picture of "a spaceship of glass", and .* attention map'):
+    with pytest.raises(SegmenterError, match=r'no cut-out picture of "a spaceship of glass", and .* own attention'):
         spatial_latent(
             Checkpoint(model, clip, vae), [layout], drawing, Inversion(), start=ODE, steps=2, inversion_prompt=""
         )
@@ -213,7 +213,7 @@ def test_a_network_whose_attention_nobody_knows_is_refused_before_anything_is_dr
     family, runs = build_family("SD3"), []
     unknown = type("Unknown", (type(family.model.model.diffusion_model),), {})
     family.model.model.diffusion_model.__class__ = unknown
-    with pytest.raises(ValueError, match="Attention maps: .* Unknown, .* Let cut_out be .* or connect images and"):
+    with pytest.raises(ValueError, match="Attention maps: .* Unknown, .* Connect a segmenter .* or connect images and"):
         started(watched(family.model, runs), family.clip, family.vae)
     assert not runs
     start = started(family.model, family.clip, family.vae, **given_things(start=SDE))[1]

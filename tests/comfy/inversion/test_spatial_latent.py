@@ -99,7 +99,7 @@ def layered(model, clip, positive, negative):
 
 
 def guided(model, clip, positive, negative):
-    return guide_attention(model, clip, a_layout(), Guidance(strength=0.1, end=0.5)), positive, negative
+    return guide_attention(model, clip, a_layout(), Guidance(strength=0.1, end_at=0.5)), positive, negative
 
 
 @pytest.mark.parametrize("method", [layered, guided])

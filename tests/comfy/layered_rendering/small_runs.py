@@ -16,6 +16,7 @@ FULL = f"{PROMPT}: 0 0 1 1"
 TWO = "a dog: 0.125 0.25 0.625 0.875 | colour=red\na cat: 0.5 0 1 0.5 | a small cat | colour=#2040ff | strength=0.5"
 APART = {"mode": "trajectories"}
 DYNAMIC = VisionGuidance(source="dynamic", top_k=5)
+AUTO = VisionGuidance(source="auto", top_k=5)
 
 
 def sample(model, prompts, height=8, width=8, *, batch=1, steps=STEPS, sampler="euler", cfg=CFG, noise=None, **more):

@@ -135,10 +135,20 @@ def test_dynamic_delta(family, mode):
     assert_different(found[1], found[0])
 
 
+def test_without_a_colour_a_u_net_is_guided_by_itself_and_a_transformer_is_not(family, mode):
+    bare = "\n".join(line.split(" | ")[0] for line in two(SIZES[0]).splitlines())
+    auto, off, dynamic = (
+        sample(family, *layered(family, bare, mode, guidance=VisionGuidance(source, top_k=4), strength=strength))
+        for source, strength in (("auto", 0.5), ("auto", 0.0), ("dynamic" if family.name in U_NETS else "auto", 0.5))
+    )
+    assert torch.equal(auto, off) == (family.name not in U_NETS)
+    assert torch.equal(auto, dynamic)
+
+
 def test_dynamic_delta_names_a_network_that_nobody_knows(family, mode):
     model = family.model.clone()
     model.add_object_patch("diffusion_model", torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"Dynamic vectors: .* Linear, .*Choose the delta"):
+    with pytest.raises(ValueError, match=r"Dynamic vectors: .* Linear, .*Choose the source"):
         layered(family, two(SIZES[0]), mode, model=model, guidance=VisionGuidance(source="dynamic"))
 
 

@@ -5,7 +5,7 @@ import torch
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.reading import parse_layout
-from stagecraft.tests.comfy.layered_rendering.small_runs import APART, DYNAMIC, T0, assert_same_picture, sample
+from stagecraft.tests.comfy.layered_rendering.small_runs import APART, AUTO, DYNAMIC, T0, assert_same_picture, sample
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -18,7 +18,17 @@ FOUR = (
 )
 
 
-@pytest.mark.parametrize("more", [{}, APART, {"guidance": DYNAMIC}, {"background_negative": "{phrases}"}], ids=str)
+MORE = [
+    {},
+    APART,
+    {"guidance": DYNAMIC},
+    {"guidance": AUTO},
+    APART | {"guidance": AUTO},
+    {"background_negative": "{phrases}"},
+]
+
+
+@pytest.mark.parametrize("more", MORE, ids=str)
 def test_a_batch_of_layouts_is_its_layouts_one_by_one(model, clip, vae, prompts, more):
     layouts = [parse_layout(text, width=64, height=64, background=f"place {i}") for i, text in enumerate(FOUR)]
     noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))

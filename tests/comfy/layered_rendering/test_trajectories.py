@@ -121,5 +121,5 @@ def test_trajectories_need_a_sampler_that_can_be_stopped(model, clip, prompts):
     ours, our_prompts = layered(model, clip, None, "a dog: 0 0 0.5 1", prompts, **APART)
     guider = comfy.samplers.CFGGuider(ours)
     guider.set_conds(*our_prompts)
-    with pytest.raises(ValueError, match='"trajectories" stops the sampler at t0, which Own does not allow'):
+    with pytest.raises(ValueError, match='"trajectories" stops the sampler at end_at, which Own does not allow'):
         guider.sample(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), Own(), torch.tensor([1.0, 0.0]))

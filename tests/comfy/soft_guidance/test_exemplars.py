@@ -175,7 +175,7 @@ def test_the_node_hands_on_every_input(model, clip):
     (first,) = StageRegionTokens.execute(mask, 2.0, False, True, conditioning=own).args
     (regions,) = StageRegionTokens.execute(mask[None], 1.5, True, False, conditioning=own, before=first).args
     given = {"clip": clip, "layout": layout, "exemplars": looks, "mask": mask, "regions": regions}
-    found = StageSoftGuidance.execute(model, *texts, 3.0, AREA, **given).args
+    found = StageSoftGuidance.execute(model, *texts, 0.3, AREA, **given).args
     expected = apply_soft_guidance(
         model,
         *texts,

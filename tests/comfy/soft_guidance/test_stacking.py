@@ -92,7 +92,7 @@ def test_attention_guidance_looks_at_its_own_prompt_alone(plain_model, clip, pro
     log = GuidanceLog()
 
     def guided(model):
-        return guide_attention(model, clip, layout, Guidance(end=0.5, strength=10.0), log)
+        return guide_attention(model, clip, layout, Guidance(end_at=0.5, strength=10.0), log)
 
     def energies(latent):
         (run,) = log.find(latent)

@@ -9,7 +9,6 @@ from comfy.cldm.cldm import ControlNet
 from stagecraft.core.compose_and_conquer.comfy.exemplars import Exemplars
 from stagecraft.core.editing.edits import insert, remove
 from stagecraft.core.layered_rendering.comfy.settings import LayerSettings
-from stagecraft.core.layered_rendering.vision_guidance import VisionGuidance
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.soft_guidance.comfy.tokens import RegionTokens
 from stagecraft.tests.comfy.compose_and_conquer import conftest as fusers
@@ -70,7 +69,6 @@ def make_world(model, clip, vae, cnc, control_net, batch=1):
         "background_depth": lambda copy: random(1, HEIGHT, WIDTH, 1, seed=40 + copy).expand(-1, -1, -1, 3),
         "edits": lambda copy: (insert(a_layout(copy).regions[0]),),
         "edits of removal": lambda copy: (remove(a_layout(copy).regions[0].mask_on(HEIGHT, WIDTH)[None], "a dog"),),
-        "guidance": lambda copy: VisionGuidance("dynamic", top_k=5),
         "layers": lambda copy: (LayerSettings("a dog", encode(clip, "a brown dog"), cfg=3.0),),
         "regions": regions,
     }

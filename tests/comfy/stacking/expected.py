@@ -14,7 +14,7 @@ DEPTHS = ("depths", "depths and looks")
 REFUSED = [
     ((*LAYERED, *EDITS), LAYERED, "so it cannot be layered. Connect the prompt's own"),
     (LAYERED, EDITS, "so it cannot be edited with. Connect the prompt's own"),
-    (EDITS, EDITS, "from another Edit Picture. Chain the edits"),
+    (EDITS, EDITS, "from another Edit Picture in Layers. Chain the edits"),
     ((*LAYERED, *EDITS), INVERTED, "an inversion needs one for the whole picture. Connect the prompt's own"),
     (("cropped layers",), DEPTHS, "cannot be cropped with its layer.* Switch crop off"),
     (DEPTHS, ("cropped layers",), "cannot be cropped with its layer.* Switch crop off"),

@@ -6,29 +6,29 @@ import torch
 from stagecraft.core.attention_guidance.comfy.guide import GUIDANCE_LOG
 from stagecraft.core.attention_guidance.published import CHEN
 from stagecraft.nodes import NODES
-from stagecraft.nodes.attention_guidance.attention_guidance import NEVER, StageAttentionGuidance
+from stagecraft.nodes.attention_guidance.attention_guidance import NEVER, OWN, StageAttentionGuidance
 from stagecraft.nodes.compose_and_conquer.compose import StageDepthCompose
 from stagecraft.nodes.editing.edit_picture import StageEditPicture
 from stagecraft.nodes.inversion.invert import StageInvert
-from stagecraft.nodes.inversion.spatial_latent import ATTENTION, StageSpatialLatent
+from stagecraft.nodes.inversion.spatial_latent import StageSpatialLatent
 from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
 from stagecraft.nodes.soft_guidance.soft_guidance import StageSoftGuidance
 from stagecraft.tests.comfy.conftest import encode
 from stagecraft.tests.comfy.stacking.stack import STEPS, Calls, Member, Patcher, Stack, World, patches
 from torch import Tensor
 
-GUIDANCE = {"energy": CHEN, "strength": 10.0, "iterations": 2, "end": 0.6, "threshold": NEVER}
+GUIDANCE = {"energy": CHEN, "strength": 10.0, "settings": OWN, "iterations": 2, "end_at": 0.6, "threshold": NEVER}
 INVERSION = {"steps": STEPS, "measure": False}
-SPATIAL = {"steps": STEPS, "cut_out": ATTENTION, "background": "grey noise"}
-LAYERS = {"t0": 0.5}
+SPATIAL = {"steps": STEPS, "background": "grey noise"}
+LAYERS = {"end_at": 0.5}
 
 VARIANTS = [
     Patcher("guidance", StageAttentionGuidance, (), GUIDANCE),
     Patcher("layers", StageLayeredRendering, ("vae",), LAYERS),
     Patcher("cropped layers", StageLayeredRendering, ("vae", "layers"), LAYERS | {"crop": True, "crop_margin": 0}),
     Patcher("trajectories", StageLayeredRendering, ("vae",), LAYERS | {"mode": "trajectories"}),
-    Patcher("dynamic layers", StageLayeredRendering, ("guidance",), LAYERS),
-    Patcher("soft phrases", StageSoftGuidance, ("clip", "layout"), {"strength": 2.0}),
+    Patcher("dynamic layers", StageLayeredRendering, (), LAYERS | {"source": "dynamic", "top_k": 5}),
+    Patcher("soft phrases", StageSoftGuidance, ("clip", "layout"), {"strength": 0.2}),
     Patcher("soft regions", StageSoftGuidance, ("regions",)),
     Patcher("depths", StageDepthCompose, ("foreground_depth", "background_depth")),
     Patcher("depths and looks", StageDepthCompose, ("foreground_depth", "exemplars", "mask")),

@@ -13,7 +13,7 @@ from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.segmentation.files import SegmenterError
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.core.tcig.comfy.refine import DENOISE_MASK, hold_until_due, refine
-from stagecraft.core.tcig.refinement import Strengths
+from stagecraft.core.tcig.refinement import Denoising
 from stagecraft.nodes.tcig.refine import MEASURED, StageTCIGRefine
 from stagecraft.tests.comfy.conftest import encode
 from stagecraft.tests.comfy.families import FAMILIES, build_family
@@ -48,13 +48,13 @@ def draft(pictures=1):
     return image
 
 
-def refined(model, vae, prompts, strengths, image=None, run=RUN, **more):
+def refined(model, vae, prompts, denoising, image=None, run=RUN, **more):
     image = draft() if image is None else image
-    return refine(model, vae, *prompts, image, [LAYOUT] * len(image), (SEGMENTER,), strengths, run, **more)
+    return refine(model, vae, *prompts, image, [LAYOUT] * len(image), (SEGMENTER,), denoising, run, **more)
 
 
 def test_it_is_img2img_from_the_level_that_the_masks_ask_for(model, vae, prompts):
-    made = refined(model, vae, prompts, Strengths(0.25, 0.75))
+    made = refined(model, vae, prompts, Denoising(0.25, 0.75))
     assert made.before == [{0: pytest.approx(1.0), 1: 0.0}]
     assert made.shares == [0.5] and torch.equal(made.changes, torch.ones(1, SIDE, SIDE))
     latent = vae.encode(draft())
@@ -67,8 +67,8 @@ def test_it_is_img2img_from_the_level_that_the_masks_ask_for(model, vae, prompts
     assert not torch.equal(made.images, draft())
 
 
-def test_strength_0_gives_the_draft_back_bit_for_bit(model, vae, prompts):
-    made = refined(model, vae, prompts, Strengths(fixed=0.0, hold=1.0))
+def test_denoise_0_gives_the_draft_back_bit_for_bit(model, vae, prompts):
+    made = refined(model, vae, prompts, Denoising(fixed=0.0, hold=1.0))
     assert torch.equal(made.images, draft()) and made.before == made.after
 
 
@@ -103,9 +103,9 @@ def test_held_regions_stay_as_the_draft_has_them(model, vae, prompts):
     image[:, :, : width // 2, 0] = 0.9
 
     def made(hold):
-        strengths = Strengths(0.0, 0.9, hold=hold, fixed=0.9)
+        denoising = Denoising(0.0, 0.9, hold=hold, fixed=0.9)
         judge = replace(SEGMENTER, size=(SIDE, width))
-        return refine(model, vae, *prompts, image, [wide], (judge,), strengths, RUN)
+        return refine(model, vae, *prompts, image, [wide], (judge,), denoising, RUN)
 
     alike, held = made(0.0), made(1.0)
     assert alike.shares == held.shares
@@ -120,11 +120,11 @@ def test_held_regions_stay_as_the_draft_has_them(model, vae, prompts):
 def test_pictures_of_a_batch_have_noise_and_levels_of_their_own(model, vae, prompts, side):
     images = F.interpolate(draft(2).movedim(-1, 1), (side, side)).movedim(1, -1)
     images[1, :, side // 2 :, 1] = 0.9  # the apple is there too
-    made = refined(model, vae, prompts, Strengths(0.34, 1.0), images)
+    made = refined(model, vae, prompts, Denoising(0.34, 1.0), images)
     assert made.shares == [pytest.approx(4 / 6), pytest.approx(2 / 6)]
-    alone = refined(model, vae, prompts, Strengths(0.34, 1.0), images[:1])
+    alone = refined(model, vae, prompts, Denoising(0.34, 1.0), images[:1])
     assert torch.equal(alone.images[0], made.images[0])
-    again = refined(model, vae, prompts, Strengths(0.34, 1.0), images)
+    again = refined(model, vae, prompts, Denoising(0.34, 1.0), images)
     assert torch.equal(again.images, made.images) and again.after == made.after
 
 
@@ -133,7 +133,7 @@ def test_on_every_family(name):
     family = build_family(name)
     text = encode(family.clip, "")
     made = [
-        refined(family.model, family.vae, (text, text), Strengths(0.25, 0.75, hold=hold), draft(2))
+        refined(family.model, family.vae, (text, text), Denoising(0.25, 0.75, hold=hold), draft(2))
         for hold in (0.0, 1.0)
     ]
     assert all(each.images.shape == draft(2).shape and torch.isfinite(each.images).all() for each in made)
@@ -143,23 +143,23 @@ def test_on_every_family(name):
 
 
 def test_sizes(model, vae, prompts):
-    made = refined(model, vae, prompts, Strengths(fixed=0.5, hold=0.5), upscale=1.5)
+    made = refined(model, vae, prompts, Denoising(fixed=0.5, hold=0.5), upscale=1.5)
     assert made.images.shape == (1, 96, 96, 3) and made.changes.shape == (1, 96, 96)
     odd = parse_layout("a dog: 0 0 0.5 1", width=61, height=50)
-    strengths = Strengths(fixed=0.5)
-    made = refine(model, vae, *prompts, torch.rand(1, 50, 61, 3), [odd], (SEGMENTER,), strengths, RUN)
+    denoising = Denoising(fixed=0.5)
+    made = refine(model, vae, *prompts, torch.rand(1, 50, 61, 3), [odd], (SEGMENTER,), denoising, RUN)
     assert made.images.shape == (1, 48, 64, 3)
 
 
 def test_unknown_phrases_and_strengths_the_wrong_way_round(model, vae, prompts):
     layout = parse_layout("a zebra: 0 0 0.5 1", width=SIDE, height=SIDE)
     with pytest.raises(SegmenterError, match='"a zebra".*dog'):
-        refine(model, vae, *prompts, draft(), [layout], (SEGMENTER,), Strengths(), RUN)
+        refine(model, vae, *prompts, draft(), [layout], (SEGMENTER,), Denoising(), RUN)
     with pytest.raises(ValueError, match="The draft has pixels that are not finite"):
-        refined(model, vae, prompts, Strengths(), draft() * float("nan"))
+        refined(model, vae, prompts, Denoising(), draft() * float("nan"))
     with pytest.raises(LayoutError, match="64 x 32 pixels, which is not the shape"):
-        refined(model, vae, prompts, Strengths(), draft()[:, :32])
+        refined(model, vae, prompts, Denoising(), draft()[:, :32])
     said = StageTCIGRefine.validate_inputs(MEASURED, 0.8, 0.5)
-    assert "above the strength where they do not" in said
+    assert "above denoise_if_not" in said
     assert StageTCIGRefine.validate_inputs("by hand", 0.8, 0.5) is True
     assert StageTCIGRefine.validate_inputs(MEASURED, None, 0.5) is True

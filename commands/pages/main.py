@@ -81,5 +81,5 @@ def _picture(page: GraphPage, shown: Shown) -> bytes:
     left, top, width, height = part = neighbourhood(shown.node, areas, page.linked(shown.node), _LARGEST)
     graph = page.picture(part, _SCALE)
     own = areas[shown.node]
-    with Image.open(shown.workflow.with_suffix(".jpg")) as result:
+    with Image.open(shown.workflow.with_suffix(".jpg"), formats=["JPEG"]) as result:
         return encoded(joined(graph, (own[0] - left, own[1] - top, own[2], own[3]), result))

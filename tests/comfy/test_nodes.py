@@ -152,7 +152,8 @@ def test_a_batch_of_layouts_reaches_every_node():
 def test_layout_is_only_refused_early_where_everything_is_known():
     assert StageLayout.validate_inputs("a dog: 0 0 1 1") is True
     assert StageLayout.validate_inputs(None) is True
-    assert "neither a box nor a mask" in StageLayout.validate_inputs("a dog")
+    assert "neither a box nor a mask" in StageLayout.validate_inputs("a dog | strength=2")
+    assert "No place of a thing was found in 'a dog'" in StageLayout.validate_inputs("a dog")
     assert StageLayout.validate_inputs("a dog", boxes=None) is True
     assert StageLayout.validate_inputs("a dog", masks=None) is True
     assert "four numbers" in StageLayout.validate_inputs("a dog: 0.1 0.2", boxes=NOT_CONNECTED, masks=None)

@@ -92,7 +92,7 @@ def test_largest_first_keeps_orders_that_were_given():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "magic"}, 'the source "magic"; known: colour, dynamic, reference, vector'),
+        ({"source": "magic"}, 'the source "magic"; known: auto, colour, dynamic, reference, vector'),
         ({"inject": "never"}, 'the inject "never"; known: every step, first step, as published'),
         ({"top_k": 0}, "top_k 0; expected 1 or more"),
         ({"source": "vector"}, "needs the vector"),

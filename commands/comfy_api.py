@@ -8,7 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,27 @@ class ComfyApi:
             if on_progress:
                 on_progress(elapsed)
             time.sleep(_POLL_SECONDS)
+
+    def wait_for_new(self, known: Container[str], timeout: float = 600.0) -> dict[str, Any]:
+        """Wait until a prompt has ended that somebody else has queued, such as a page of the editor.
+
+        Args:
+            known: ids of the prompts that the history had before.
+            timeout: seconds.
+
+        Returns:
+            Its entry in the history.
+
+        Raises:
+            PromptFailed: the time was up.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for prompt_id, entry in self.get_json("/history").items():
+                if prompt_id not in known:
+                    return entry
+            time.sleep(_POLL_SECONDS)
+        raise PromptFailed(f"nothing was run within {timeout:.0f} s; the prompt may have been refused")
 
     def object_info(self) -> dict[str, Any]:
         """Describe all nodes: {node type: {"input", "input_order", "output", "python_module", ...}}."""

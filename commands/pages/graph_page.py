@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import time
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..comfy_api import ComfyApi
+from ..browser import PATIENCE, open_editor
+from ..comfy_api import ComfyApi, PromptFailed
 from ..messages import SetupProblem
 from .choice import Area
 
@@ -18,17 +18,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 1600, 1100  # of the page, pixels
 # Where a part of the graph is brought to: beside the editor's own bars.
 LEFT, TOP = 120, 160
-_PATIENCE = 90_000  # milliseconds
 _RUN_SECONDS = 600.0
-# What the editor shows to a newcomer would lie over the graph.
-_CALM = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.Workflow.WarnBlueprintOverwrite": False,
-    "Comfy.Graph.CanvasInfo": False,
-    "Comfy.VueNodes.Enabled": False,
-    "Comfy.Minimap.Visible": False,
-}
-_READY = "window.app && !!app.extensionManager?.workflow?.activeWorkflow && !!LiteGraph.registered_node_types[{!r}]"
 # With the title's bar, which lies above a node's place.
 _AREAS = """() => Object.fromEntries(app.graph.nodes.map((node) => {
     const [left, top, width, height] = node.getBounding();
@@ -38,9 +28,9 @@ _LINKED = """(id) => {
     for (const link of (app.graph.links.values?.() ?? Object.values(app.graph.links)))
         if (link.origin_id === node.id || link.target_id === node.id) ends.push(link.origin_id, link.target_id);
     return ends.map(Number) }"""
-_BRING = """([x, y, scale, left, top]) => {
-    app.canvas.ds.scale = scale;
-    app.canvas.ds.offset = [left / scale - x, top / scale - y];
+_BRING = """(offset) => {
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = offset;
     app.canvas.setDirty(true, true);
     return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))) }"""
 
@@ -57,11 +47,8 @@ class GraphPage:
     def __init__(self, browser: Browser, server: ComfyApi, known: str) -> None:
         self._server = server
         self._page = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}).new_page()
-        self._page.set_default_timeout(_PATIENCE)
-        if not self._page.request.post(f"{server.url}/settings", data=_CALM).ok:
-            raise SetupProblem("ComfyUI does not take the editor's settings.")
-        self._page.goto(server.url)
-        self._page.wait_for_function(_READY.format(known))
+        self._page.set_default_timeout(PATIENCE)
+        open_editor(self._page, server.url, known)
 
     def open(self, workflow: dict[str, object]) -> None:
         """Open a workflow."""
@@ -76,12 +63,10 @@ class GraphPage:
         """
         before = set(self._server.get_json("/history"))
         self._page.evaluate("app.queuePrompt(0)")
-        deadline = time.monotonic() + _RUN_SECONDS
-        while not (ended := set(self._server.get_json("/history")) - before):
-            if time.monotonic() > deadline:
-                raise SetupProblem("The workflow did not end; it may have been refused.")
-            self._page.wait_for_timeout(250)
-        status = self._server.get_json(f"/history/{ended.pop()}").popitem()[1]["status"]
+        try:
+            status = self._server.wait_for_new(before, _RUN_SECONDS)["status"]
+        except PromptFailed as error:
+            raise SetupProblem(f"The workflow did not end: {error}.") from None
         if status["status_str"] != "success":
             raise SetupProblem(f"The workflow failed: {status}")
         self._page.wait_for_timeout(1500)  # the editor fetches the pictures after the last message
@@ -94,13 +79,13 @@ class GraphPage:
         """Ids of the nodes that a node has a link with, and its own."""
         return self._page.evaluate(_LINKED, node)
 
-    def picture(self, part: Area, scale: float) -> Image.Image:
-        """Take a picture of a part of the graph.
+    def picture(self, part: Area) -> Image.Image:
+        """Take a picture of a part of the graph, a pixel for each of its units.
 
         Args:
             part: left, top, width, height in the graph's units.
-            scale: pixels for one of them.
         """
-        self._page.evaluate(_BRING, [part[0], part[1], scale, LEFT, TOP])
-        clip = {"x": LEFT, "y": TOP, "width": part[2] * scale, "height": part[3] * scale}
+        left, top, width, height = part
+        self._page.evaluate(_BRING, [LEFT - left, TOP - top])
+        clip = {"x": LEFT, "y": TOP, "width": width, "height": height}
         return Image.open(io.BytesIO(self._page.screenshot(clip=clip)), formats=["PNG"]).convert("RGB")

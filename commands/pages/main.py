@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 PAGES = CLONE / "web" / "docs"
 PICTURES = PAGES / "pictures"
 _LARGEST = (1250.0, 850.0)  # of a graph's part, in its units
-_SCALE = 1.0
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -79,7 +78,7 @@ def _picture(page: GraphPage, shown: Shown) -> bytes:
 
     areas = page.areas()
     left, top, width, height = part = neighbourhood(shown.node, areas, page.linked(shown.node), _LARGEST)
-    graph = page.picture(part, _SCALE)
+    graph = page.picture(part)
     own = areas[shown.node]
     with Image.open(shown.workflow.with_suffix(".jpg"), formats=["JPEG"]) as result:
         return encoded(joined(graph, (own[0] - left, own[1] - top, own[2], own[3]), result))

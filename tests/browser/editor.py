@@ -4,16 +4,11 @@ import json
 import time
 from collections.abc import Mapping
 
+from stagecraft.commands.browser import PATIENCE, open_editor
+
 WIDTH, HEIGHT = 1500, 1000  # of the page, pixels
-PATIENCE = 90_000  # milliseconds for a page to be there on a busy machine
 STEP_PATIENCE = 20_000  # milliseconds for a step of the graph editor to show
 BLANK = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "version": 0.4}
-# What the editor shows to a newcomer would lie over the graph.
-CALM = {
-    "Comfy.TutorialCompleted": True,
-    "Comfy.Workflow.WarnBlueprintOverwrite": False,
-    "Comfy.Graph.CanvasInfo": False,
-}
 # The canvas node of the open graph.
 NODE = 'app.graph.nodes.find((node) => node.type === "StageLayoutCanvas")'
 # Of a node in a graph that is not on the screen, the classical rendering keeps the canvas in the page, hidden.
@@ -40,14 +35,7 @@ class Editor:
     def open(self):
         """Load the page, again where it is loaded already."""
         # Both renderings share the server's settings, so they are set anew before each load.
-        settings = CALM | {"Comfy.VueNodes.Enabled": self.rendering == "vue"}
-        assert self.page.request.post(f"{self.address}/settings", data=settings).ok
-        self.page.goto(self.address)
-        ready = 'app?.extensionManager && LiteGraph?.registered_node_types["StageLayoutCanvas"]'
-        # An editor that is ready has loaded a workflow of its own, which would otherwise come after the test's.
-        self.page.wait_for_function(
-            f"window.app && window.LiteGraph && !!({ready}) && !!app.extensionManager.workflow.activeWorkflow",
-        )
+        open_editor(self.page, self.address, "StageLayoutCanvas", vue=self.rendering == "vue")
 
     def load(self, workflow: Mapping = BLANK):
         """Open a workflow in the editor."""

@@ -1,7 +1,6 @@
 """From the first drag to the score of the picture, in both renderings and with both front ends."""
 
 import json
-import time
 
 import pytest
 from stagecraft.commands.environment import CLONE
@@ -79,17 +78,6 @@ def drag_row(editor, phrase, below):
     editor.page.mouse.up()
 
 
-def wait_for_run(server, count):
-    """The history's newest entry, once there are more than `count`."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        history = server.get_json("/history")
-        if len(history) > count:
-            return list(history.values())[-1]
-        time.sleep(0.2)
-    raise AssertionError("nothing was run within two minutes")
-
-
 @pytest.mark.parametrize("rendering", ["classic", "vue"])
 @pytest.mark.parametrize("front_end", ["pinned", "newest"])
 def test_what_is_drawn_reaches_the_server_and_the_picture(editors, request, front_end, rendering):
@@ -128,9 +116,9 @@ def test_what_is_drawn_reaches_the_server_and_the_picture(editors, request, fron
     assert editor.text == before
     assert editor.phrases == ["a panda", "a house", "a mushroom"]
 
-    count = len(server.get_json("/history"))
+    known = set(server.get_json("/history"))
     editor.press("Control+Enter")
-    entry = wait_for_run(server, count)
+    entry = server.wait_for_new(known, 120)
     assert entry["status"]["status_str"] == "success", entry["status"]
     (inputs,) = [node["inputs"] for node in entry["prompt"][2].values() if node["class_type"] == "StageLayoutCanvas"]
     assert inputs["layout"] == before

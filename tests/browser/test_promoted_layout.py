@@ -4,7 +4,6 @@ import json
 
 import pytest
 from stagecraft.tests.browser.editor import BLANK, HEIGHT, WIDTH, Editor
-from stagecraft.tests.browser.test_drawing_to_picture import wait_for_run
 from stagecraft.tests.browser.test_editing import TWO
 from stagecraft.tests.browser.test_graph_editor import press_until
 from stagecraft.tests.browser.test_odd_values import drawn
@@ -87,7 +86,7 @@ def test_it_is_drawn_on_outside_shown_inside_saved_and_queued(promoted):
     promoted.bring(HOST)
     promoted.wait_for_phrases("a kite", "a cat", "a dog")
     assert queued(promoted) == [everything]
-    count = len(promoted.server.get_json("/history"))
+    known = set(promoted.server.get_json("/history"))
     promoted.page.evaluate(
         f"""() => {{
             const host = {HOST};
@@ -98,7 +97,7 @@ def test_it_is_drawn_on_outside_shown_inside_saved_and_queued(promoted):
             host.connect(0, preview, 0);
             return app.queuePrompt(0) }}"""
     )
-    entry = wait_for_run(promoted.server, count)
+    entry = promoted.server.wait_for_new(known, 120)
     assert entry["status"]["status_str"] == "success", entry["status"]
     (layout,) = [each["inputs"]["layout"] for each in entry["prompt"][2].values() if "layout" in each["inputs"]]
     assert [region["phrase"] for region in json.loads(layout)["regions"]] == everything

@@ -1,7 +1,6 @@
 """What a node says is text: markup in the name of a region neither runs nor vanishes, wherever the page shows it."""
 
 import pytest
-from stagecraft.tests.browser.test_drawing_to_picture import wait_for_run
 
 MARKUP = '<img src=x onerror="window.hacked=1">'
 # What else the page reads in a text: entities, links, pictures, and the mark that it puts in the place of a link.
@@ -33,9 +32,9 @@ def queue(editor, server, phrase):
     editor.problems.clear()
     editor.page.on("request", lambda request: asked.append(request.url))
     editor.page.evaluate("() => { delete window.hacked }")
-    count = len(server.get_json("/history"))
+    known = set(server.get_json("/history"))
     editor.page.evaluate(GRAPH, phrase)
-    entry = wait_for_run(server, count)
+    entry = server.wait_for_new(known, 120)
     editor.page.wait_for_timeout(1500)  # for a script, or a picture, that must not come
     return entry["status"]["status_str"], asked
 

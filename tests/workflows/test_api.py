@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stagecraft.commands.comfy_api import PromptFailed, PromptRejected
+from stagecraft.commands.comfy_api import ComfyApi, PromptFailed, PromptRejected
 from stagecraft.commands.comfy_server import ComfyServer, ServerProblem
 from stagecraft.commands.environment import CLONE, current_environment
 
@@ -43,6 +43,14 @@ def test_a_result_has_the_pictures_and_the_time(server):
         assert (image == [0x33, 0x66, 0xCC]).all()
     assert len(result.images["2"]) == 2
     assert 0 <= result.seconds < 60
+
+
+def test_what_another_client_has_queued_is_waited_for(server):
+    known = set(server.get_json("/history"))
+    with pytest.raises(PromptFailed, match="nothing was run within 0 s"):
+        server.wait_for_new(known, 0.3)
+    ComfyApi(server.url).run(picture(0x112233))
+    assert server.wait_for_new(known, 10)["status"]["status_str"] == "success"
 
 
 def test_a_picture_can_be_uploaded_and_replaced(server, tmp_path):

@@ -6,7 +6,7 @@ bring nothing. So a node whose links need each other says what is wrong in one f
 `validate_inputs` calls it with `linked`, naming a required input besides, and `execute` calls `refuse` with `brought`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -28,6 +28,20 @@ def linked(**links: object) -> set[str]:
 def brought(**links: object) -> set[str]:
     """Names of those links that bring something, as `execute` gets them."""
     return {name for name, value in links.items() if value is not None}
+
+
+def refusal(check: Callable[[], object], expected: type[ValueError] = ValueError) -> str | None:
+    """Why a check refuses, for `validate_inputs`; None where it does not.
+
+    Args:
+        check: raises where something is wrong.
+        expected: the error that says so to a person; any other is a fault of ours and goes on.
+    """
+    try:
+        check()
+    except expected as error:
+        return str(error)
+    return None
 
 
 def refuse(reason: str | None) -> None:
@@ -67,9 +81,10 @@ def file_choice(
 
 
 def advanced(widget: io.Input) -> io.Input:
-    """The same input, which the editor folds away until somebody asks for it.
+    """The same input, which an editor that can do so folds away until somebody asks for it.
 
-    The classes of older versions have no word for that; their editors understand it all the same.
+    ComfyUI 0.3.75's classes have no word for that, so it is said in their extra options, which reach every editor; that
+    version's own shows the input all the same in its classical rendering (front end 1.32.9, seen).
     """
     widget.extra_dict["advanced"] = True
     return widget

@@ -15,7 +15,7 @@ from ...core.comfy.progress import show_text
 from ...core.comfy.types import Clip, Model, Options
 from ...core.layout.layout import Layout as LayoutValue
 from ..api import Layout, io, ui
-from ..inputs import category_of
+from ..inputs import category_of, refusal
 
 PUBLISHED, OWN = "as published", "own"  # settings
 SITES = (MIDDLE_AND_FIRST_UP, *SHARES, *OF_TRANSFORMERS)
@@ -128,11 +128,8 @@ class StageAttentionGuidance(io.ComfyNode):
         """Refuse settings that do not go together before anything runs; connected ones are checked when it runs."""
         if settings != OWN or any(value is None for value in (energy, start_at, end_at, sites, blocks)):
             return True
-        try:
-            Guidance(energy, sites=blocks.strip() or sites, start_at=start_at, end_at=end_at).chosen_energy()
-        except ValueError as error:
-            return str(error)
-        return True
+        guidance = Guidance(energy, sites=blocks.strip() or sites, start_at=start_at, end_at=end_at)
+        return refusal(guidance.chosen_energy) or True
 
     @classmethod
     def execute(

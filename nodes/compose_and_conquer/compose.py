@@ -9,7 +9,7 @@ from ...core.compose_and_conquer.comfy.files import CnC as CnCValue
 from ...core.compose_and_conquer.depth_maps import Depths
 from ...core.soft_guidance.soft_guidance import PUBLISHED, RULES
 from ..api import CnC, Exemplars, io
-from ..inputs import category_of
+from ..inputs import category_of, refusal
 
 
 class StageDepthCompose(io.ComfyNode):
@@ -122,12 +122,9 @@ class StageDepthCompose(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, start_at: float | None, end_at: float | None) -> bool | str:
         """Refuse a range without a step before anything runs; connected values are checked when they run."""
-        try:
-            if start_at is not None and end_at is not None:
-                Depths(start_at=start_at, end_at=end_at).check_range()
-        except ValueError as error:
-            return str(error)
-        return True
+        if start_at is None or end_at is None:
+            return True
+        return refusal(Depths(start_at=start_at, end_at=end_at).check_range) or True
 
     @classmethod
     def execute(

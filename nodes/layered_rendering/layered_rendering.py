@@ -1,6 +1,7 @@
 """Layered rendering in the graph."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from ...core.layout.layout import Layout
 from ..api import LayerSettings as SettingsSocket
 from ..api import Layout as LayoutSocket
 from ..api import io
-from ..inputs import advanced, category_of
+from ..inputs import advanced, category_of, refusal
 from .vision_guidance import chosen_guidance, chosen_vector, guidance_inputs, source_input
 
 # LRDiff's script tells the background's layer the things' names as its negative prompt.
@@ -138,11 +139,7 @@ class StageLayeredRendering(io.ComfyNode):
         """Refuse a bad vector before anything runs."""
         if vector is None or source is None:
             return True
-        try:
-            chosen_vector(source, vector)
-        except ValueError as error:
-            return str(error)
-        return True
+        return refusal(partial(chosen_vector, source, vector)) or True
 
     @classmethod
     def execute(

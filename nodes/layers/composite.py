@@ -1,6 +1,7 @@
 """Layers in the graph: laid over each other, moved and changed."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ...core.layers.arrangement import Shadow, arrange, read_arrangements
 from ...core.layers.layered_image import LayeredImage, LayeredImageError, from_layers, to_layers
 from ...core.layers.stacking import Picture, stack_pictures
 from ..api import Layers, io
-from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refusal, refuse
 
 SLOTS = (1, 2, 3, 4)
 SHOWS, HIDES = "1 shows the picture", "1 hides it, as from Load Image"
@@ -152,13 +153,7 @@ class StageComposite(io.ComfyNode):
         given = linked(layers=layers, background=background)
         given |= linked(picture_1=picture_1, picture_2=picture_2, picture_3=picture_3, picture_4=picture_4)
         given |= linked(mask_1=mask_1, mask_2=mask_2, mask_3=mask_3, mask_4=mask_4)
-        if wrong := _wrong_links(given):
-            return wrong
-        try:
-            read_arrangements(arrange or "")
-        except LayeredImageError as error:
-            return str(error)
-        return True
+        return _wrong_links(given) or refusal(partial(read_arrangements, arrange or ""), LayeredImageError) or True
 
     @classmethod
     def execute(

@@ -1,6 +1,7 @@
 """Layers in files of painting programs: saved, and opened again."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ...core.comfy.model_folders import Fingerprint, fingerprint
@@ -8,7 +9,7 @@ from ...core.layers.comfy import layer_file_names, load_layers, require_layer_fi
 from ...core.layers.files import require_format
 from ...core.layers.layered_image import LayeredImageError, from_layers
 from ..api import Layers, io, ui
-from ..inputs import category_of, file_choice
+from ..inputs import category_of, file_choice, refusal
 from .composite import layered_outputs, layered_values
 
 
@@ -60,12 +61,7 @@ class StageSaveLayers(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, psd: bool | None) -> bool | str:
         """Refuse a Photoshop document before anything runs where the package for it is missing."""
-        try:
-            if psd:
-                require_format(".psd")
-        except LayeredImageError as error:
-            return str(error)
-        return True
+        return (refusal(partial(require_format, ".psd"), LayeredImageError) if psd else None) or True
 
     @classmethod
     def execute(
@@ -111,12 +107,7 @@ class StageLoadLayers(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
         """Refuse a file that is not there before anything runs."""
-        try:
-            if file is not None:
-                require_layer_file(file)
-        except LayeredImageError as error:
-            return str(error)
-        return True
+        return (refusal(partial(require_layer_file, file), LayeredImageError) if file is not None else None) or True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None) -> Fingerprint:

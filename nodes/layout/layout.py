@@ -19,7 +19,7 @@ from ...core.layout.region import LayoutError
 from ...core.layout.text import read_layout_text
 from ...core.layout.writing import write_bounding_boxes, write_json_prompt
 from ..api import BoundingBox, BoundingBoxes, Layout, io, ui
-from ..inputs import NOT_CONNECTED, advanced, category_of
+from ..inputs import NOT_CONNECTED, advanced, category_of, refusal
 
 Layouts: TypeAlias = LayoutValue | tuple[LayoutValue, ...]  # what a socket brings: one, or one for each picture
 
@@ -59,13 +59,7 @@ class LayoutText:
     @staticmethod
     def checked(text: str | None, read: Callable[[str], object]) -> bool | str:
         """Answer of `validate_inputs`: True, or why the text cannot be read; a connected one is None until it runs."""
-        if text is None:
-            return True
-        try:
-            read(text)
-        except LayoutError as error:
-            return str(error)
-        return True
+        return (None if text is None else refusal(partial(read, text), LayoutError)) or True
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: object) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """The second stage of TCIG: a diffusion model paints a draft again."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from ...core.tcig.refinement import (
     report_json,
 )
 from ..api import Layout, Segmenters, io, ui
-from ..inputs import category_of, sampling_inputs
+from ..inputs import category_of, refusal, sampling_inputs
 
 MEASURED, BY_HAND = "mask fit", "by hand"
 
@@ -144,12 +145,9 @@ class StageTCIGRefine(io.ComfyNode):
         cls, denoise_from: str | None, denoise_if_fits: float | None, denoise_if_not: float | None
     ) -> bool | str:
         """Refuse shares the wrong way round before anything runs."""
-        try:
-            if denoise_from == MEASURED and None not in (denoise_if_fits, denoise_if_not):
-                Denoising(least=denoise_if_fits, most=denoise_if_not)
-        except ValueError as error:
-            return str(error)
-        return True
+        if denoise_from != MEASURED or None in (denoise_if_fits, denoise_if_not):
+            return True
+        return refusal(partial(Denoising, least=denoise_if_fits, most=denoise_if_not)) or True
 
     @classmethod
     def execute(

@@ -1,6 +1,7 @@
 """Pictures in layers in the graph: a background, and a layer for each thing, painted one after another."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ...core.comfy.sampling import Sampling
 from ...core.comfy.types import Clip, Model
@@ -11,7 +12,7 @@ from ...core.text2layer.comfy.layer_by_layer import LAYER_PROMPT, MARGIN, paint_
 from ...core.text2layer.comfy.vae import LayeredVae
 from ...core.text2layer.prompts import layout_of_prompt, split_prompt
 from ..api import LayeredVAE, Layers, Layout, io
-from ..inputs import NOT_CONNECTED, brought, category_of, linked, refuse, sampling_inputs
+from ..inputs import NOT_CONNECTED, brought, category_of, linked, refusal, refuse, sampling_inputs
 from ..layers.composite import layered_outputs, layered_values
 
 EXAMPLE = "a dog, a balloon and an apple on a green meadow"
@@ -141,12 +142,9 @@ class StageLayerByLayer(io.ComfyNode):
         layers: object = NOT_CONNECTED,
     ) -> bool | str:
         """Refuse what cannot be meant before anything runs; connected values are checked when they run."""
-        try:
-            if prompt is not None and layout is NOT_CONNECTED:
-                split_prompt(prompt)
-        except ValueError as error:
-            return str(error)
-        return _wrong_links(linked(layers=layers), replace, denoise) or True
+        is_read = prompt is not None and layout is NOT_CONNECTED
+        wrong_prompt = refusal(partial(split_prompt, prompt)) if is_read else None
+        return wrong_prompt or _wrong_links(linked(layers=layers), replace, denoise) or True
 
     @classmethod
     def execute(

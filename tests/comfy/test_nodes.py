@@ -13,7 +13,7 @@ from stagecraft.core.layout.region import LayoutError
 from stagecraft.core.layout.writing import write_json_prompt
 from stagecraft.nodes import NODES
 from stagecraft.nodes.api import io
-from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice
+from stagecraft.nodes.inputs import NOT_CONNECTED, file_choice, refusal
 from stagecraft.nodes.layered_rendering.layer_settings import StageLayerSettings
 from stagecraft.nodes.layered_rendering.layered_rendering import StageLayeredRendering
 from stagecraft.nodes.layered_rendering.vision_guidance import chosen_guidance, read_vector
@@ -157,3 +157,14 @@ def test_layout_is_only_refused_early_where_everything_is_known():
     assert StageLayout.validate_inputs("a dog", boxes=None) is True
     assert StageLayout.validate_inputs("a dog", masks=None) is True
     assert "four numbers" in StageLayout.validate_inputs("a dog: 0.1 0.2", boxes=NOT_CONNECTED, masks=None)
+
+
+def test_a_refusal_is_the_expected_error_and_no_other():
+    def check(error):
+        raise error
+
+    assert refusal(lambda: None) is None
+    assert refusal(lambda: check(ValueError("no"))) == "no"
+    assert refusal(lambda: check(LayoutError("no place")), LayoutError) == "no place"
+    with pytest.raises(ValueError, match="a fault of ours"):
+        refusal(lambda: check(ValueError("a fault of ours")), LayoutError)

@@ -9,4 +9,5 @@ how cost grows                growth_pages.draw_growth
 the README's first picture   gallery.main
 where judges disagree        disagreements.main
 layouts from words           words.main
+the registry's icon, banner  registry.main
 """

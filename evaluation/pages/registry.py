@@ -1,7 +1,7 @@
 """Icon and banner for ComfyUI's registry: `python commands/launcher.py evaluation.pages.registry`.
 
-The icon is a drawn scene of the embedded world with its layout around it, `assets/icon.png`; the banner shows layouts and
-what layered rendering painted for them, cut out of the README's first picture, `assets/banner.jpg`.
+The icon is a drawn scene of the embedded world with its layout around it, `assets/icon.png`; the banner shows layouts
+and what layered rendering painted for them, cut out of the README's first picture, `assets/banner.jpg`.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ const INPUT = "layout";
 const WIDGET = "STAGE_LAYOUT_CANVAS";
 const SIZE = [680, 720]; // of a new node
 // What they show has boxes or colours of its own.
-const DRAWINGS = ["StageLayoutPreview", "StageLayoutScore", "StageAttentionMaps"];
+const DRAWINGS = ["StageLayoutPreview", "StageLayoutScore", "StageSegment", "StageAttentionMaps"];
 const LEAST_HEIGHT = 380;
 const PAUSE_MILLISECONDS = 500; // after which typing counts as done
 const READER = "/stagecraft/read_layout"; // of the server, see core/comfy/layout_reader.py

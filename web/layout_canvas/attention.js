@@ -77,7 +77,9 @@ export function mapNote(editor) {
   const phrase = editor.region?.phrase.trim();
   if (!editor.region) return "Select a region to see where its phrase looks";
   if (!shownMap(editor)) return `The last run has no attention map of “${phrase || "this region"}”`;
-  return isFresh(editor)
-    ? `Where “${phrase}” looks`
-    : `Where “${phrase}” looked in the last run; the layout is another one now`;
+  if (isFresh(editor)) return `Where “${phrase}” looks`;
+  const { maps, ran } = editor;
+  const isOfLast = !ran || maps.run === ran.run;
+  const looked = `Where “${phrase}” looked in ${isOfLast ? "the last" : "an earlier"} run`;
+  return isOfLast && maps.layout === ran?.layout ? `${looked}; the layout is another one now` : looked;
 }

@@ -40,17 +40,24 @@ function paintPixels({ context, tint, level }, pixels, [x0, y0, x1, y1]) {
   const image = context.createImageData(right - left, bottom - top);
   const [red, green, blue] = channels(tint);
   const valueAt = (x, y) => data[y * step * width + x * step];
-  const inside = (x, y) => x < 0 || y < 0 || x >= wide || y >= tall || valueAt(x, y) >= level;
+  // How steeply a mask falls towards a pixel that is outside: a hard edge gets a rim, a soft one hardly any.
+  const fall = (value, x, y) => {
+    if (x < 0 || y < 0 || x >= wide || y >= tall) return 0;
+    const other = valueAt(x, y);
+    return other < level ? value - other : 0;
+  };
   for (let y = top, at = 0; y < bottom; y++) {
     for (let x = left; x < right; x++, at += 4) {
       const value = valueAt(x, y);
       if (!value) continue;
-      const isDeep =
-        value < level || (inside(x - RIM, y) && inside(x + RIM, y) && inside(x, y - RIM) && inside(x, y + RIM));
+      const rim =
+        value < level
+          ? 0
+          : Math.max(fall(value, x - RIM, y), fall(value, x + RIM, y), fall(value, x, y - RIM), fall(value, x, y + RIM));
       image.data[at] = red;
       image.data[at + 1] = green;
       image.data[at + 2] = blue;
-      image.data[at + 3] = isDeep ? (INSIDE * value) / FULL : 255;
+      image.data[at + 3] = (INSIDE * value) / FULL + ((255 - INSIDE) * rim) / FULL;
     }
   }
   context.putImageData(image, left, top);

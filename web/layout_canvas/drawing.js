@@ -8,6 +8,7 @@ import { readMask } from "./masks.js";
 import { offered } from "./offer.js";
 import { boxOf } from "./state.js";
 
+const NOBODY = 0; // the key of no region of the drawing
 const CORNER = 8; // side of a handle on the screen
 
 /** Black or white, whichever is easier to read on a colour. */
@@ -104,8 +105,9 @@ function screenBox({ editor, view }, region) {
 function drawOffered(context, scene, region) {
   context.save();
   context.globalAlpha = 0.75;
-  drawRegion(context, scene, { ...region, key: null });
-  drawLabel(context, scene, { ...region, key: null });
+  const shown = { ...region, key: NOBODY };
+  drawRegion(context, scene, shown);
+  drawLabel(context, scene, shown);
   context.restore();
 }
 
@@ -122,7 +124,7 @@ function drawRegion(context, scene, region) {
   context.globalAlpha = before * (region.hidden ? 0.3 : 1);
   if (pixels) {
     drawMask(context, scene, region, pixels);
-  } else if (!region.hidden) {
+  } else if (!region.hidden && !shownMap(scene.editor)) {
     // Over a picture the colours step back, so that what came can be compared with what was asked.
     const [strong, faint] = pictureOf(scene.editor) ? ["1f", "00"] : ["3d", "26"];
     context.fillStyle = region.tint + (isSelected || scene.hover === region.key ? strong : faint);
@@ -173,12 +175,13 @@ function drawLabel(context, scene, region) {
   // Above the box where there is room, so that it covers nothing; the canvas' edge pushes it in.
   const x = Math.max(2, Math.min(box[0] - 1, scene.size[0] - wide - 2));
   const y = box[1] - 18 >= 1 ? box[1] - 18 : Math.max(2, box[1] + 1);
-  context.globalAlpha = isSelected ? 1 : 0.9;
+  const before = context.globalAlpha;
+  context.globalAlpha = before * (isSelected ? 1 : 0.9);
   context.fillStyle = region.tint;
   context.beginPath();
   context.roundRect(x, y, wide, 17, 3);
   context.fill();
-  context.globalAlpha = 1;
+  context.globalAlpha = before;
   context.fillStyle = context.strokeStyle = inkOn(region.tint);
   context.fillText(text, x + 5, y + 9);
   if (region.locked) drawLock(context, x + wide - mark - 1, y + 4);

@@ -15,6 +15,13 @@ export function offered({ offer, layout }) {
   return shown.every(hasNoPlace) ? offer.layout.regions : [];
 }
 
+/** The prompt that the server makes of a layout without one. */
+function joined({ regions, background = "" }) {
+  const phrases = regions.map(({ phrase }) => phrase);
+  const last = phrases.pop();
+  return `${phrases.length ? `${phrases.join(", ")} and ` : ""}${last} ${background}`.trim();
+}
+
 /** Reads what came in; null where nothing did. */
 export async function readOffer(text, loaded) {
   if (text === null) return null;
@@ -23,18 +30,26 @@ export async function readOffer(text, loaded) {
     const masks = layout.regions.map(({ mask }) => mask);
     limitMasks(masks);
     Promise.all(masks.map(loadSoftMask)).then(loaded);
-    return { text, layout, isDismissed: false };
+    // A prompt that only joins the names would go on saying the old ones.
+    const prompt = layout.prompt === joined(JSON.parse(text)) ? "" : layout.prompt;
+    return { text, layout: { ...layout, prompt }, isDismissed: false };
   } catch (error) {
     if (error instanceof LayoutTextError) return null;
     throw error;
   }
 }
 
-/** The drawing with what came in: in the place of what waits for a place, or as a whole. */
+/** The drawing with what came in: in the place of what waits for a place, or as a whole but for what is written. */
 export function taken(offer, layout) {
-  const { regions } = offer.layout;
+  const { regions, prompt, background } = offer.layout;
   const isWaiting = layout.regions.length > 0 && layout.regions.every(hasNoPlace);
-  if (!isWaiting || layout.regions.length !== regions.length) return { ...offer.layout, editor: layout.editor };
+  if (!isWaiting || layout.regions.length !== regions.length)
+    return {
+      ...offer.layout,
+      prompt: layout.prompt.trim() ? layout.prompt : prompt,
+      background: layout.background.trim() ? layout.background : background,
+      editor: layout.editor,
+    };
   const filled = layout.regions.map((region, i) => ({ ...region, box: regions[i].box, mask: regions[i].mask }));
   return { ...layout, regions: filled };
 }

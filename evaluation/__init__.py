@@ -6,6 +6,7 @@ stage.py bench               bench.bench.main
 one setting at a time        sweeps.run
 pictures from a real server  painter.Painter
 methods on the layout sets   layouts.evaluate
+one layout, every method     which_method.main.main
 edits of real scenes         editing.evaluate.evaluate
 scenes taken apart           splitting.evaluate.evaluate
 lines without a layout       image_lines.image_line

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 # Left, top, width, height on the graph, in its own units.
 Area: TypeAlias = tuple[float, float, float, float]
+BETWEEN, BELOW = 70.0, 24.0  # neighbours, beside and below each other, in the graph's units
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,39 @@ def shown_in(files: Iterable[Path]) -> dict[str, Shown]:
     return {kind: shown for kind, (_, shown) in found.items()}
 
 
-def neighbourhood(node: int, areas: Mapping[int, Area], linked: Iterable[int], largest: tuple[float, float]) -> Area:
-    """The part of the graph that shows a node and as many of those linked with it as fit, the nearest first.
+def arranged(
+    node: int, areas: Mapping[int, Area], sources: Sequence[int], targets: Sequence[int], tallest: float
+) -> dict[int, Area]:
+    """Where a node and its neighbours are shown: what feeds it at its left, what it feeds at its right.
+
+    In the workflow a neighbour may be a screen away. Here the first of each side always stands next to the node, and
+    more of them below each other while they fit.
 
     Args:
-        node: the node's id.
+        node: the node's id; it stays where it is.
         areas: where the nodes are, by id.
-        linked: ids of the nodes that it has a link with.
-        largest: width and height that the part may have at most, unless the node alone is larger.
+        sources: ids of the nodes that feed it, the most important first.
+        targets: ids of the nodes that it feeds, the same way.
+        tallest: of a column, unless one node alone is taller.
     """
-    part = areas[node]
-    for other in sorted(set(linked) - {node}, key=lambda each: _size(_union(areas[node], areas[each]))):
-        wider = _union(part, areas[other])
-        if wider[2] <= largest[0] and wider[3] <= largest[1]:
-            part = wider
-    return part
+    left, top, width, height = areas[node]
+    placed = {node: areas[node]}
+    for column, at_left in ((sources, True), (targets, False)):
+        below = top
+        for other in dict.fromkeys(column):
+            if other in placed:
+                continue
+            _, _, wide, high = areas[other]
+            if below > top and below + high - top > max(tallest, height):
+                continue
+            placed[other] = (left - BETWEEN - wide if at_left else left + width + BETWEEN, below, wide, high)
+            below += high + BELOW
+    return placed
 
 
-def _union(first: Area, second: Area) -> Area:
-    left, top = min(first[0], second[0]), min(first[1], second[1])
-    right = max(first[0] + first[2], second[0] + second[2])
-    bottom = max(first[1] + first[3], second[1] + second[3])
+def around(areas: Iterable[Area]) -> Area:
+    """The smallest part of the graph that has all areas in it."""
+    corners = [(left, top, left + width, top + height) for left, top, width, height in areas]
+    left, top = (min(each[side] for each in corners) for side in (0, 1))
+    right, bottom = (max(each[side] for each in corners) for side in (2, 3))
     return left, top, right - left, bottom - top
-
-
-def _size(area: Area) -> float:
-    return area[2] * area[3]

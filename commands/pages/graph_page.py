@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -15,7 +16,7 @@ from .choice import Area
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-WIDTH, HEIGHT = 1600, 1100  # of the page, pixels
+WIDTH, HEIGHT = 1900, 1500  # of the page, pixels
 # Where a part of the graph is brought to: beside the editor's own bars.
 LEFT, TOP = 120, 160
 _RUN_SECONDS = 600.0
@@ -23,11 +24,21 @@ _RUN_SECONDS = 600.0
 _AREAS = """() => Object.fromEntries(app.graph.nodes.map((node) => {
     const [left, top, width, height] = node.getBounding();
     return [node.id, [left, top, width, height]] }))"""
+# Ids of the nodes at the other ends of a node's links, slot by slot.
 _LINKED = """(id) => {
-    const node = app.graph.getNodeById(id), ends = [];
-    for (const link of (app.graph.links.values?.() ?? Object.values(app.graph.links)))
-        if (link.origin_id === node.id || link.target_id === node.id) ends.push(link.origin_id, link.target_id);
-    return ends.map(Number) }"""
+    const node = app.graph.getNodeById(id);
+    const link = (each) => app.graph.links.get?.(each) ?? app.graph.links[each];
+    return [(node.inputs ?? []).filter((slot) => slot.link != null).map((slot) => Number(link(slot.link).origin_id)),
+        (node.outputs ?? []).flatMap((slot) => slot.links ?? []).map((each) => Number(link(each).target_id))] }"""
+# Nodes to places; all others go out of sight, to the side on which they are, so that links to them leave the picture.
+_PLACE = """([id, places, far]) => {
+    const middle = app.graph.getNodeById(id).getBounding()[0];
+    for (const node of app.graph.nodes) {
+        const area = node.getBounding(), place = places[node.id];
+        const [right, down] = place ? [place[0] - area[0], place[1] - area[1]] : [area[0] < middle ? -far : far, 0];
+        node.pos = [node.pos[0] + right, node.pos[1] + down];
+    } }"""
+_FAR = 20_000.0
 _BRING = """(offset) => {
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = offset;
@@ -75,9 +86,14 @@ class GraphPage:
         """Where the nodes lie, with their titles, by id."""
         return {int(node): tuple(area) for node, area in self._page.evaluate(_AREAS).items()}
 
-    def linked(self, node: int) -> list[int]:
-        """Ids of the nodes that a node has a link with, and its own."""
-        return self._page.evaluate(_LINKED, node)
+    def linked(self, node: int) -> tuple[list[int], list[int]]:
+        """Ids of the nodes that feed a node, and of those that it feeds, in the order of its slots."""
+        sources, targets = self._page.evaluate(_LINKED, node)
+        return sources, targets
+
+    def place(self, node: int, places: Mapping[int, Area]) -> None:
+        """Bring nodes to places around one of them, and all others out of sight."""
+        self._page.evaluate(_PLACE, [node, {str(each): area for each, area in places.items()}, _FAR])
 
     def picture(self, part: Area) -> Image.Image:
         """Take a picture of a part of the graph, a pixel for each of its units.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..browser import chromium
@@ -12,14 +12,14 @@ from ..comfy_server import ComfyServer
 from ..demo import WORKFLOWS
 from ..environment import CLONE, current_environment
 from ..messages import SetupProblem, say
-from .choice import Shown, neighbourhood, shown_in
+from .choice import Shown, around, arranged, shown_in
 
 if TYPE_CHECKING:
     from .graph_page import GraphPage
 
 PAGES = CLONE / "web" / "docs"
 PICTURES = PAGES / "pictures"
-_LARGEST = (1250.0, 850.0)  # of a graph's part, in its units
+_TALLEST = 640.0  # of the neighbours at one side, in the graph's units
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -77,8 +77,18 @@ def _picture(page: GraphPage, shown: Shown) -> bytes:
     from .picture import encoded, joined
 
     areas = page.areas()
-    left, top, width, height = part = neighbourhood(shown.node, areas, page.linked(shown.node), _LARGEST)
+    sources, targets = (sorted(side, key=_is_others(shown)) for side in page.linked(shown.node))
+    places = arranged(shown.node, areas, sources, targets, _TALLEST)
+    page.place(shown.node, places)
+    left, top, *_ = part = around(places.values())
     graph = page.picture(part)
     own = areas[shown.node]
+    page.place(shown.node, areas)
     with Image.open(shown.workflow.with_suffix(".jpg"), formats=["JPEG"]) as result:
         return encoded(joined(graph, (own[0] - left, own[1] - top, own[2], own[3]), result))
+
+
+def _is_others(shown: Shown) -> Callable[[int], bool]:
+    """Whether a node of a workflow, by its id, is not one of this pack: its own are shown first."""
+    kinds = {node["id"]: node["type"] for node in json.loads(shown.workflow.read_text(encoding="utf-8"))["nodes"]}
+    return lambda node: not kinds[node].startswith("Stage")

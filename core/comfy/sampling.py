@@ -42,6 +42,16 @@ class Sampling:
         """ComfyUI's noise of this seed, in the latent's shape."""
         return comfy.sample.prepare_noise(latent, self.seed)
 
+    def sigmas(self, model: Model, steps: int) -> Tensor:
+        """Noise levels of the run's last steps: (steps + 1) from the highest down to 0; none for no steps."""
+        if steps == 0:
+            return torch.tensor([])
+        settings = {"sampler": self.sampler, "scheduler": self.scheduler, "denoise": self.denoise}
+        run = comfy.samplers.KSampler(
+            model, self.steps, model.load_device, **settings, model_options=model.model_options
+        )
+        return run.sigmas[-steps - 1 :].cpu()
+
     def sample(
         self,
         model: Model,

@@ -17,7 +17,7 @@ from ..sets.make_layouts import mean_colour
 
 EDIT, EDIT_COLOURS, INPAINT, VAE = "edit", "edit_colours", "inpaint", "vae"
 # As in workflows/lrdiff_edit.json, which a test holds; it says nothing of the given picture either.
-SETTINGS = {"source_prompt": "", "end_at": 0.5, "strength": 1.0, "edge": EDGE, "refinements": 1, "source": "colour"}
+SETTINGS = {"source_prompt": "", "end_at": 0.7, "strength": 1.0, "edge": EDGE, "refinements": 1, "source": "auto"}
 COLOURED = (INSERT, REPLACE)  # what can be told a colour
 
 

@@ -23,14 +23,16 @@ from .tables import (
     comparisons_table,
     defaults_table,
     differences_by_set_table,
+    headline_table,
     judges_table,
     measures_table,
     results_table,
     sweeps_table,
     told_table,
 )
+from .ways import ways_table
 
-PAGES = (CLONE / "README.md", CLONE / "docs" / "measurements.md")
+PAGES = (CLONE / "README.md", *(CLONE / "docs" / f"{name}.md" for name in ("measurements", "which-method")))
 REMARK = re.compile(r"^From `[^`]*`\.(?: \*(.+)\*)?$", re.MULTILINE)
 NOT_YET = "*Not measured yet.*"
 MARKED = re.compile(r"(<!-- (table|plot):(\w+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
@@ -74,6 +76,7 @@ TABLES = {
     "ablation_told": Table(PLOTS["ablation"].command, "ablation", told_table),
     "sali_told": Table("python stage.py evaluate sali", "sali", told_table),
     "layouts_differences": Table("python stage.py evaluate", "layouts", comparisons_table, "comparisons"),
+    "headline": Table("python stage.py evaluate", "layouts", headline_table, "comparisons"),
     "ablation_differences": Table(PLOTS["ablation"].command, "ablation", comparisons_table, "comparisons"),
     "sali_differences": Table("python stage.py evaluate sali", "sali", comparisons_table, "comparisons"),
     "sali_gains": Table("python stage.py evaluate sali", "sali", measures_table, "measures"),
@@ -87,6 +90,7 @@ TABLES = {
     "tcig": Table("python stage.py evaluate tcig", "tcig"),
     "tcig_measures": Table("python stage.py evaluate tcig", "tcig", measures_table, "measures"),
     "tcig_sweeps": Table(PLOTS["tcig_sweeps"].command, "tcig_sweeps", sweeps_table),
+    "which_method": Table("python commands/launcher.py evaluation.which_method.main", "which_method", ways_table),
     "networks": Table("python stage.py evaluate networks", "networks"),
     "networks_differences": Table("python stage.py evaluate networks", "networks", comparisons_table, "comparisons"),
     "networks_measures": Table("python stage.py evaluate networks", "networks", measures_table, "measures"),

@@ -21,6 +21,7 @@ ROW_KEYS = (
 )
 NO_SCORES = ("method", "set", "pictures")  # of a row's keys
 DECIBELS = "PSNR"  # what begins so is worth a digit behind the point
+OURS, HEADLINE = "lrdiff", ("box_iou", "ap50", "presence")  # the method and the scores of the README's table
 DIFFERENCE_HEADINGS = ("method", "against", "score", "pictures", "difference", "method is")
 # Of results in which inputs of the nodes still have the names and units that they had before they were made alike.
 UNITS_OF_THEN = (
@@ -117,6 +118,11 @@ def comparisons_table(rows: Sequence[dict]) -> str:
     """A table of paired differences, method minus reference, of all sets at once; else, if they are apart, of each."""
     whole = [row for row in rows if row["set"] == ALL]
     return table(DIFFERENCE_HEADINGS, [_difference(row) for row in whole]) if whole else differences_by_set_table(rows)
+
+
+def headline_table(rows: Sequence[dict]) -> str:
+    """The same of the pack's main method alone, and of where things are."""
+    return comparisons_table([row for row in rows if row["method"] == OURS and row["score"] in HEADLINE])
 
 
 def _difference(row: dict) -> list[str]:

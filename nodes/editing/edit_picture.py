@@ -20,7 +20,7 @@ from ..layered_rendering.layered_rendering import MOST
 from .edits import Edits
 
 # What needs nothing but the things that are put down.
-SOURCES = (COLOUR, AUTO, DYNAMIC)
+SOURCES = (AUTO, COLOUR, DYNAMIC)
 
 
 class StageEditPicture(io.ComfyNode):
@@ -100,11 +100,12 @@ class StageEditPicture(io.ComfyNode):
                     io.Combo.Input(
                         "source",
                         options=list(SOURCES),
-                        default=COLOUR,
+                        default=AUTO,
                         optional=True,
-                        tooltip="What calls a thing into its place, as in Layered Rendering. colour: its colour, where "
-                        "it has one. auto: its reference picture, else its colour, else dynamic where a U-Net can. "
-                        "dynamic: for all things the mean noise where the name is looked at most in the first step.",
+                        tooltip="What calls a thing into its place, as in Layered Rendering. auto: its reference "
+                        "picture, else its colour, else dynamic where a U-Net can. colour: its colour, where it has "
+                        "one. dynamic: for all things the mean noise where the name is looked at most in the first "
+                        "step.",
                     )
                 ),
                 Edits.Input(

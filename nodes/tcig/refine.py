@@ -137,6 +137,19 @@ class StageTCIGRefine(io.ComfyNode):
                     display_name="changes",
                     tooltip="For what share of its run each pixel was free to change; white where it always was.",
                 ),
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="With latent and sigmas: stage two for a sampler of your own (SamplerCustomAdvanced). It "
+                    "lets each place change when the run has come down to its share.",
+                ),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="The drafts, with a noise mask that says for what share of the run each place may change.",
+                ),
+                io.Sigmas.Output(
+                    display_name="sigmas",
+                    tooltip="Noise levels of stage two, from the one that the measured fit asks for.",
+                ),
             ],
         )
 
@@ -182,4 +195,14 @@ class StageTCIGRefine(io.ComfyNode):
         text = refinement_text(report)
         show_text(cls.hidden.unique_id, text)
         shown = {**ui.PreviewImage(made.images, cls=cls).as_dict(), "text": (text,)}
-        return io.NodeOutput(made.images, report["refined"], report_json(report), made.changes, ui=shown)
+        again = made.again
+        return io.NodeOutput(
+            made.images,
+            report["refined"],
+            report_json(report),
+            made.changes,
+            again.model,
+            {"samples": again.latent, "noise_mask": again.mask},
+            again.sigmas,
+            ui=shown,
+        )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.commands.pages.choice import neighbourhood, shown_in
+from stagecraft.commands.pages.choice import BELOW, BETWEEN, around, arranged, shown_in
 from stagecraft.commands.pages.main import chosen
 from stagecraft.commands.pages.picture import LARGEST_FILE, encoded, joined
 
@@ -28,11 +28,17 @@ def test_a_node_is_shown_in_the_smallest_workflow_that_has_it(tmp_path):
     }
 
 
-def test_its_neighbours_are_shown_as_far_as_they_fit():
-    assert neighbourhood(1, AREAS, [1, 2, 3, 4], (300, 500)) == (0, 0, 250, 450)
-    assert neighbourhood(1, AREAS, [1, 2, 3, 4], (300, 100)) == (0, 0, 250, 50)
-    assert neighbourhood(1, AREAS, [], (300, 500)) == AREAS[1]
-    assert neighbourhood(1, AREAS, [2], (10, 10)) == AREAS[1]  # itself is shown whatever its size
+def test_the_nearest_neighbour_of_each_side_stands_beside_it_however_far_it_was():
+    places = arranged(1, AREAS, [4], [3], 10)
+    assert places == {1: AREAS[1], 4: (-BETWEEN - 100, 0, 100, 50), 3: (100 + BETWEEN, 0, 100, 50)}
+    assert around(places.values()) == (-BETWEEN - 100, 0, 300 + 2 * BETWEEN, 50)
+    assert arranged(1, AREAS, [], [], 10) == {1: AREAS[1]}
+
+
+def test_more_neighbours_stand_below_each_other_as_far_as_they_fit():
+    assert list(arranged(1, AREAS, [4, 4, 2, 3], [2], 50 + BELOW + 50)) == [1, 4, 2]
+    assert list(arranged(1, AREAS, [4, 2, 3], [2], 1000)) == [1, 4, 2, 3]
+    assert arranged(1, AREAS, [4, 2], [], 1000)[2] == (-BETWEEN - 100, 50 + BELOW, 100, 50)
 
 
 def test_the_node_is_framed_and_the_result_lies_beside_it():

@@ -25,6 +25,23 @@ DENOISE_MASK = "denoise_mask_function"  # ComfyUI's name of the option
 
 
 @dataclass(frozen=True)
+class Run:
+    """All drafts as one run, for a sampler, a guider or a noise of the user's.
+
+    Attributes:
+        model: lets go of each place when the run has come down to its share.
+        latent: (b c h w), or (b c 1 h w) of a model with frames: the drafts.
+        mask: (b 1 h w) of the latent's size, the share of the run that each place takes part in.
+        sigmas: noise levels of as many steps as the draft with the most of them takes.
+    """
+
+    model: Model
+    latent: Tensor
+    mask: Tensor
+    sigmas: Tensor
+
+
+@dataclass(frozen=True)
 class Refined:
     """What became of drafts.
 
@@ -35,6 +52,7 @@ class Refined:
         before: mask IoU of every draft's regions, painter's order.
         after: the same of the finished pictures.
         shares: of the run that each picture took part in.
+        again: the same as one run for a sampler outside.
     """
 
     images: Tensor
@@ -42,6 +60,7 @@ class Refined:
     before: list[dict[int, float]]
     after: list[dict[int, float]]
     shares: list[float]
+    again: Run
 
 
 def refine(
@@ -87,29 +106,35 @@ def refine(
         plan_refinement(layout, fit, denoising, sampling.steps, *sized.shape[1:3])
         for layout, fit in zip(layouts, before, strict=True)
     ]
-    noise: Tensor | None = None
+    again = _as_one_run(model, vae, sized, plans, sampling)
+    # One after the other, so that a picture's noise does not depend on which others are painted.
+    noise = comfy.sample.prepare_noise(again.latent, sampling.seed, list(range(len(sized))))
     finished, runs = [], sum(plan.steps > 0 for plan in plans)
     for index, (plan, picture) in enumerate(zip(plans, sized, strict=True)):
         if plan.steps == 0:
             finished.append(picture)
             continue
-        latent = vae.encode(picture[None])
-        if latent.ndim not in (PICTURES, VIDEOS):
-            raise ValueError(
-                f"The VAE gives latents of shape {tuple(latent.shape)}; expected batch, channels, height and width, or "
-                "frames besides, since drafts are pictures. Choose a checkpoint of pictures."
-            )
-        if noise is None:
-            # One after the other, so that a picture's noise does not depend on which others are painted.
-            shape = (len(sized), *(1,) * (latent.ndim - 1))
-            noise = comfy.sample.prepare_noise(latent.repeat(shape), sampling.seed, list(range(len(sized))))
-        show = progress(model, sum(each.steps > 0 for each in plans[:index]), runs)
-        finished.append(_paint(model, vae, positive, negative, latent, noise[index : index + 1], plan, sampling, show))
+        each = slice(index, index + 1)
+        show = progress(model, sum(other.steps > 0 for other in plans[:index]), runs)
+        finished.append(_paint(model, vae, positive, negative, again.latent[each], noise[each], plan, sampling, show))
     after = _measure(layouts, segmenters, finished)
     changes = [_change(plan, *sized.shape[1:3]) for plan in plans]
-    return Refined(
-        torch.stack(finished), torch.stack(changes), before, after, [plan.steps / sampling.steps for plan in plans]
-    )
+    shares = [plan.steps / sampling.steps for plan in plans]
+    return Refined(torch.stack(finished), torch.stack(changes), before, after, shares, again)
+
+
+def _as_one_run(model: Model, vae: Vae, drafts: Tensor, plans: Sequence[Plan], sampling: Sampling) -> Run:
+    """What a sampler outside needs to paint the drafts (b h w 3) by their plans."""
+    latent = torch.cat([vae.encode(draft[None]) for draft in drafts])
+    if latent.ndim not in (PICTURES, VIDEOS):
+        raise ValueError(
+            f"The VAE gives latents of shape {tuple(latent.shape)}; expected batch, channels, height and width, or "
+            "frames besides, since drafts are pictures. Choose a checkpoint of pictures."
+        )
+    most = max(plan.steps for plan in plans)
+    changes = [_change(plan, *drafts.shape[1:3]) * plan.steps / max(most, 1) for plan in plans]
+    mask = resample_by_area(torch.stack(changes), *latent.shape[-2:])[:, None]
+    return Run(hold_until_due(model), latent, mask, sampling.sigmas(model, most))
 
 
 def _change(plan: Plan, height: int, width: int) -> Tensor:

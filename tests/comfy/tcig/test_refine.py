@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import comfy.sample
+import comfy.samplers
 import pytest
 import torch
 import torch.nn.functional as F
+from comfy.samplers import CFGGuider
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from stagecraft.core.comfy.sampling import Sampling
 from stagecraft.core.layout.reading import parse_layout
@@ -65,6 +67,33 @@ def test_it_is_img2img_from_the_level_that_the_masks_ask_for(model, vae, prompts
     assert torch.equal(made.images, vae.decode(samples).clamp(0, 1))
     assert set(made.after[0]) == {0, 1}
     assert not torch.equal(made.images, draft())
+
+
+@pytest.mark.parametrize("hold", [0.0, 1.0])
+def test_a_sampler_outside_paints_the_same(model, vae, prompts, hold):
+    made = refined(model, vae, prompts, Denoising(0.25, 0.75, hold=hold))
+    again = made.again
+    assert len(again.sigmas) == RUN.steps * made.shares[0] + 1 and again.sigmas[-1] == 0
+    guider = CFGGuider(again.model)
+    guider.set_conds(*prompts)
+    guider.set_cfg(RUN.cfg)
+    noise = comfy.sample.prepare_noise(again.latent, RUN.seed)
+    sampler = comfy.samplers.sampler_object(RUN.sampler)
+    samples = guider.sample(noise, again.latent, sampler, again.sigmas, denoise_mask=again.mask, seed=RUN.seed)
+    torch.testing.assert_close(vae.decode(samples).clamp(0, 1), made.images, rtol=0, atol=1e-5)
+
+
+def test_outside_each_draft_of_a_batch_has_its_own_share(model, vae, prompts):
+    good = draft()
+    good[:, :, SIDE // 2 :, 1] = 0.9
+    made = refined(model, vae, prompts, Denoising(0.25, 0.75), image=torch.cat([draft(), good]))
+    assert made.shares[0] > made.shares[1] > 0
+    assert made.again.mask[:, 0].amax((1, 2)).tolist() == [1.0, pytest.approx(made.shares[1] / made.shares[0])]
+
+
+def test_outside_a_draft_that_stays_has_no_levels_of_noise(model, vae, prompts):
+    again = refined(model, vae, prompts, Denoising(fixed=0.0)).again
+    assert len(again.sigmas) == 0 and not again.mask.any()
 
 
 def test_denoise_0_gives_the_draft_back_bit_for_bit(model, vae, prompts):

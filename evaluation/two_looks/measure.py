@@ -181,7 +181,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     FILE.write_text(json.dumps(asdict(measure) | {"accuracy": accuracy}, indent=1) + "\n")
     print(accuracy)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -12,7 +12,17 @@ from einops import reduce
 from torch import Tensor
 
 from .masks import is_same_aspect, visible_boxes
-from .region import KEYS, LARGEST_SIDE, MOST_REGIONS, CanvasError, LayoutError, Region, check_text, describe
+from .region import (
+    KEYS,
+    LARGEST_SIDE,
+    MOST_REGIONS,
+    CanvasError,
+    LayoutError,
+    Region,
+    check_text,
+    describe,
+    read_loras,
+)
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
@@ -193,3 +203,19 @@ def _pool(mask: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return mask
     return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()
+
+
+def refuse_loras(layouts: Iterable[Layout], method: str, instead: str = "Layered Rendering") -> None:
+    """Say that a method cannot keep a LoRA to a region, where one is asked for; ignoring it would look like a failure.
+
+    Raises:
+        LayoutError: a region that wears a LoRA.
+    """
+    for layout in layouts:
+        for region in layout.regions:
+            if read_loras(region.lora):
+                raise LayoutError(
+                    f'The region "{region.phrase}" wears a LoRA ({region.lora}), but {method} has no pass of the model '
+                    f"for each region that a LoRA could be kept to. Use {instead} for it, connect a layout without "
+                    "lora= here, or load the LoRA for the whole picture."
+                )

@@ -19,7 +19,8 @@ from .run_length import decode_runs, encode_runs, is_run_length
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
 MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 MOST_MASK_PIXELS = 2**26  # of one mask in JSON, 8192 x 8192; a short text could else fill the memory
-KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference")
+KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference", "lora")
+STRONGEST_LORA = 100  # ComfyUI's own limit
 EDITOR_KEYS = ("hidden", "editor")  # in JSON only: a hidden region takes no part, "editor" is the editor's own
 
 
@@ -44,6 +45,7 @@ class Region:
         order: painter's order, larger is nearer; of equals the later in the list is nearer.
         colour: what vision guidance pulls towards, a CSS colour name or #rrggbb; "" means no vision guidance.
         reference: name of a picture of it, as the host knows its input pictures; "" means none.
+        lora: what it alone wears, such as "neon:0.8, pixels:0.5", see `read_loras`; "" means nothing.
 
     Raises:
         LayoutError: a value that cannot be meant.
@@ -57,10 +59,11 @@ class Region:
     order: int = 0
     colour: str = ""
     reference: str = ""
+    lora: str = ""
 
     def __post_init__(self) -> None:
         name = f'The region "{_short(self.phrase)}"'
-        for key in ("phrase", "prompt", "colour", "reference"):
+        for key in ("phrase", "prompt", "colour", "reference", "lora"):
             check_text(getattr(self, key), f"{name}: {key}")
         if not self.phrase.strip():
             raise LayoutError('A region has no phrase. Give it a name such as "a dog".')
@@ -76,6 +79,7 @@ class Region:
             raise LayoutError(f"{name} has order {describe(self.order)}; expected a whole number such as 0.")
         object.__setattr__(self, "strength", _as_float(self.strength))
         colour_to_rgb(self.colour, name)
+        read_loras(self.lora, name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):
@@ -107,7 +111,7 @@ class Region:
         if self.mask is not None:
             data["mask"] = _mask_to_dict(self.mask)
         data |= {"prompt": self.prompt, "strength": self.strength, "order": self.order}
-        return data | {key: getattr(self, key) for key in ("colour", "reference") if getattr(self, key)}
+        return data | {key: getattr(self, key) for key in ("colour", "reference", "lora") if getattr(self, key)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Region":
@@ -152,6 +156,30 @@ def colour_to_hex(colour: str) -> str:
     """A colour as #rrggbb, or "" for none."""
     rgb = colour_to_rgb(colour)
     return "" if rgb is None else "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)
+
+
+def read_loras(text: str, name: str = "The layout") -> list[tuple[str, float]]:
+    """Names and strengths of LoRAs out of "neon:0.8, pixels"; without a number it is 1, and with 0 none is worn.
+
+    Raises:
+        LayoutError: a LoRA without a name, or a strength that is none.
+    """
+    found = []
+    for each in text.split(",") if text.strip() else []:
+        file, strength = (part.strip() for part in (each if ":" in each else f"{each}:1").rsplit(":", 1))
+        if not file:
+            raise LayoutError(f'{name} has lora="{text}", where a LoRA has no name; expected lora=name:0.8.')
+        try:
+            value = float(strength)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= STRONGEST_LORA:
+            raise LayoutError(
+                f'{name} has lora="{text}" with the strength "{strength}"; expected a number from -{STRONGEST_LORA} to '
+                f"{STRONGEST_LORA} behind the colon, such as {file}:0.8."
+            )
+        found.append((file, value))
+    return [(file, value) for file, value in found if value != 0]
 
 
 def check_keys(data: Mapping[str, Any], known: Iterable[str], name: str) -> None:

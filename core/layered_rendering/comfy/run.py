@@ -15,7 +15,7 @@ from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, FIRST_STEP
 from .cropping import areas_of_layers
-from .entry import HandOver, LayerEntry, VisionEntry
+from .entry import GivenPart, HandOver, LayerEntry, VisionEntry
 from .layer_on_grid import RunLayer
 from .state import scale_of_state
 
@@ -62,6 +62,10 @@ class LayeredRun:
         if layers_until is not None:
             self.last_layered_sigma = _last_sigma(self.sampling, layers_until)
             _hand_over(entry, self.last_layered_sigma, self.sampling.percent_to_sigma)
+        if (given := GivenPart.from_options(entry)) is not None:
+            _check_shape(given.part, noise)
+            part = resample_by_area(given.part, *noise.shape[-2:]).to(self.guider.model_patcher.load_device)
+            entry["mask"] = part if noise.ndim == 4 else part[:, None]
         ours, vision = LayerEntry.from_options(entry), VisionEntry.from_options(entry)
         if ours is None:
             if apart_until is not None:

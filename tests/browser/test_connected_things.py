@@ -5,7 +5,6 @@ import json
 import pytest
 from stagecraft.commands.environment import CLONE
 from stagecraft.core.layout.canvas import read_canvas
-from stagecraft.tests.browser.editor import NODE
 
 EMPTY = {"width": 512, "height": 512, "prompt": "", "background": "at the sea", "regions": []}
 FINDS = (1, 3, 4, 5, 6, 7, 9, 10)  # nodes of the workflow that paint a picture and find what is in it

@@ -46,7 +46,13 @@ FRAMES = [
             "metadata": {"text": "a duck", "palette": ["#ff0000", "#00ff00"]},
         },
         # A padded layer, of which only this part shows anything.
-        {"x": 200, "y": 20, "width": 200, "height": 90, "metadata": {"text": "a moon", "content_rect": [90, 15, 40, 44]}},
+        {
+            "x": 200,
+            "y": 20,
+            "width": 200,
+            "height": 90,
+            "metadata": {"text": "a moon", "content_rect": [90, 15, 40, 44]},
+        },
     ]
 ]
 JSON_PROMPT = {

@@ -7,7 +7,7 @@ from stagecraft.tests.browser.editor import HEIGHT, WIDTH, Editor
 from stagecraft.tests.browser.test_editing import TWO
 
 WINDOW = ".stage-window"
-# Fingers and pens, as the browser's own events, at pixels of the layout's canvas: [kind, number, x, y, kind of pointer].
+# Fingers and pens, as the browser's own events, at pixels of the layout's canvas: [event, number, x, y, pointer].
 POINT = """(element, steps) => {
     const place = element.getBoundingClientRect();
     element.setPointerCapture = () => {};
@@ -47,7 +47,8 @@ def pen(name, x, y, button):
 
 def focused(editor):
     return editor.page.evaluate(
-        "document.activeElement.dataset.command ?? document.activeElement.dataset.field ?? document.activeElement.className"
+        "() => { const { dataset, className } = document.activeElement;"
+        " return dataset.command ?? dataset.field ?? className }"
     )
 
 

@@ -140,6 +140,10 @@ class ComfyApi:
             time.sleep(_POLL_SECONDS)
         raise PromptFailed(f"nothing was run within {timeout:.0f} s; the prompt may have been refused")
 
+    def result_of_new(self, known: Container[str], timeout: float = 600.0) -> Result:
+        """What such a prompt gave; takes and raises as `wait_for_new`, and PromptFailed where a node failed."""
+        return self._result(self.wait_for_new(known, timeout))
+
     def object_info(self) -> dict[str, Any]:
         """Describe all nodes: {node type: {"input", "input_order", "output", "python_module", ...}}."""
         return self.get_json("/object_info")

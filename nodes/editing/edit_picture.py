@@ -103,8 +103,9 @@ class StageEditPicture(io.ComfyNode):
                         default=AUTO,
                         optional=True,
                         tooltip="What calls a thing into its place, as in Layered Rendering. auto: its reference "
-                        "picture, else its colour, else dynamic where a U-Net can. colour: its colour, where it has one. "
-                        "dynamic: for all things the mean noise where the name is looked at most in the first step.",
+                        "picture, else its colour, else dynamic where a U-Net can. colour: its colour, where it has "
+                        "one. dynamic: for all things the mean noise where the name is looked at most in the first "
+                        "step.",
                     )
                 ),
                 Edits.Input(

@@ -205,7 +205,10 @@ def _pool(mask: Tensor, factor: int) -> Tensor:
     return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()
 
 
-def refuse_loras(layouts: Iterable[Layout], method: str, instead: str = "Layered Rendering") -> None:
+NO_PASSES = "has no pass of the model for each region that a LoRA could be kept to"
+
+
+def refuse_loras(layouts: Iterable[Layout], method: str, why: str = NO_PASSES) -> None:
     """Say that a method cannot keep a LoRA to a region, where one is asked for; ignoring it would look like a failure.
 
     Raises:
@@ -215,7 +218,7 @@ def refuse_loras(layouts: Iterable[Layout], method: str, instead: str = "Layered
         for region in layout.regions:
             if read_loras(region.lora):
                 raise LayoutError(
-                    f'The region "{region.phrase}" wears a LoRA ({region.lora}), but {method} has no pass of the model '
-                    f"for each region that a LoRA could be kept to. Use {instead} for it, connect a layout without "
-                    "lora= here, or load the LoRA for the whole picture."
+                    f'The region "{region.phrase}" wears a LoRA ({region.lora}), but {method} {why}. Use '
+                    "Layered Rendering for it, connect a layout without lora= here, or load the LoRA for the whole "
+                    "picture."
                 )

@@ -98,6 +98,8 @@ def find_lora(name: str, phrase: str) -> str:
         LayoutError: no file has the name, or several have.
     """
     files = folder_paths.get_filename_list(KIND)
+    if name in files:  # where two names differ by capitals alone
+        return name
     wanted = _plain(name)
     for spelt in (lambda file: file, _without_ending, _last_part, lambda file: _without_ending(_last_part(file))):
         found = [file for file in files if spelt(_plain(file)) == wanted]

@@ -65,6 +65,8 @@ class LayeredRun:
         if (given := GivenPart.from_options(entry)) is not None:
             _check_shape(given.part, noise)
             part = resample_by_area(given.part, *noise.shape[-2:]).to(self.guider.model_patcher.load_device)
+            if entry.get("mask") is not None:  # of a later node
+                part = _masked(part, entry["mask"])
             entry["mask"] = part if noise.ndim == 4 else part[:, None]
         ours, vision = LayerEntry.from_options(entry), VisionEntry.from_options(entry)
         if ours is None:
@@ -232,9 +234,14 @@ def _seen_through(mask: Tensor | None, ours: LayerEntry, visible: Tensor) -> Ten
     """What is seen of a layer (b h w) through the mask that a later node has put in place of the layer's own."""
     if mask is None or mask is ours.visible_mask or torch.equal(mask.to(ours.visible_mask), ours.visible_mask):
         return visible
-    mask = resample_by_area(mask.reshape(-1, *mask.shape[-2:]), *visible.shape[-2:]).to(visible)
-    rows = max(len(mask), len(visible))
-    return repeat_to_batch_size(mask, rows) * repeat_to_batch_size(visible, rows)
+    return _masked(visible, mask)
+
+
+def _masked(part: Tensor, mask: Tensor) -> Tensor:
+    """A part of the grid (b h w) through a mask of any size."""
+    mask = resample_by_area(mask.reshape(-1, *mask.shape[-2:]), *part.shape[-2:]).to(part)
+    rows = max(len(mask), len(part))
+    return repeat_to_batch_size(mask, rows) * repeat_to_batch_size(part, rows)
 
 
 def _check_can_crop(entry: Entry) -> None:

@@ -76,7 +76,7 @@ def paint_layers(
         LayoutError: a layout of another shape than the layers below, or an unknown placeholder.
         ValueError: a model or VAE of another kind, or a layer to be replaced that is not there.
     """
-    refuse_loras([layout], "Layer by Layer")
+    refuse_loras([layout], "Layer by Layer", "paints with a Text2Layer model, which no checkpoint's LoRA is for")
     _check(model, vae, layout, sampling, below, replaced)
     if below is not None:
         height, width = below.background.shape[1:3]

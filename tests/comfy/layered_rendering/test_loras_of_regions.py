@@ -94,6 +94,23 @@ def test_strength_0_is_without_it_bit_for_bit(model, clip, prompts, dress, mode)
     assert torch.equal(painted(model, clip, f"{LEFT}\n{RIGHT}", prompts, mode=mode), none), "it stays on the model"
 
 
+def under(conditioning, mask):
+    return [[text, options | {"mask": mask, "mask_strength": 1.0}] for text, options in conditioning]
+
+
+def test_masks_of_a_later_node_stay(model, clip, prompts, dress):
+    """The region that wears it is masked away, so the picture must not know of it."""
+    right = torch.cat([torch.zeros(1, 64, 32), torch.ones(1, 64, 32)], -1)
+
+    def paint(text):
+        ours, own = layered(model, clip, None, text, prompts, strength=0.0)
+        other = under(encode(clip, "a tree"), 1 - right)
+        return sample(ours, [under(each, right) + other for each in own], steps=4)
+
+    none, worn = paint(f"{LEFT}\n{RIGHT}"), paint(f"{LEFT} | lora=glow:0.5\n{RIGHT}")
+    assert (worn - none).abs().max() < 1e-5 * none.std()
+
+
 def test_several_add_up(model, clip, prompts, dress):
     found = painted(model, clip, f"{FULL} | lora=glow:0.5, blocks:-0.25", prompts)
     patched, patched_clip = comfy.sd.load_lora_for_models(model, clip, dress[0], 0.5, 0.5)

@@ -8,6 +8,7 @@ pictures from a real server  painter.Painter
 methods on the layout sets   layouts.evaluate
 one layout, every method     which_method.main.main
 edits of real scenes         editing.evaluate.evaluate
+regions with LoRAs           two_looks.evaluate.evaluate
 scenes taken apart           splitting.evaluate.evaluate
 lines without a layout       image_lines.image_line
 rows of results              result_rows.result_row

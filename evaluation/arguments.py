@@ -17,6 +17,7 @@ from .splitting.evaluate import SPLIT
 from .tcig import evaluate as tcig
 from .tcig.sweep import SWEEPS_FILE
 from .text2layer import evaluate as text2layer
+from .two_looks.evaluate import TWO_LOOKS
 from .two_networks import evaluate as networks
 
 BASE = "base"
@@ -32,6 +33,7 @@ APART = (
     networks.NETWORKS,
     EDITING,
     SPLIT,
+    TWO_LOOKS,
     JUDGES,
 )  # with pictures of their own
 CHOICES = (*METHODS, *VARIANTS, *sali.METHODS, *soft.METHODS, PERFECT, BASE, *APART)

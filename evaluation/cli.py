@@ -43,6 +43,7 @@ from .tcig import evaluate as tcig
 from .tcig.sweep import SWEEPS_FILE, sweep
 from .text2layer import evaluate as text2layer
 from .text2layer.rows import trained_files
+from .two_looks import evaluate as two_looks
 from .two_networks import evaluate as networks
 
 Results = dict[str, dict[str, list[dict]]]
@@ -60,12 +61,14 @@ WEIGHTS: dict[str, dict[str, Path]] = {
     SWEEPS_FILE: TCIG_MODELS,
     networks.NETWORKS: {"transformer": TRANSFORMER_FILE},
     splitting.SPLIT: {"splitting segmenter": SEGMENTER_FOLDER},
+    two_looks.TWO_LOOKS: two_looks.WEIGHTS,
 }
 # Parts with pictures of their own on the evaluation's server, each of which keeps its records.
 RECORDED = {
     networks.NETWORKS: networks.evaluate,
     editing.EDITING: editing.evaluate,
     splitting.SPLIT: splitting.evaluate,
+    two_looks.TWO_LOOKS: two_looks.evaluate,
 }
 
 

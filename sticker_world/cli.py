@@ -10,6 +10,7 @@ import torch
 from ..commands.environment import current_environment
 from .checkpoint.diffusion import BATCH as DIFFUSION_BATCH
 from .checkpoint.transformer_training import BATCH as TRANSFORMER_BATCH
+from .looks.drawing import LOOKS
 from .own_settings import BATCH, EPOCHS, LAYER_LEARNING_RATE, LEARNING_RATE, SIZE, OwnLayers, OwnPictures
 from .pipeline import BASELINES, CNC_BITS, FURTHER, LAYER_BITS, PARTS, Workshop
 from .training.loop import training_folder
@@ -29,6 +30,7 @@ STEPS = {
     "cnc_global": (3000, 20000),
     "cnc_joint": (2000, 10000),
     "cnc_single": (5000, 40000),
+    "lora": (800, 4000),
     "t2l_autoencoder": (5000, 40000),
     "t2l_autoencoder_plain": (5000, 40000),
     "t2l_layers": (3500, 60000),
@@ -79,6 +81,13 @@ def main(argv: list[str]) -> None:
         help=f"weights that {' or '.join(FURTHER)} goes on from: the shipped file's (default: none, it learns anew)",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument(
+        "--look",
+        action="append",
+        default=[],
+        choices=list(LOOKS),
+        help="whose LoRA lora and lora_export make (default: all)",
+    )
     export = parser.add_argument_group("cnc_export, t2l_export")
     export.add_argument(
         "--fusers",
@@ -146,6 +155,8 @@ def main(argv: list[str]) -> None:
     folder = options.folder or training_folder()
     bits = None if options.bits == 16 else options.bits
     packed = {} if options.bits is None else {"bits": bits, "layer_bits": bits}
+    if options.look:
+        packed["looks"] = tuple(options.look)
     shop = Workshop(
         folder, options.scenes, steps, tuple(options.fusers), from_shipped=options.start_from == "shipped", **packed
     )

@@ -17,6 +17,8 @@ from .checkpoint.shipped_weights import latent_scale, shipped_average
 from .checkpoint.transformer_training import Shown, train_transformer
 from .compose_and_conquer.train import export_fusers, train_fusers
 from .compose_and_conquer.triplets import ORDINARY, OVERLAPPING, Triplets, open_triplets
+from .looks.drawing import LOOKS
+from .looks.train import export_lora, train_lora
 from .readers.clip import TaughtCLIP, train_clip
 from .readers.export import export_clip, export_segmenter
 from .readers.segmenter import train_segmenter
@@ -24,6 +26,7 @@ from .shipped import (
     CHECKPOINT_FILE,
     CLIP_FOLDER,
     CNC_FILE,
+    LORA_FOLDER,
     MODELS,
     SEGMENTER_FOLDER,
     SPECIALIST_FOLDERS,
@@ -61,6 +64,7 @@ class Workshop:
         fusers: stages whose fusers `cnc_export` writes; none: those of the latest stage that there are weights of.
         bits: of a weight in that file; None for half precision.
         layer_bits: the same for the U-Net that `t2l_export` writes.
+        looks: whose LoRAs `lora` trains.
         from_shipped: whether one of `FURTHER` goes on from the shipped file's weights instead of beginning with none.
     """
 
@@ -70,6 +74,7 @@ class Workshop:
     fusers: tuple[str, ...] = ()
     bits: int | None = CNC_BITS
     layer_bits: int | None = LAYER_BITS
+    looks: tuple[str, ...] = tuple(LOOKS)
     from_shipped: bool = False
 
     def open(self) -> Scenes:
@@ -250,6 +255,18 @@ def _tcig_export(shop: Workshop) -> None:
             print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")
 
 
+def _lora(shop: Workshop) -> None:
+    for look in shop.looks:
+        train_lora(look, shop.folder / "looks", shop.weights, shop.average("diffusion"), shop.steps["lora"])
+
+
+def _lora_export(shop: Workshop) -> None:
+    for look in shop.looks:
+        path = LORA_FOLDER / f"{look}.safetensors"
+        export_lora(shop.average(f"lora_{look}"), path)
+        print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(MODELS)}")
+
+
 # In the order in which a full training runs; the autoencoder must come before its decoder and the denoiser.
 PARTS: dict[str, Callable[[Workshop], None]] = {
     "autoencoder": _autoencoder,
@@ -268,6 +285,8 @@ PARTS: dict[str, Callable[[Workshop], None]] = {
     "transformer_export": _transformer_export,
     "cnc_export": _cnc_export,
     "tcig_export": _tcig_export,
+    "lora": _lora,
+    "lora_export": _lora_export,
     "cnc_single": _fusers("cnc_single"),
     "t2l_autoencoder": _layered_autoencoder("t2l_autoencoder"),
     "t2l_layers": _layered_diffusion("t2l_layers"),

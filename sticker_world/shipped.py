@@ -14,3 +14,4 @@ SPECIALIST_FOLDERS = {
 }
 VQGAN_FOLDER = MODELS / "vqgan" / "sticker_world"
 CNC_FILE = MODELS / "cnc" / "sticker_world_cnc.safetensors"
+LORA_FOLDER = MODELS / "loras" / "sticker_world"

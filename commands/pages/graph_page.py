@@ -20,10 +20,12 @@ WIDTH, HEIGHT = 1900, 1500  # of the page, pixels
 # Where a part of the graph is brought to: beside the editor's own bars.
 LEFT, TOP = 120, 160
 _RUN_SECONDS = 600.0
-# With the title's bar, which lies above a node's place.
-_AREAS = """() => Object.fromEntries(app.graph.nodes.map((node) => {
-    const [left, top, width, height] = node.getBounding();
-    return [node.id, [left, top, width, height]] }))"""
+# With the title's bar, which lies above a node's place. The editor's own bounding boxes are as old as the last frame
+# that showed the node.
+_AREA = """const area = ({ pos, size }, bar = LiteGraph.NODE_TITLE_HEIGHT) =>
+    [pos[0], pos[1] - bar, size[0], size[1] + bar];"""
+_AREAS = f"""() => {{ {_AREA}
+    return Object.fromEntries(app.graph.nodes.map((node) => [node.id, area(node)])) }}"""
 # Ids of the nodes at the other ends of a node's links, slot by slot.
 _LINKED = """(id) => {
     const node = app.graph.getNodeById(id);
@@ -31,13 +33,13 @@ _LINKED = """(id) => {
     return [(node.inputs ?? []).filter((slot) => slot.link != null).map((slot) => Number(link(slot.link).origin_id)),
         (node.outputs ?? []).flatMap((slot) => slot.links ?? []).map((each) => Number(link(each).target_id))] }"""
 # Nodes to places; all others go out of sight, to the side on which they are, so that links to them leave the picture.
-_PLACE = """([id, places, far]) => {
-    const middle = app.graph.getNodeById(id).getBounding()[0];
-    for (const node of app.graph.nodes) {
-        const area = node.getBounding(), place = places[node.id];
-        const [right, down] = place ? [place[0] - area[0], place[1] - area[1]] : [area[0] < middle ? -far : far, 0];
+_PLACE = f"""([id, places, far]) => {{ {_AREA}
+    const middle = app.graph.getNodeById(id).pos[0];
+    for (const node of app.graph.nodes) {{
+        const [left, top] = area(node), place = places[node.id];
+        const [right, down] = place ? [place[0] - left, place[1] - top] : [left < middle ? -far : far, 0];
         node.pos = [node.pos[0] + right, node.pos[1] + down];
-    } }"""
+    }} }}"""
 _FAR = 20_000.0
 _BRING = """(offset) => {
     app.canvas.ds.scale = 1;

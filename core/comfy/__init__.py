@@ -16,6 +16,7 @@ pictures as latents                 pictures.encode_pictures
 Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
 Our files on ComfyUI's page          web_files.serve_files
+Pasted texts, for the canvas        layout_reader.serve_reader
 The embedded checkpoints            sticker_world.register_model_class
 ComfyUI without its server          library.use_comfyui
 """

@@ -1,5 +1,6 @@
 """Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,17 @@ from einops import reduce
 from torch import Tensor
 
 from .masks import is_same_aspect, visible_boxes
-from .region import LARGEST_SIDE, MOST_REGIONS, CanvasError, LayoutError, Region, check_text, describe
+from .region import (
+    KEYS,
+    LARGEST_SIDE,
+    MOST_REGIONS,
+    CanvasError,
+    LayoutError,
+    Region,
+    check_text,
+    describe,
+    read_loras,
+)
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
@@ -141,6 +152,15 @@ class Layout:
         planes[0] = _pool(uncovered, finer)
         return planes
 
+    def fingerprint(self) -> str:
+        """Sixteen letters that two layouts share only if they are equal, to say later what was made of which."""
+        said = hashlib.sha256(repr((self.width, self.height, self.prompt, self.background)).encode())
+        for region in self.regions:
+            said.update(repr([getattr(region, key) for key in KEYS if key != "mask"]).encode())
+            if region.mask is not None:
+                said.update(repr(tuple(region.mask.shape)).encode() + region.mask.numpy().tobytes())
+        return said.hexdigest()[:16]
+
     def to_dict(self) -> dict[str, Any]:
         """Give the layout as JSON values; `layout_from_data` in reading.py gives back an equal layout."""
         data = {"width": self.width, "height": self.height, "prompt": self.prompt, "background": self.background}
@@ -183,3 +203,22 @@ def _pool(mask: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return mask
     return reduce(mask.double(), "(h r) (w c) -> h w", "mean", r=factor, c=factor).float()
+
+
+NO_PASSES = "has no pass of the model for each region that a LoRA could be kept to"
+
+
+def refuse_loras(layouts: Iterable[Layout], method: str, why: str = NO_PASSES) -> None:
+    """Say that a method cannot keep a LoRA to a region, where one is asked for; ignoring it would look like a failure.
+
+    Raises:
+        LayoutError: a region that wears a LoRA.
+    """
+    for layout in layouts:
+        for region in layout.regions:
+            if read_loras(region.lora):
+                raise LayoutError(
+                    f'The region "{region.phrase}" wears a LoRA ({region.lora}), but {method} {why}. Use '
+                    "Layered Rendering for it, connect a layout without lora= here, or load the LoRA for the whole "
+                    "picture."
+                )

@@ -35,8 +35,9 @@ def parse_layout(
 
     A line is `phrase: x0 y0 x1 y1`, `phrase: ellipse x0 y0 x1 y1`, `phrase: polygon x y x y x y`, `phrase: mask 2` or
     just `phrase`, which takes the next of the given masks or boxes. Behind it may stand, each after a `|`: a longer
-    prompt, `colour=red`, `strength=1.5`, `order=2`. Empty lines and lines that begin with # mean nothing. A name may
-    hold colons before a place, within brackets, "(a dog:1.2)", and anywhere where the masks are the only places.
+    prompt, `colour=red`, `strength=1.5`, `order=2`, `lora=neon:0.8`. Empty lines and lines that begin with # mean
+    nothing. A name may hold colons before a place, within brackets, "(a dog:1.2)", and anywhere where the masks are the
+    only places.
 
     Args:
         text: JSON or lines; may be empty where `boxes` carry their own phrases.

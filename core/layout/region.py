@@ -1,28 +1,26 @@
 """One thing on the canvas: what it is, where it is, and how strongly it is asked for."""
 
-import base64
-import binascii
 import difflib
 import math
 import reprlib
 import unicodedata
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import ImageColor
 from torch import Tensor
 
+from ..drawing.packed_greys import FLOATS, LEVELS, is_packed, pack_greys, unpack_greys
 from .masks import FAINTEST, Box, box_coverage, is_empty, outer_box, resample_by_area
 from .run_length import decode_runs, encode_runs, is_run_length
 
 LARGEST_SIDE = 16384  # pixels, of a canvas or a mask; ComfyUI's own limit for a picture
 MOST_REGIONS = 64  # every region can be a row of the model; more than this is a mistake, not a picture
 MOST_MASK_PIXELS = 2**26  # of one mask in JSON, 8192 x 8192; a short text could else fill the memory
-KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference")
+KEYS = ("phrase", "box", "mask", "prompt", "strength", "order", "colour", "reference", "lora")
+STRONGEST_LORA = 100  # ComfyUI's own limit
 EDITOR_KEYS = ("hidden", "editor")  # in JSON only: a hidden region takes no part, "editor" is the editor's own
 
 
@@ -47,6 +45,7 @@ class Region:
         order: painter's order, larger is nearer; of equals the later in the list is nearer.
         colour: what vision guidance pulls towards, a CSS colour name or #rrggbb; "" means no vision guidance.
         reference: name of a picture of it, as the host knows its input pictures; "" means none.
+        lora: what it alone wears, such as "neon:0.8, pixels:0.5", see `read_loras`; "" means nothing.
 
     Raises:
         LayoutError: a value that cannot be meant.
@@ -60,10 +59,11 @@ class Region:
     order: int = 0
     colour: str = ""
     reference: str = ""
+    lora: str = ""
 
     def __post_init__(self) -> None:
         name = f'The region "{_short(self.phrase)}"'
-        for key in ("phrase", "prompt", "colour", "reference"):
+        for key in ("phrase", "prompt", "colour", "reference", "lora"):
             check_text(getattr(self, key), f"{name}: {key}")
         if not self.phrase.strip():
             raise LayoutError('A region has no phrase. Give it a name such as "a dog".')
@@ -79,6 +79,7 @@ class Region:
             raise LayoutError(f"{name} has order {describe(self.order)}; expected a whole number such as 0.")
         object.__setattr__(self, "strength", _as_float(self.strength))
         colour_to_rgb(self.colour, name)
+        read_loras(self.lora, name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):
@@ -110,7 +111,7 @@ class Region:
         if self.mask is not None:
             data["mask"] = _mask_to_dict(self.mask)
         data |= {"prompt": self.prompt, "strength": self.strength, "order": self.order}
-        return data | {key: getattr(self, key) for key in ("colour", "reference") if getattr(self, key)}
+        return data | {key: getattr(self, key) for key in ("colour", "reference", "lora") if getattr(self, key)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Region":
@@ -155,6 +156,30 @@ def colour_to_hex(colour: str) -> str:
     """A colour as #rrggbb, or "" for none."""
     rgb = colour_to_rgb(colour)
     return "" if rgb is None else "#" + "".join(f"{round(255 * channel):02x}" for channel in rgb)
+
+
+def read_loras(text: str, name: str = "The layout") -> list[tuple[str, float]]:
+    """Names and strengths of LoRAs out of "neon:0.8, pixels"; without a number it is 1, and with 0 none is worn.
+
+    Raises:
+        LayoutError: a LoRA without a name, or a strength that is none.
+    """
+    found = []
+    for each in text.split(",") if text.strip() else []:
+        file, strength = (part.strip() for part in (each if ":" in each else f"{each}:1").rsplit(":", 1))
+        if not file:
+            raise LayoutError(f'{name} has lora="{text}", where a LoRA has no name; expected lora=name:0.8.')
+        try:
+            value = float(strength)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= STRONGEST_LORA:
+            raise LayoutError(
+                f'{name} has lora="{text}" with the strength "{strength}"; expected a number from -{STRONGEST_LORA} to '
+                f"{STRONGEST_LORA} behind the colon, such as {file}:0.8."
+            )
+        found.append((file, value))
+    return [(file, value) for file, value in found if value != 0]
 
 
 def check_keys(data: Mapping[str, Any], known: Iterable[str], name: str) -> None:
@@ -238,10 +263,7 @@ def _checked_mask(mask: object, name: str) -> Tensor:
 
 
 def _mask_to_dict(mask: Tensor) -> dict[str, Any]:
-    if torch.equal(mask, mask.round()):
-        return encode_runs(mask)
-    packed = zlib.compress(mask.numpy().astype("<f4").tobytes())
-    return {"height": mask.shape[0], "width": mask.shape[1], "float32_zlib_base64": base64.b64encode(packed).decode()}
+    return encode_runs(mask) if torch.equal(mask, mask.round()) else pack_greys(mask)
 
 
 def _mask_from_dict(data: object, name: str) -> Tensor:
@@ -250,23 +272,12 @@ def _mask_from_dict(data: object, name: str) -> Tensor:
             return decode_runs(data, MOST_MASK_PIXELS)
         except ValueError as error:
             raise LayoutError(f"{name} has a mask that cannot be read: {error}.") from None
-    keys = ("height", "width", "float32_zlib_base64")
-    if not isinstance(data, Mapping) or set(data) != set(keys):
+    if not is_packed(data):
         raise LayoutError(
             f"{name} has the mask {describe(data)}; expected an object with the keys size and counts (COCO's runs), "
-            f"ellipse, polygon, or {', '.join(keys)}."
+            f"ellipse, polygon, or height, width and {LEVELS} or {FLOATS}."
         )
-    height, width, text = (data[key] for key in keys)
-    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
-        raise LayoutError(f"{name} has a mask of {height!r} x {width!r}; expected sides of 1 to {LARGEST_SIDE} pixels.")
-    wanted = 4 * height * width
-    if wanted > 4 * MOST_MASK_PIXELS:
-        raise LayoutError(f"{name} has a mask of {width} x {height} pixels; expected at most {MOST_MASK_PIXELS}.")
     try:
-        # At most one byte more than wanted is unpacked, so a small text cannot fill the memory.
-        values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), wanted + 1)
-    except (TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise LayoutError(f"{name} has a mask that cannot be unpacked: {error}.") from None
-    if len(values) != wanted:
-        raise LayoutError(f"{name} has a mask with too few or too many values for {height} x {width} pixels.")
-    return torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32).reshape(height, width))
+        return unpack_greys(data, LARGEST_SIDE, MOST_MASK_PIXELS)
+    except ValueError as error:
+        raise LayoutError(f"{name} has a mask {error}.") from None

@@ -9,7 +9,7 @@ from .region import LayoutError, check_text, describe, nearest
 from .words.answers import find_layout, has_json, unfenced
 from .words.loose_boxes import is_layout
 
-LINE_OPTIONS = ("colour", "color", "strength", "order")
+LINE_OPTIONS = ("colour", "color", "strength", "order", "lora")
 BYTE_ORDER_MARK = "\ufeff"  # some editors begin a file with it, and it is seen nowhere
 # Signs of a line as keyboards for Chinese and Japanese write them.
 _COLONS, _BARS, _COMMENTS = ":\uff1a", "|\uff5c", ("#", "\uff03")
@@ -139,6 +139,8 @@ def _read_line(line: str, number: int, only_names: bool) -> dict[str, Any]:
         elif key not in LINE_OPTIONS:
             hint = nearest(key, LINE_OPTIONS)
             raise LayoutError(f'Line {number} has the unknown option "{key}".{hint} Known: {", ".join(LINE_OPTIONS)}.')
+        elif key == "lora" and key in region:
+            region[key] += f", {value}"
         else:
             region[key] = _read_option(key, value, number)
     return region

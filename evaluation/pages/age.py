@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "which_method": (*LAYERED, *GUIDANCE, "compose_and_conquer", "editing", "soft_guidance", "tcig", "text2layer"),
     "editing": (*LAYERED, "editing", "inversion"),
     "split": ("text2layer", "segmentation"),
+    "two_looks": LAYERED,
     "bench": (*LAYERED, *GUIDANCE, "compose_and_conquer", "soft_guidance", "tcig"),
     "growth": (*LAYERED, *GUIDANCE, "soft_guidance"),
 }
@@ -64,6 +65,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "which_method": (JOINT, "models/cnc", "models/text2layer", "models/vqgan", "evaluation/which_method"),
     "editing": ("evaluation/editing", *EDITED),
     "split": (SHIPPED_READERS[1], "evaluation/splitting", "evaluation/editing/graphs.py", TRUTH),
+    "two_looks": ("models/loras", "evaluation/two_looks", "evaluation/graphs/lrdiff.py"),
     "bench": ("evaluation/bench",),
     "growth": ("evaluation/bench",),
 }

@@ -5,7 +5,7 @@ from typing import Literal
 MET, MISSED, OPEN = "met", "missed", "not told apart"
 BETTER, WORSE = "better", "worse"
 MORE, LESS = "more", "less"  # of a change, of which neither is better
-LOWER_IS_BETTER = ("bleed", "kid", "seconds")
+LOWER_IS_BETTER = ("bleed", "kid", "seconds", "other look", "no look")  # the last two of regions that wear one
 ERROR, CHANGE = "error", "change"  # last words of measures' names that are better when lower, or have no better side
 Interval = tuple[float, float]
 

@@ -21,7 +21,13 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 
 def prepare(
-    path: Path, key: str, shape: tuple[int, ...], make: Rows, *, rows_at_once: int, dtype: type[np.generic] = np.float16
+    path: Path,
+    key: str,
+    shape: tuple[int, ...],
+    make: Rows,
+    *,
+    rows_at_once: int,
+    dtype: np.dtype | type[np.generic] = np.float16,
 ) -> np.ndarray:
     """Open an array, making the rows that are not there yet.
 

@@ -17,7 +17,7 @@ from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES
 FILES = sorted((CLONE / "workflows").glob("*.json"))
 # A picture of one colour, or of the faint noise that a failed decoder leaves, has less contrast than this.
 SMALLEST_DEVIATION = 10.0
-LEAST = 0.03  # of a picture, for a thing to be in it
+LEAST = 0.01  # of a picture, for a thing to be in it: a tenth of its sides
 
 
 @pytest.fixture(scope="module")

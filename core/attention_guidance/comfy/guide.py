@@ -12,7 +12,7 @@ from torch import Tensor
 from ...attention.comfy.families import UNET, Family, family_of
 from ...comfy.runs import Run, around_runs, check_canvas, check_one_gpu, check_parts, warn_of_idle
 from ...comfy.types import Clip, Model
-from ...layout.layout import Layout, layouts_of
+from ...layout.layout import Layout, layouts_of, refuse_loras
 from ..log import GuidanceLog
 from ..settings import Guidance
 from .guided_prompt import embed_prompts, find_words
@@ -48,10 +48,11 @@ def guide_attention(
 
     Raises:
         ValueError: a model without such attention, settings that cannot be meant, or a start that is not before end.
-        LayoutError: a phrase that the prompt does not say.
+        LayoutError: a phrase that the prompt does not say, or a region that wears a LoRA.
     """
     energy = guidance.chosen_energy()
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
+    refuse_loras(layouts, "Attention Guidance")
     family = family_of(model, "Attention guidance", OTHER_METHOD)
     if family is UNET:
         guidance.check_grids()

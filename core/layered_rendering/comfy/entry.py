@@ -65,6 +65,19 @@ class VisionEntry(OnEntry):
     reading: str = AS_SEEN
 
 
+@dataclass(frozen=True, eq=False)
+class GivenPart(OnEntry):
+    """On entries of the given prompts for a part of the canvas, whose LoRAs are worn from t0 on too.
+
+    Attributes:
+        part: (b h w) at the canvas' resolution; the parts are a partition of unity.
+    """
+
+    NODE: ClassVar[str] = "Layered Rendering"
+
+    part: Tensor
+
+
 @dataclass(frozen=True)
 class HandOver(OnEntry):
     """On entries of the given prompts, which rule from t0 on; in trajectories on the layers' entries too.

@@ -11,6 +11,7 @@ from ...comfy.types import Clip, Model, Vae
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
 from ...layout.region import LayoutError, Region
+from .loras import Wardrobe, Worn
 from .settings import Layer, LayerSettings, Rendering, settings_by_region
 from .sources import Deltas, stacked
 
@@ -44,6 +45,7 @@ def make_layers(
     if any(visible[0].sum() >= smallest for visible in seen):
         own = chosen.get(None, UNSET)
         layers += _background_layers(model, clip, layouts, seen, rendering.background_negative, own)
+    wardrobe = Wardrobe(model, clip)
     deltas = Deltas(model, clip, vae, rendering.guidance, rendering.strength)
     for place in range(max(len(one.regions) for one in layouts)):
         regions = [one.sorted_regions()[place] if place < len(one.regions) else None for one in layouts]
@@ -55,17 +57,22 @@ def make_layers(
         index = next((i for i, region in enumerate(layouts[0].regions) if region is first), None)
         own = UNSET if index is None else chosen.get(index, UNSET)
         shown = stacked([visible[place + 1] if len(visible) > place + 1 else None for visible in seen])
-        for rows in _shared(model, clip, shown, captions):
+        worn = [wardrobe.of(region) for region in regions]
+        for rows in _dressed_alike(_shared(model, clip, shown, captions), worn, shown):
             # The others have an empty layer here.
+            wears = worn[rows[0]]
             mine = [region if i in rows else None for i, region in enumerate(regions)]
             said = captions_of_rows(captions, rows)
             layers.append(
                 Layer(
-                    positive=embed_captions(clip, said) if own.positive is None else own.positive,
+                    positive=embed_captions(clip if wears is None else wears.reader(clip), said)
+                    if own.positive is None
+                    else own.positive,
                     visible=_only(shown, rows),
                     negative=own.negative,
                     cfg=own.cfg,
                     vision=deltas.of(layouts, mine, place, said, own),
+                    worn=wears,
                 )
             )
     return layers
@@ -106,6 +113,17 @@ def _shared(model: Model, clip: Clip, shown: Tensor, *captions: Sequence[str]) -
     if all(len(set(kind)) == 1 for kind in captions) or takes_repeated_text(model):
         return [everybody]
     return [rows for rows in rows_of_one_length(clip, *captions) if shown[rows].any()]
+
+
+def _dressed_alike(groups: Sequence[Sequence[int]], worn: Sequence[Worn | None], shown: Tensor) -> list[list[int]]:
+    """The same groups of pictures, parted where regions of one place wear different LoRAs."""
+    if len(set(worn)) == 1:
+        return [list(rows) for rows in groups]
+    parted = []
+    for rows in groups:
+        kinds = dict.fromkeys(worn[row] for row in rows)
+        parted += [[row for row in rows if worn[row] == kind] for kind in kinds]
+    return [rows for rows in parted if shown[rows].any()]
 
 
 def _only(shown: Tensor, rows: Sequence[int]) -> Tensor:

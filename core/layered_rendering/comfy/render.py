@@ -12,11 +12,15 @@ without layers, is the plain model.
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from ...comfy.entries import prepared_by
 from ...comfy.types import Clip, Conditioning, Model, Options, Vae
 from ...layout.layout import Layout
-from .entry import HandOver
+from .entry import GivenPart, HandOver
 from .follow import follow_layers
+from .loras import Worn
 from .make_layers import make_layers
 from .settings import TRAJECTORIES, Layer, Rendering, share_negative
 
@@ -47,11 +51,12 @@ def render_in_layers(
     """Prepare a model and its prompts so that any sampler paints the layout layer by layer until t0 (LRDiff, Alg. 1).
 
     Until t0 every layer is evaluated with its own caption and, where it has a delta, with xi added (Eq. 5); from t0 on
-    the given prompts rule alone. In `paper` mode all layers share one latent, which is fused at every step (Eq. 7 and
-    8 as reconstructed). In `trajectories` mode each layer is sampled by itself up to t0 and the latents are put
-    together once, as the authors' script does it. A layer's caption and its negative prompt see the same xi, so a
-    guided layer costs two rows of the model; in `paper` mode all layers without guidance share one row of the negative
-    prompt. Options on the given prompts, such as a ControlNet, apply to every layer.
+    the given prompts rule alone, with the regions' LoRAs still on their places. In `paper` mode all layers share one
+    latent, which is fused at every step (Eq. 7 and 8 as reconstructed). In `trajectories` mode each layer is sampled by
+    itself up to t0 and the latents are put together once, as the authors' script does it. A layer's caption and its
+    negative prompt see the same xi, so a guided layer costs two rows of the model; in `paper` mode all layers without
+    guidance share one row of the negative prompt. Options on the given prompts, such as a ControlNet, apply to every
+    layer.
 
     Args:
         model: to sample with.
@@ -112,16 +117,19 @@ def _together(
     new_positive: Conditioning = []
     for entry in during(positive, 0.0, t0):
         for layer in layers:
-            mine = [[text, options | on_entry(layer)] for text, options in like_given([entry], layer.positive)]
+            mine = [
+                [text, layer.dressed(options) | on_entry(layer)]
+                for text, options in like_given([entry], layer.positive)
+            ]
             new_positive += during(mine, 0.0, t0)
-    new_positive += _handing_over(positive, t0)
-    if not any(layer.vision is not None or layer.negative is not None for layer in layers):
+    new_positive += _handing_over(positive, t0, layers)
+    if not any(layer.needs_negative for layer in layers):
         return new_positive, negative
     new_negative: Conditioning = []
     for layer in share_negative(layers):
         given = negative if layer.negative is None else like_given(during(negative, 0.0, t0), layer.negative)
-        new_negative += [[text, {**options, **on_entry(layer)}] for text, options in during(given, 0.0, t0)]
-    return new_positive, new_negative + _handing_over(negative, t0)
+        new_negative += [[text, layer.dressed(options) | on_entry(layer)] for text, options in during(given, 0.0, t0)]
+    return new_positive, new_negative + _handing_over(negative, t0, layers)
 
 
 def _apart(
@@ -130,19 +138,19 @@ def _apart(
     """Entries for the whole canvas; the run hands each layer's to its own sampling, and the given ones to the rest."""
     until = HandOver(trajectories_until=t0).to_options()
     new_positive = [
-        [text, options | layer.options() | until]
+        [text, layer.dressed(options) | layer.options() | until]
         for entry in positive
         for layer in layers
         for text, options in like_given([entry], layer.positive)
     ]
     new_negative = [
-        [text, options | layer.options() | until]
+        [text, layer.dressed(options) | layer.options() | until]
         for layer in layers
         for text, options in (negative if layer.negative is None else like_given(negative, layer.negative))
     ]
     return (
-        new_positive + [[text, options | until] for text, options in positive],
-        new_negative + [[text, options | until] for text, options in negative],
+        new_positive + [[text, options | until] for text, options in _still_worn(positive, layers)],
+        new_negative + [[text, options | until] for text, options in _still_worn(negative, layers)],
     )
 
 
@@ -169,7 +177,26 @@ def during(conditioning: Conditioning, start: float, end: float) -> Conditioning
     return narrowed
 
 
-def _handing_over(conditioning: Conditioning, t0: float) -> Conditioning:
+def _handing_over(conditioning: Conditioning, t0: float, layers: Sequence[Layer]) -> Conditioning:
     """Let the given prompts rule from t0 on."""
     until = HandOver(layers_until=t0).to_options()
-    return [[text, options | until] for text, options in during(conditioning, t0, 1.0)]
+    return [[text, options | until] for text, options in during(_still_worn(conditioning, layers), t0, 1.0)]
+
+
+def _still_worn(given: Conditioning, layers: Sequence[Layer]) -> Conditioning:
+    """The given prompt for each region that wears LoRAs and for the rest: without them a look would be painted over."""
+    wearing = [layer for layer in layers if layer.worn is not None]
+    if not wearing:
+        return given
+    alike: dict[Worn, Tensor] = {}
+    for layer in wearing:
+        alike[layer.worn] = alike.get(layer.worn, 0) + layer.visible
+    parts = [
+        [text, worn.on(options) | GivenPart(part).to_options()]
+        for worn, part in alike.items()
+        for text, options in given
+    ]
+    rest = 1 - torch.stack([part.float() for part in alike.values()]).sum(0)
+    if rest.clamp(min=0).sum() > 0:
+        parts += [[text, options | GivenPart(rest.clamp(min=0)).to_options()] for text, options in given]
+    return parts

@@ -15,7 +15,7 @@ from ...comfy.types import Entry, Executor, ModelSampling, Options, Wrappers
 from ...layout.masks import resample_by_area
 from ..vision_guidance import EVERY_STEP, FIRST_STEP
 from .cropping import areas_of_layers
-from .entry import HandOver, LayerEntry, VisionEntry
+from .entry import GivenPart, HandOver, LayerEntry, VisionEntry
 from .layer_on_grid import RunLayer
 from .state import scale_of_state
 
@@ -62,6 +62,12 @@ class LayeredRun:
         if layers_until is not None:
             self.last_layered_sigma = _last_sigma(self.sampling, layers_until)
             _hand_over(entry, self.last_layered_sigma, self.sampling.percent_to_sigma)
+        if (given := GivenPart.from_options(entry)) is not None:
+            _check_shape(given.part, noise)
+            part = resample_by_area(given.part, *noise.shape[-2:]).to(self.guider.model_patcher.load_device)
+            if entry.get("mask") is not None:  # of a later node
+                part = _masked(part, entry["mask"])
+            entry["mask"] = part if noise.ndim == 4 else part[:, None]
         ours, vision = LayerEntry.from_options(entry), VisionEntry.from_options(entry)
         if ours is None:
             if apart_until is not None:
@@ -228,9 +234,14 @@ def _seen_through(mask: Tensor | None, ours: LayerEntry, visible: Tensor) -> Ten
     """What is seen of a layer (b h w) through the mask that a later node has put in place of the layer's own."""
     if mask is None or mask is ours.visible_mask or torch.equal(mask.to(ours.visible_mask), ours.visible_mask):
         return visible
-    mask = resample_by_area(mask.reshape(-1, *mask.shape[-2:]), *visible.shape[-2:]).to(visible)
-    rows = max(len(mask), len(visible))
-    return repeat_to_batch_size(mask, rows) * repeat_to_batch_size(visible, rows)
+    return _masked(visible, mask)
+
+
+def _masked(part: Tensor, mask: Tensor) -> Tensor:
+    """A part of the grid (b h w) through a mask of any size."""
+    mask = resample_by_area(mask.reshape(-1, *mask.shape[-2:]), *part.shape[-2:]).to(part)
+    rows = max(len(mask), len(part))
+    return repeat_to_batch_size(mask, rows) * repeat_to_batch_size(part, rows)
 
 
 def _check_can_crop(entry: Entry) -> None:

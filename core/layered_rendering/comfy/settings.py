@@ -13,6 +13,7 @@ from ...layout.layout import Layout
 from ...layout.region import LayoutError
 from ..vision_guidance import AS_PUBLISHED, VisionGuidance
 from .entry import LayerEntry, VisionEntry
+from .loras import Worn
 
 BACKGROUND = "background"
 PAPER, TRAJECTORIES = "paper", "trajectories"
@@ -91,6 +92,7 @@ class Layer:
         vision: vision guidance as written on its entries, or None.
         cfg: its own guidance scale, or None.
         is_background: whether it is the background's.
+        worn: LoRAs that its passes of the model alone have, or None.
     """
 
     positive: Conditioning
@@ -99,6 +101,7 @@ class Layer:
     vision: VisionEntry | None = None
     cfg: float | None = None
     is_background: bool = False
+    worn: Worn | None = None
 
     @cached_property
     def number(self) -> int:
@@ -106,12 +109,21 @@ class Layer:
         digest = hashlib.blake2b(digest_size=6)
         texts = [text for text, _ in [*self.positive, *(self.negative or [])]]
         vision = {} if self.vision is None else self.vision.to_options()
-        for value in (*texts, self.visible, *vision.values(), self.cfg):
+        for value in (*texts, self.visible, *vision.values(), self.cfg, self.worn and self.worn.text):
             tensors = value if isinstance(value, list) else [value]
             for each in tensors:
                 plain = each.detach().float().cpu().numpy().tobytes() if isinstance(each, Tensor) else repr(each)
                 digest.update(plain if isinstance(plain, bytes) else plain.encode())
         return int.from_bytes(digest.digest(), "big")
+
+    @property
+    def needs_negative(self) -> bool:
+        """Whether the negative prompt sees it otherwise than a layer without anything of its own."""
+        return self.vision is not None or self.negative is not None or self.worn is not None
+
+    def dressed(self, options: Options) -> Options:
+        """Options of an entry with what the layer wears."""
+        return options if self.worn is None else self.worn.on(options)
 
     def options(self, crop: int | None = None) -> Options:
         """Give what its entries carry; see `LayerEntry` for crop."""
@@ -153,9 +165,9 @@ def settings_by_region(layout: Layout, settings: Sequence[LayerSettings]) -> dic
 
 
 def share_negative(layers: Sequence[Layer]) -> list[Layer]:
-    """Join the layers that the given negative prompt sees alike, those without guidance, into one."""
-    alike = [layer for layer in layers if layer.vision is None and layer.negative is None]
-    others = [layer for layer in layers if layer.vision is not None or layer.negative is not None]
+    """Join the layers that the given negative prompt sees alike, those without guidance and LoRAs, into one."""
+    alike = [layer for layer in layers if not layer.needs_negative]
+    others = [layer for layer in layers if layer.needs_negative]
     if not alike:
         return others
     return [*others, Layer([], torch.stack([layer.visible for layer in alike]).sum(0), is_background=True)]

@@ -12,7 +12,7 @@ from ...attention.comfy.recording import PLACE_OPTIONS
 from ...clip.comfy.columns import prompt_columns
 from ...comfy.captions import embed_captions
 from ...comfy.types import Clip, ClipVisionOutput, Conditioning, StyleModel
-from ...layout.layout import Layout
+from ...layout.layout import Layout, refuse_loras
 from ...layout.masks import is_same_aspect
 from ...layout.region import LayoutError
 from .tokens import TOKENS, RegionTokens
@@ -46,6 +46,7 @@ def phrase_regions(
         words: what stands in an embedded prompt, one of `clip.comfy.columns`' ways, to take its words; None: the whole.
     """
     layouts = [layout] if isinstance(layout, Layout) else list(layout)
+    refuse_loras(layouts, "Soft Guidance")
     seen = _visible(layouts)
     embed = partial(_embedded, clip, words=words)
     found = _at_one_place(

@@ -17,7 +17,7 @@ from ...comfy.device import on_device
 from ...comfy.sampling import SEEDS
 from ...drawing.plots import plot_losses
 from ...drawing.resizing import resized
-from ...layout.layout import Layout
+from ...layout.layout import Layout, refuse_loras
 from ...layout.region import LayoutError
 from ...segmentation.segmenter import Segmenter
 from ..draft import DraftResult, DraftSettings, draft
@@ -87,6 +87,7 @@ def draft_pictures(
     Raises:
         ValueError: what is missing, or does not fit.
     """
+    refuse_loras(layouts, "TCIG Draft")
     if len({(layout.height, layout.width) for layout in layouts}) != 1:
         raise LayoutError("The layouts of one batch have different canvases. Give all of them the same size.")
     sides = whole_cells(layouts[0], size, vqgan.factor)

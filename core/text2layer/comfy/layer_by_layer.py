@@ -20,7 +20,7 @@ from ...comfy.progress import progress
 from ...comfy.sampling import Sampling
 from ...comfy.types import Clip, Conditioning, Model
 from ...layers.layered_image import Layer, LayeredImage
-from ...layout.layout import Layout
+from ...layout.layout import Layout, refuse_loras
 from ...layout.masks import grown, inside_of, is_same_aspect
 from ...layout.prompts import fill_prompt
 from ...layout.region import LayoutError, Region
@@ -76,6 +76,7 @@ def paint_layers(
         LayoutError: a layout of another shape than the layers below, or an unknown placeholder.
         ValueError: a model or VAE of another kind, or a layer to be replaced that is not there.
     """
+    refuse_loras([layout], "Layer by Layer", "paints with a Text2Layer model, which no checkpoint's LoRA is for")
     _check(model, vae, layout, sampling, below, replaced)
     if below is not None:
         height, width = below.background.shape[1:3]

@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { loadTexts } from "./layout_canvas/languages.js";
 import { Places } from "./layout_canvas/places.js";
 import { nodeInside, Promotion } from "./layout_canvas/promotion.js";
 import { LayoutCanvas } from "./layout_canvas/widget.js";
@@ -18,6 +19,8 @@ const READER = "/stagecraft/read_layout"; // of the server, see core/comfy/layou
 const FOLDER = "stagecraft"; // below ComfyUI's input folder, for reference pictures
 
 const OPTIONS = { getMinHeight: () => LEAST_HEIGHT, hideOnZoom: false, margin: 6 };
+
+let translated = {}; // the nodes' texts in the person's language
 
 const places = new Places(() => app.canvas?.graph);
 const promotion = new Promotion({ type: WIDGET, makeCanvas, options: OPTIONS, places, size: SIZE });
@@ -161,8 +164,20 @@ function giveMaps(maps, run) {
   for (const canvas of own.length ? own : places.canvases) canvas.attention.take(maps, run);
 }
 
+/** Gives widgets their translated tooltips as they are: front ends of 2025 leave out what stands in braces. */
+function keepPlaceholders(node) {
+  const inputs = translated[typeOf(node)]?.inputs ?? {};
+  for (const widget of node.widgets ?? []) {
+    const tooltip = inputs[widget.name]?.tooltip;
+    if (tooltip?.includes("{")) widget.tooltip = tooltip;
+  }
+}
+
 app.registerExtension({
   name: "Stagecraft.LayoutCanvas",
+  async init() {
+    translated = await loadTexts(api);
+  },
   getCustomWidgets: () => ({ [WIDGET]: addCanvas }),
   beforeRegisterNodeDef(_, definition) {
     if (definition.name !== NODE) return;
@@ -171,6 +186,7 @@ app.registerExtension({
     if (input) input[1] = { ...input[1], widgetType: WIDGET };
   },
   nodeCreated(node) {
+    keepPlaceholders(node);
     if (node.subgraph) promotion.watch(node);
   },
   setup() {

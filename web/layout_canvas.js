@@ -20,8 +20,6 @@ const FOLDER = "stagecraft"; // below ComfyUI's input folder, for reference pict
 
 const OPTIONS = { getMinHeight: () => LEAST_HEIGHT, hideOnZoom: false, margin: 6 };
 
-let translated = {}; // the nodes' texts in the person's language
-
 const places = new Places(() => app.canvas?.graph);
 const promotion = new Promotion({ type: WIDGET, makeCanvas, options: OPTIONS, places, size: SIZE });
 
@@ -164,19 +162,10 @@ function giveMaps(maps, run) {
   for (const canvas of own.length ? own : places.canvases) canvas.attention.take(maps, run);
 }
 
-/** Gives widgets their translated tooltips as they are: front ends of 2025 leave out what stands in braces. */
-function keepPlaceholders(node) {
-  const inputs = translated[typeOf(node)]?.inputs ?? {};
-  for (const widget of node.widgets ?? []) {
-    const tooltip = inputs[widget.name]?.tooltip;
-    if (tooltip?.includes("{")) widget.tooltip = tooltip;
-  }
-}
-
 app.registerExtension({
   name: "Stagecraft.LayoutCanvas",
   async init() {
-    translated = await loadTexts(api);
+    await loadTexts(api);
   },
   getCustomWidgets: () => ({ [WIDGET]: addCanvas }),
   beforeRegisterNodeDef(_, definition) {
@@ -186,7 +175,6 @@ app.registerExtension({
     if (input) input[1] = { ...input[1], widgetType: WIDGET };
   },
   nodeCreated(node) {
-    keepPlaceholders(node);
     if (node.subgraph) promotion.watch(node);
   },
   setup() {

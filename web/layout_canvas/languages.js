@@ -19,14 +19,24 @@ async function chosenLanguage(api) {
   return chosen || navigator.language.split("-")[0];
 }
 
-/** Fetches the texts once, before anything is shown; what has been shown stays until the page is loaded again. */
-export async function loadTexts(api) {
+async function fetchTexts(api) {
   try {
     const [language, response] = await Promise.all([chosenLanguage(api), api.fetchApi("/i18n")]);
     const ours = (await response.json())[language] ?? {};
     texts = ours.stagecraft?.layoutCanvas ?? {};
-    return ours.nodeDefs ?? {};
+    return ours;
   } catch {
     return {}; // English is better than no canvas
   }
+}
+
+let fetched = null;
+
+/**
+ * Fetches the texts, once for the page, before anything is shown: all that node packs say in the person's language, as
+ * in locales/<language>/main.json with nodeDefs.
+ */
+export function loadTexts(api) {
+  fetched ??= fetchTexts(api);
+  return fetched;
 }

@@ -24,7 +24,7 @@ export const SHORTCUTS = [
       [mark("Nearer or farther"), "Page Up  Page Down", null, []],
       [mark("Name it"), "Enter", "name", ["enter"]],
       [mark("Duplicate"), "Ctrl + D", "duplicate", ["ctrl+d"]],
-      [mark("Delete"), "Delete", "delete", ["delete", "backspace"]],
+      [mark("Delete"), "Del", "delete", ["delete", "backspace"]],
       [mark("Hide or show"), "H", "hide", ["h"]],
       [mark("Lock or unlock"), "L", "lock", ["l"]],
       [mark("Next or previous region"), "N  Shift + N", null, []],

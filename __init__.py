@@ -18,6 +18,7 @@ async def comfy_entrypoint() -> "ComfyExtension":
     """Give ComfyUI our nodes, after making the shipped weights appear in its drop-downs."""
     import folder_paths
 
+    from .core.comfy.layout_reader import serve_reader
     from .core.comfy.sticker_world import register_model_class
     from .core.comfy.web_files import serve_files
     from .nodes import NODES
@@ -28,6 +29,7 @@ async def comfy_entrypoint() -> "ComfyExtension":
             folder_paths.add_model_folder_path(folder.name, str(folder))
 
     register_model_class()
+    serve_reader()
     serve_files(PACK.name, {"extensions": PACK / "web", "workflow_templates": PACK / "workflows"})
 
     class Stagecraft(ComfyExtension):

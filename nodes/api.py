@@ -7,6 +7,7 @@ except ImportError:
 
 __all__ = [
     "Array",
+    "Bbox",
     "BoundingBox",
     "BoundingBoxes",
     "Clip",
@@ -19,6 +20,7 @@ __all__ = [
     "Layout",
     "RegionTokens",
     "Segmenters",
+    "Segs",
     "VQGAN",
     "io",
     "ui",
@@ -38,3 +40,6 @@ BoundingBox = getattr(io, "BoundingBox", None) or io.Custom("BOUNDING_BOX")
 BoundingBoxes = getattr(io, "BoundingBoxes", None) or io.Custom("BOUNDING_BOXES")
 Layers = getattr(io, "Layers", None) or io.Custom("LAYERS")
 Array = getattr(io, "Array", None) or io.Custom("ARRAY")
+# What detectors of other packs give; ComfyUI knows the names, and nobody's class is needed.
+Segs = getattr(io, "SEGS", None) or io.Custom("SEGS")
+Bbox = getattr(io, "BBOX", None) or io.Custom("BBOX")

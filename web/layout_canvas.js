@@ -10,9 +10,11 @@ const NODE = "StageLayoutCanvas";
 const INPUT = "layout";
 const WIDGET = "STAGE_LAYOUT_CANVAS";
 const SIZE = [680, 720]; // of a new node
-const DRAWINGS = ["StageLayoutPreview", "StageLayoutScore"]; // what they show has boxes of its own
+// What they show has boxes or colours of its own.
+const DRAWINGS = ["StageLayoutPreview", "StageLayoutScore", "StageSegment", "StageAttentionMaps"];
 const LEAST_HEIGHT = 380;
 const PAUSE_MILLISECONDS = 500; // after which typing counts as done
+const READER = "/stagecraft/read_layout"; // of the server, see core/comfy/layout_reader.py
 const FOLDER = "stagecraft"; // below ComfyUI's input folder, for reference pictures
 
 const OPTIONS = { getMinHeight: () => LEAST_HEIGHT, hideOnZoom: false, margin: 6 };
@@ -38,6 +40,13 @@ async function upload(file) {
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   const kept = await response.json();
   return kept.subfolder ? `${kept.subfolder}/${kept.name}` : kept.name;
+}
+
+/** Lets the server read a pasted text as the node Layout does: {layout, whole} or {error}. */
+async function read(text, width, height) {
+  const body = JSON.stringify({ text, width, height });
+  const response = await api.fetchApi(READER, { method: "POST", body });
+  return response.json();
 }
 
 function urlOf({ filename, subfolder = "", type = "output" }) {
@@ -83,6 +92,7 @@ function makeCanvas(text, keep) {
     },
     upload,
     urlOf,
+    read,
     // Over the canvas the wheel still zooms the graph, as everywhere else on a node.
     wheel: (event) => {
       if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
@@ -133,12 +143,22 @@ function addCanvas(node, name, [, { default: text = "" } = {}]) {
 }
 
 /** Gives what a node has sent after a run also to the canvases that it has on the nodes of subgraphs around it. */
-function passOn(output, name) {
+function passOn(output, name, run) {
   const node = nodeCalled(name);
   const around = String(name).split(":").slice(0, -1);
   if (typeOf(node) !== NODE) return;
-  for (const { canvas, node: host, name: input } of places.entries)
-    if (host.subgraph && around.includes(String(host.id)) && nodeInside(host, input) === node) canvas.takeOutput(output);
+  const [ran] = output?.stage_ran ?? [];
+  for (const { canvas, node: host, name: input } of places.entries) {
+    const isAround = host.subgraph && around.includes(String(host.id)) && nodeInside(host, input) === node;
+    if (isAround) canvas.takeOutput(output);
+    if (ran && (isAround || host === node)) canvas.attention.noteRun(ran, run);
+  }
+}
+
+/** Gives attention maps to the canvas whose layout they are of; to all where there is none, which say so. */
+function giveMaps(maps, run) {
+  const own = places.canvases.filter(({ editor }) => maps.layout && editor.ran?.layout === maps.layout);
+  for (const canvas of own.length ? own : places.canvases) canvas.attention.take(maps, run);
 }
 
 app.registerExtension({
@@ -162,7 +182,8 @@ app.registerExtension({
       places.settle();
     });
     api.addEventListener("executed", ({ detail }) => {
-      passOn(detail?.output, detail?.node);
+      passOn(detail?.output, detail?.node, detail?.prompt_id);
+      for (const maps of detail?.output?.stage_maps ?? []) giveMaps(maps, detail.prompt_id);
       const images = detail?.output?.images;
       if (!images?.length || detail.output.animated?.some(Boolean) || DRAWINGS.includes(typeOf(nodeCalled(detail.node)))) return;
       for (const canvas of places.canvases) canvas.pictures.showResult(images, detail.prompt_id);

@@ -14,6 +14,7 @@ some queries at a time                  in_blocks.query_blocks
 exact backward pass, no softmax kept    recomputed.recomputed_attention
 attention and its log-sum-exp           with_lse.attention_with_lse
 a map over its picture                  heat_maps.draw_heat_map
+maps for the layout canvas              shown_maps.write_maps
 in ComfyUI's networks                   comfy.recording.recording
 how each class orders its tokens        comfy.families.FAMILIES
 LRDiff Eq. 6: where a phrase looks      comfy.phrases.read_phrase_attention

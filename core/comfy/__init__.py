@@ -13,10 +13,10 @@ those that may share an evaluation  captions.rows_of_one_length
 and what the others say then        captions.captions_of_rows
 Pictures in the input folder        pictures.load_references
 pictures as latents                 pictures.encode_pictures
-LoRAs of single regions             loras.Wardrobe
 Progress, and text on a node        progress.progress
 Other networks on ComfyUI's device  device.on_device
 Our files on ComfyUI's page          web_files.serve_files
+Pasted texts, for the canvas        layout_reader.serve_reader
 The embedded checkpoints            sticker_world.register_model_class
 ComfyUI without its server          library.use_comfyui
 """

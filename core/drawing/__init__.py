@@ -9,6 +9,7 @@ outlines of masks            plates.mask_outline
 enlarged by whole factors    plates.enlarged
 pictures on other grids      resizing.resized
 means of a grid's cells      resizing.mean_pooled
+soft masks as a short text   packed_greys.pack_greys
 axes of a plot               plots.Plot
 energies of a guidance       plots.plot_energies
 losses of a draft            plots.plot_losses

@@ -10,6 +10,7 @@ out of COCO, GLIGEN and others             other_programs.import_layout
 out of English sentences                   words.described.layout_of_sentences
 out of language models' answers            words.answers.find_layout
 ComfyUI's boxes, in                        boxes.read_bounding_boxes
+found masks, SEGS and corners, in          detections.segments.read_segments
 ComfyUI's boxes, out                       writing.write_bounding_boxes
 elements, out                              writing.write_elements
 Ideogram 4's JSON prompt, out              writing.write_json_prompt

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .boxes import read_bounding_boxes
-from .layer_stack import canvas_of, is_layers
+from .boxes import canvas_of_boxes, read_bounding_boxes
 from .layout import Layout
 from .masks import is_same_aspect
 from .reading import layout_from_data
@@ -16,7 +15,9 @@ DEFAULT_SIDE = 512  # pixels of a canvas whose text does not say
 CELL = 8  # pixels of a latent cell of the usual checkpoints
 
 
-def read_canvas(text: str, start: Layout | None = None, boxes: object = None) -> Layout:
+def read_canvas(
+    text: str, start: Layout | None = None, boxes: object = None, picture: tuple[int, int] | None = None
+) -> Layout:
     """Build the layout that a canvas stands for.
 
     The widget's own regions count. Those of them without a place take the connected boxes, in order. Where the widget
@@ -25,7 +26,8 @@ def read_canvas(text: str, start: Layout | None = None, boxes: object = None) ->
     Args:
         text: the widget's JSON or lines.
         start: a connected layout.
-        boxes: connected boxes, elements or layers in any of their shapes.
+        boxes: connected boxes, elements, layers, masks or SEGS in any of their shapes.
+        picture: width and height of the connected picture, which boxes without a canvas of their own are found in.
 
     Raises:
         LayoutError: what is wrong and what to change.
@@ -34,7 +36,7 @@ def read_canvas(text: str, start: Layout | None = None, boxes: object = None) ->
     regions = _shown(data)
     if regions or (start is None and boxes is None):
         return layout_from_data(data, boxes=boxes if any(map(_has_no_place, regions)) else None)
-    offered = offered_layout(start, boxes, data["width"], data["height"])
+    offered = offered_layout(start, boxes, (data["width"], data["height"]), picture)
     if offered is None:
         raise LayoutError("Nothing is drawn, and the connected boxes are none. Draw a region.")
     said = {key: data[key] for key in ("prompt", "background") if isinstance(data.get(key), str) and data[key].strip()}
@@ -44,16 +46,16 @@ def read_canvas(text: str, start: Layout | None = None, boxes: object = None) ->
 def offered_layout(
     start: Layout | None,
     boxes: object,
-    width: int,
-    height: int,
+    canvas: tuple[int, int],
+    picture: tuple[int, int] | None = None,
 ) -> Layout | None:
     """Put a connected layout and connected boxes together; the boxes lie in front, and those without a name get one.
 
     Args:
         start: a connected layout or None; its canvas, prompt and background count.
         boxes: connected boxes in any of their shapes, or None.
-        width: canvas in pixels where neither says.
-        height: the same.
+        canvas: width and height in pixels where neither says.
+        picture: of the connected picture, if any; it is the canvas of boxes that do not say one.
 
     Returns:
         The layout, or None where nothing came in.
@@ -65,8 +67,8 @@ def offered_layout(
         raise LayoutError(f"{len(start)} layouts are connected to start; expected one, without Layout Batch.")
     if start is not None:
         width, height = start.width, start.height
-    elif is_layers(boxes):
-        width, height = canvas_of(boxes) or (width, height)
+    else:
+        width, height = canvas_of_boxes(boxes, *canvas) or (canvas if boxes is None else picture or canvas)
     read = read_bounding_boxes(boxes, width, height) if boxes is not None else []
     if not read:
         return start

@@ -1,5 +1,6 @@
 """Layouts: a canvas, a prompt, and an ordered list of regions. The one type that every method reads."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,17 @@ from einops import reduce
 from torch import Tensor
 
 from .masks import is_same_aspect, visible_boxes
-from .region import LARGEST_SIDE, MOST_REGIONS, CanvasError, LayoutError, Region, check_text, describe, read_loras
+from .region import (
+    KEYS,
+    LARGEST_SIDE,
+    MOST_REGIONS,
+    CanvasError,
+    LayoutError,
+    Region,
+    check_text,
+    describe,
+    read_loras,
+)
 
 __all__ = ["Layout", "LayoutError", "Region", "layouts_of"]
 
@@ -140,6 +151,15 @@ class Layout:
             uncovered = left
         planes[0] = _pool(uncovered, finer)
         return planes
+
+    def fingerprint(self) -> str:
+        """Sixteen letters that two layouts share only if they are equal, to say later what was made of which."""
+        said = hashlib.sha256(repr((self.width, self.height, self.prompt, self.background)).encode())
+        for region in self.regions:
+            said.update(repr([getattr(region, key) for key in KEYS if key != "mask"]).encode())
+            if region.mask is not None:
+                said.update(repr(tuple(region.mask.shape)).encode() + region.mask.numpy().tobytes())
+        return said.hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Give the layout as JSON values; `layout_from_data` in reading.py gives back an equal layout."""

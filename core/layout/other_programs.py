@@ -89,6 +89,23 @@ def import_layout(
     return layout.largest_first() if largest_behind else layout
 
 
+def read_pasted(text: str, width: int, height: int) -> tuple[Layout, bool]:
+    """Read a text that was pasted onto a canvas of so many pixels.
+
+    Returns:
+        The layout, and whether it is a whole one, with a prompt, a background or a canvas of its own, so that it takes
+        the place of what is drawn; else its regions join that.
+
+    Raises:
+        LayoutError: what is wrong and what to change.
+    """
+    layout = import_layout(text, width=width, height=height)
+    plain = plain_text(text)
+    data = None if is_sentences(plain) else read_json(plain)
+    is_whole = data is not None and any(data.get(key) for key in ("prompt", "background", "width"))
+    return layout, is_whole and not any(key in data for key in PHRASES)
+
+
 def check_layout(text: str) -> None:
     """Refuse a text that is no layout, whatever the canvas, and whichever picture of a COCO file is meant.
 

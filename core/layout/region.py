@@ -1,21 +1,18 @@
 """One thing on the canvas: what it is, where it is, and how strongly it is asked for."""
 
-import base64
-import binascii
 import difflib
 import math
 import reprlib
 import unicodedata
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import ImageColor
 from torch import Tensor
 
+from ..drawing.packed_greys import FLOATS, LEVELS, is_packed, pack_greys, unpack_greys
 from .masks import FAINTEST, Box, box_coverage, is_empty, outer_box, resample_by_area
 from .run_length import decode_runs, encode_runs, is_run_length
 
@@ -266,10 +263,7 @@ def _checked_mask(mask: object, name: str) -> Tensor:
 
 
 def _mask_to_dict(mask: Tensor) -> dict[str, Any]:
-    if torch.equal(mask, mask.round()):
-        return encode_runs(mask)
-    packed = zlib.compress(mask.numpy().astype("<f4").tobytes())
-    return {"height": mask.shape[0], "width": mask.shape[1], "float32_zlib_base64": base64.b64encode(packed).decode()}
+    return encode_runs(mask) if torch.equal(mask, mask.round()) else pack_greys(mask)
 
 
 def _mask_from_dict(data: object, name: str) -> Tensor:
@@ -278,23 +272,12 @@ def _mask_from_dict(data: object, name: str) -> Tensor:
             return decode_runs(data, MOST_MASK_PIXELS)
         except ValueError as error:
             raise LayoutError(f"{name} has a mask that cannot be read: {error}.") from None
-    keys = ("height", "width", "float32_zlib_base64")
-    if not isinstance(data, Mapping) or set(data) != set(keys):
+    if not is_packed(data):
         raise LayoutError(
             f"{name} has the mask {describe(data)}; expected an object with the keys size and counts (COCO's runs), "
-            f"ellipse, polygon, or {', '.join(keys)}."
+            f"ellipse, polygon, or height, width and {LEVELS} or {FLOATS}."
         )
-    height, width, text = (data[key] for key in keys)
-    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
-        raise LayoutError(f"{name} has a mask of {height!r} x {width!r}; expected sides of 1 to {LARGEST_SIDE} pixels.")
-    wanted = 4 * height * width
-    if wanted > 4 * MOST_MASK_PIXELS:
-        raise LayoutError(f"{name} has a mask of {width} x {height} pixels; expected at most {MOST_MASK_PIXELS}.")
     try:
-        # At most one byte more than wanted is unpacked, so a small text cannot fill the memory.
-        values = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), wanted + 1)
-    except (TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise LayoutError(f"{name} has a mask that cannot be unpacked: {error}.") from None
-    if len(values) != wanted:
-        raise LayoutError(f"{name} has a mask with too few or too many values for {height} x {width} pixels.")
-    return torch.from_numpy(np.frombuffer(values, "<f4").astype(np.float32).reshape(height, width))
+        return unpack_greys(data, LARGEST_SIDE, MOST_MASK_PIXELS)
+    except ValueError as error:
+        raise LayoutError(f"{name} has a mask {error}.") from None

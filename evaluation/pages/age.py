@@ -65,7 +65,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "which_method": (JOINT, "models/cnc", "models/text2layer", "models/vqgan", "evaluation/which_method"),
     "editing": ("evaluation/editing", *EDITED),
     "split": (SHIPPED_READERS[1], "evaluation/splitting", "evaluation/editing/graphs.py", TRUTH),
-    "two_looks": ("models/loras", "core/comfy/loras.py", "evaluation/two_looks", "evaluation/graphs/lrdiff.py"),
+    "two_looks": ("models/loras", "evaluation/two_looks", "evaluation/graphs/lrdiff.py"),
     "bench": ("evaluation/bench",),
     "growth": ("evaluation/bench",),
 }

@@ -5,12 +5,13 @@ from torch import Tensor
 
 from ...core.attention.comfy.maps import Reading, attention_maps, encoded
 from ...core.attention.heat_maps import draw_heat_map, scaled_map
+from ...core.attention.shown_maps import write_maps
 from ...core.attention.sites import PLACES, QUARTER, check_choice
 from ...core.comfy.types import Clip, Model, Vae
 from ...core.drawing.pictures import check_finite, colours_of
 from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.layout import layouts_of
-from ...core.layout.preview import preview_size
+from ...core.layout.preview import fit_within, preview_size
 from ...core.layout.region import LayoutError
 from ..api import Layout, io, ui
 from ..inputs import category_of
@@ -153,7 +154,7 @@ class StageAttentionMaps(io.ComfyNode):
         groups = [(layouts[0], image)]
         if len(set(map(id, layouts))) > 1:
             groups = [(each, image[i : i + 1]) for i, each in enumerate(layouts)]
-        drawn, masks, said = [], [], {}
+        drawn, masks, said, shown = [], [], {}, []
         for each, pictures in groups:
             text, names = _asked(prompt, phrases, each)
             colours = check_finite(colours_of(pictures), "image", "Connect one that shows something")
@@ -161,11 +162,21 @@ class StageAttentionMaps(io.ComfyNode):
             said[found.text()] = None
             asked = _places(each)
             for picture, maps in zip(pictures, found.for_pictures(len(pictures)), strict=True):
+                shown = shown or [_shown(picture, names, maps, each)]
                 for name, attention in zip(names, maps, strict=True):
                     drawn.append(draw_heat_map(picture, attention, name, asked.get(name, ())))
                     masks.append(scaled_map(attention, *picture.shape[:2]))
         heat_maps, where = torch.stack(drawn), "\n".join(said)
-        return io.NodeOutput(heat_maps, torch.stack(masks), where, ui=ui.PreviewImage(heat_maps, cls=cls))
+        preview = ui.PreviewImage(heat_maps, cls=cls).as_dict()
+        return io.NodeOutput(heat_maps, torch.stack(masks), where, ui=preview | {"stage_maps": shown})
+
+
+def _shown(picture: Tensor, names: list[str], maps: Tensor, layout: LayoutValue | None) -> dict[str, object]:
+    """What a layout canvas shows of the first picture: its maps, and of which layout they are."""
+    small = fit_within(picture[None, ..., :3].float())
+    images = ui.PreviewImage(small).as_dict()["images"]
+    known = "" if layout is None else layout.fingerprint()
+    return {"layout": known, "picture": images[0], "maps": write_maps(names, maps)}
 
 
 def _places(layout: LayoutValue | None) -> dict[str, list[Tensor]]:

@@ -1,14 +1,16 @@
 """The layout canvas in the graph; its widget is in web/."""
 
 import json
+from zlib import crc32
 
 from torch import Tensor
 
 from ...core.comfy.pictures import check_references, load_references
 from ...core.layout.canvas import canvas_warnings, check_canvas, offered_layout, read_canvas, shape_warning
+from ...core.layout.layout import Layout as LayoutValue
 from ...core.layout.preview import draw_layout, fit_picture, fit_within, preview_size
 from ...core.layout.writing import reference_batch, write_bounding_boxes, write_elements, write_layers
-from ..api import Array, BoundingBox, BoundingBoxes, Layers, Layout, io, ui
+from ..api import Array, Bbox, BoundingBox, BoundingBoxes, Layers, Layout, Segs, io, ui
 from ..inputs import NOT_CONNECTED, category_of
 from .layout import Layouts, LayoutText, visible_regions
 
@@ -64,11 +66,13 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
                 ),
                 io.MultiType.Input(
                     "boxes",
-                    [BoundingBox, BoundingBoxes, Array, Layers, io.String],
+                    [BoundingBox, BoundingBoxes, Array, Layers, io.String, io.Mask, Segs, Bbox],
                     optional=True,
-                    tooltip="Boxes, elements or layers of other nodes to start from, in front of start. They fill the "
-                    "regions without a place in order; without any region they are the layout. More boxes need as "
-                    "many regions without a place.",
+                    tooltip="What a detector, a segmenter or another editor found: boxes, elements, layers, a batch of "
+                    "masks, or SEGS, to start from, in front of start. They fill the regions without a place in order; "
+                    "without any region they are the layout, on the canvas of image if that is connected, and the "
+                    "editor shows them to be taken over. More of them need as many regions without a place; softer "
+                    "masks stay soft.",
                 ),
             ],
             outputs=[
@@ -118,7 +122,8 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
         boxes: object = None,
     ) -> io.NodeOutput:
         """Build the layout, draw it, and tell the editor what came in."""
-        built = read_canvas(layout, start, boxes)
+        size = None if image is None else (image.shape[2], image.shape[1])
+        built = read_canvas(layout, start, boxes, size)
         pictures = load_references(built)
         warnings, shown, ground = canvas_warnings(built), {}, None
         if image is not None:
@@ -126,7 +131,7 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
             warnings += shape_warning(built, *image.shape[1:3])
             shown["stage_image"] = ui.PreviewImage(fit_within(image[:1])).as_dict()["images"]
         if start is not None or boxes is not None:
-            offered = offered_layout(start, boxes, built.width, built.height)
+            offered = offered_layout(start, boxes, (built.width, built.height), size)
             shown["stage_start"] = [] if offered is None else [json.dumps(offered.to_dict())]
         return io.NodeOutput(
             built,
@@ -139,5 +144,10 @@ class StageLayoutCanvas(LayoutText, io.ComfyNode):
             write_elements(built),
             write_layers(built, pictures),
             reference_batch(built, pictures),
-            ui=shown | {"stage_warnings": warnings},
+            ui=shown | {"stage_warnings": warnings, "stage_ran": [_ran(layout, built)]},
         )
+
+
+def _ran(text: str, built: LayoutValue) -> dict[str, int | str]:
+    """What was drawn when the run was queued, so that the editor knows what later results are of."""
+    return {"text": crc32(text.encode()), "layout": built.fingerprint()}

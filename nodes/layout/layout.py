@@ -88,15 +88,15 @@ class StageLayout(LayoutText, io.ComfyNode):
                     dynamic_prompts=False,
                     default=EXAMPLE,
                     placeholder="a dog: 0.1 0.3 0.5 0.8 | a fluffy brown dog | colour=brown",
-                    tooltip="One thing per line, farthest first: its name, a colon, and its box as left, top, right and "
-                    "bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y x "
-                    "y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
+                    tooltip="One thing per line, farthest first: its name, a colon, and its box as left, top, right "
+                    "and bottom in 0..1 of the canvas; also 'ellipse' and such a box, or 'polygon' and corners x y x y "
+                    "x y. 'a dog: mask 1' takes a connected mask, 'a dog' alone the next connected mask or box. Behind "
                     "a | may stand a longer prompt, colour=red, strength=1.5, order=2 or lora=name:0.8, a LoRA that "
                     "this thing alone wears in Layered Rendering. A larger box gives the thing more room, a higher "
                     "order brings it nearer, a higher number behind lora= shows more of its look, 0 none. Without a "
                     "colon, a | or numbers, and with no mask or box connected, it is an English sentence: 'a dog left "
-                    "of a cat, a big tree behind them'. What begins with { or [ is JSON; a language model's answer "
-                    "may have words and fences around it.",
+                    "of a cat, a big tree behind them'. "
+                    "What begins with { or [ is JSON; a language model's answer may have words and fences around it.",
                 ),
                 io.String.Input(
                     "prompt",

@@ -45,6 +45,14 @@ FRAMES = [
             "height": 20,
             "metadata": {"text": "a duck", "palette": ["#ff0000", "#00ff00"]},
         },
+        # A padded layer, of which only this part shows anything.
+        {
+            "x": 200,
+            "y": 20,
+            "width": 200,
+            "height": 90,
+            "metadata": {"text": "a moon", "content_rect": [90, 15, 40, 44]},
+        },
     ]
 ]
 JSON_PROMPT = {

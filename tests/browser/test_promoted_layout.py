@@ -209,3 +209,17 @@ def test_it_is_shown_as_long_as_its_node_has_it(promoted):
     assert queued(promoted) == [["a dog", "a cat", "a kite"]]
     promoted.page.evaluate(f"{ROOT}.remove({HOST})")
     promoted.page.wait_for_function(is_gone)
+
+
+def test_it_fills_the_window_and_is_dragged_and_saved_from_there(promoted):
+    promoted.press("w")
+    promoted.settle()
+    promoted.draw("a kite", 304, 40, 424, 120)
+    promoted.drag((364, 80), (364, 120))
+    moved = [0.59375, 0.15625, 0.828125, 0.3125]
+    assert json.loads(promoted.page.evaluate(f"{HOST}.widgets[0].value"))["regions"][2]["box"] == moved
+    promoted.press("w")
+    reload(promoted)
+    promoted.bring(HOST)
+    promoted.wait_for_phrases("a kite", "a cat", "a dog")
+    assert drawn(promoted) > 0.1

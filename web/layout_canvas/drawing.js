@@ -1,63 +1,20 @@
 // Paints the canvas: ground, picture, grid, regions from far to near, handles, guides and the brush.
 
+import { shownMap } from "./attention.js";
+import { channels, maskBitmap } from "./bitmaps.js";
 import { gridStep, HANDLES, handlePoint } from "./geometry.js";
-import { LONGEST_SIDE, readMask } from "./masks.js";
+import { drawHeat } from "./heat.js";
+import { readMask } from "./masks.js";
+import { offered } from "./offer.js";
 import { boxOf } from "./state.js";
 
-const bitmaps = new WeakMap(); // pixels -> {tint, canvas}
-const INSIDE = 84; // opacity of a mask, of 255
-const RIM = 2; // pixels of its picture of full colour along a mask's edge
+const NOBODY = 0; // the key of no region of the drawing
 const CORNER = 8; // side of a handle on the screen
-
-const channels = (tint) => [1, 3, 5].map((at) => parseInt(tint.slice(at, at + 2), 16));
 
 /** Black or white, whichever is easier to read on a colour. */
 export function inkOn(tint) {
   const [red, green, blue] = channels(tint);
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#101114" : "#ffffff";
-}
-
-/** The picture of a mask in a colour; `changed` is the rectangle of pixels that a stroke has touched since. */
-export function maskBitmap(pixels, tint, changed = null) {
-  let bitmap = bitmaps.get(pixels);
-  if (!bitmap || bitmap.tint !== tint) {
-    const canvas = document.createElement("canvas");
-    const step = stepOf(pixels);
-    canvas.width = Math.ceil(pixels.width / step);
-    canvas.height = Math.ceil(pixels.height / step);
-    bitmap = { tint, canvas, context: canvas.getContext("2d") };
-    bitmaps.set(pixels, bitmap);
-    changed = [0, 0, pixels.width, pixels.height];
-  }
-  if (changed) paintPixels(bitmap.context, pixels, tint, changed);
-  return bitmap.canvas;
-}
-
-/** Every so many pixels of a mask are one of its picture, which needs no more than the editor's own masks have. */
-const stepOf = ({ width, height }) => Math.ceil(Math.max(width, height) / LONGEST_SIDE);
-
-function paintPixels(context, pixels, tint, [x0, y0, x1, y1]) {
-  const { width, data } = pixels;
-  const step = stepOf(pixels);
-  const { width: wide, height: tall } = context.canvas;
-  const [left, top] = [x0, y0].map((value) => Math.max(0, Math.floor(value / step) - RIM));
-  const [right, bottom] = [Math.min(wide, Math.ceil(x1 / step) + RIM), Math.min(tall, Math.ceil(y1 / step) + RIM)];
-  if (right <= left || bottom <= top) return;
-  const image = context.createImageData(right - left, bottom - top);
-  const [red, green, blue] = channels(tint);
-  const isSet = (x, y) => data[y * step * width + x * step];
-  const inside = (x, y) => x < 0 || y < 0 || x >= wide || y >= tall || isSet(x, y);
-  for (let y = top, at = 0; y < bottom; y++) {
-    for (let x = left; x < right; x++, at += 4) {
-      if (!isSet(x, y)) continue;
-      const deep = inside(x - RIM, y) && inside(x + RIM, y) && inside(x, y - RIM) && inside(x, y + RIM);
-      image.data[at] = red;
-      image.data[at + 1] = green;
-      image.data[at + 2] = blue;
-      image.data[at + 3] = deep ? INSIDE : 255;
-    }
-  }
-  context.putImageData(image, left, top);
 }
 
 /**
@@ -71,12 +28,15 @@ export function draw(context, scene) {
   const sheet = [view.x, view.y, width * view.scale, height * view.scale];
   context.fillStyle = theme.sheet;
   context.fillRect(...sheet);
-  drawPicture(context, editor, sheet);
+  const place = drawPicture(context, editor, sheet);
+  const map = shownMap(editor);
+  if (map) drawHeat(context, map, place, editor.shows.mapOpacity);
   drawGrid(context, scene, sheet);
   context.strokeStyle = theme.line;
   context.lineWidth = 1;
   context.strokeRect(sheet[0] - 0.5, sheet[1] - 0.5, sheet[2] + 1, sheet[3] + 1);
   const regions = editor.layout.regions;
+  for (const region of offered(editor)) drawOffered(context, scene, region);
   for (const region of regions) drawRegion(context, scene, region);
   for (const region of regions) drawLabel(context, scene, region);
   if (scene.draft) drawDraft(context, scene);
@@ -85,19 +45,24 @@ export function draw(context, scene) {
   drawBrush(context, scene);
 }
 
-const pictureOf = (editor) => (editor.shows.result && editor.result) || editor.picture;
+/** The picture below the regions; a map lies over the one that it was read in. */
+const pictureOf = (editor) =>
+  (shownMap(editor) && editor.maps.picture) || (editor.shows.result && editor.result) || editor.picture;
 
+/** Draws it and gives its place on the screen; without a picture that is the whole sheet. */
 function drawPicture(context, editor, sheet) {
   const picture = pictureOf(editor);
-  if (!picture) return;
+  if (!picture) return sheet;
   context.globalAlpha = editor.shows.opacity;
   context.imageSmoothingQuality = "high";
   // Whole and in the middle, as the preview shows a picture of another shape.
   const [left, top, wide, tall] = sheet;
   const scale = Math.min(wide / picture.naturalWidth, tall / picture.naturalHeight);
   const size = [picture.naturalWidth * scale, picture.naturalHeight * scale];
-  context.drawImage(picture, left + (wide - size[0]) / 2, top + (tall - size[1]) / 2, ...size);
+  const place = [left + (wide - size[0]) / 2, top + (tall - size[1]) / 2, ...size];
+  context.drawImage(picture, ...place);
   context.globalAlpha = 1;
+  return place;
 }
 
 function drawGrid(context, { editor, view, theme, size }, [left, top, wide, tall]) {
@@ -136,6 +101,16 @@ function screenBox({ editor, view }, region) {
   return [x0, y0, place(box[2], width, view.x), place(box[3], height, view.y)];
 }
 
+/** A connected thing, which nobody has taken over yet: fainter, and without handles. */
+function drawOffered(context, scene, region) {
+  context.save();
+  context.globalAlpha = 0.75;
+  const shown = { ...region, key: NOBODY };
+  drawRegion(context, scene, shown);
+  drawLabel(context, scene, shown);
+  context.restore();
+}
+
 function drawRegion(context, scene, region) {
   const box = screenBox(scene, region);
   if (!box) return;
@@ -145,10 +120,11 @@ function drawRegion(context, scene, region) {
     scene.stroke?.key === region.key
       ? scene.stroke.pixels
       : readMask(region.mask, scene.editor.layout.width, scene.editor.layout.height);
-  context.globalAlpha = region.hidden ? 0.3 : 1;
+  const before = context.globalAlpha;
+  context.globalAlpha = before * (region.hidden ? 0.3 : 1);
   if (pixels) {
     drawMask(context, scene, region, pixels);
-  } else if (!region.hidden) {
+  } else if (!region.hidden && !shownMap(scene.editor)) {
     // Over a picture the colours step back, so that what came can be compared with what was asked.
     const [strong, faint] = pictureOf(scene.editor) ? ["1f", "00"] : ["3d", "26"];
     context.fillStyle = region.tint + (isSelected || scene.hover === region.key ? strong : faint);
@@ -164,7 +140,7 @@ function drawRegion(context, scene, region) {
     context.strokeRect(x, y, wide, tall);
     context.setLineDash([]);
   }
-  context.globalAlpha = 1;
+  context.globalAlpha = before;
 }
 
 function drawMask(context, { editor, view }, region, pixels) {
@@ -174,7 +150,7 @@ function drawMask(context, { editor, view }, region, pixels) {
   const { from, to } = region.warp ?? { from: [0, 0, 1, 1], to: [0, 0, 1, 1] };
   const stretch = [0, 1].map((axis) => (to[axis + 2] - to[axis]) / (from[axis + 2] - from[axis]));
   context.save();
-  if (pictureOf(editor)) context.globalAlpha *= 0.8;
+  if (pictureOf(editor)) context.globalAlpha *= shownMap(editor) ? 0.3 : 0.8;
   context.beginPath();
   context.rect(view.x, view.y, width * view.scale, height * view.scale);
   context.clip();
@@ -199,12 +175,13 @@ function drawLabel(context, scene, region) {
   // Above the box where there is room, so that it covers nothing; the canvas' edge pushes it in.
   const x = Math.max(2, Math.min(box[0] - 1, scene.size[0] - wide - 2));
   const y = box[1] - 18 >= 1 ? box[1] - 18 : Math.max(2, box[1] + 1);
-  context.globalAlpha = isSelected ? 1 : 0.9;
+  const before = context.globalAlpha;
+  context.globalAlpha = before * (isSelected ? 1 : 0.9);
   context.fillStyle = region.tint;
   context.beginPath();
   context.roundRect(x, y, wide, 17, 3);
   context.fill();
-  context.globalAlpha = 1;
+  context.globalAlpha = before;
   context.fillStyle = context.strokeStyle = inkOn(region.tint);
   context.fillText(text, x + 5, y + 9);
   if (region.locked) drawLock(context, x + wide - mark - 1, y + 4);
@@ -285,12 +262,16 @@ function drawGuides(context, { guides, view, theme }, [left, top, wide, tall]) {
 function drawBrush(context, { editor, view, pointer, radius }) {
   if (!pointer || (editor.tool !== "brush" && editor.tool !== "eraser")) return;
   const [x, y] = [pointer[0] * view.scale + view.x, pointer[1] * view.scale + view.y];
-  for (const [colour, wide] of [
-    ["rgba(0, 0, 0, 0.55)", 3],
-    ["#ffffff", 1.3],
-  ]) {
+  const { softness } = editor;
+  const rings = [
+    ["rgba(0, 0, 0, 0.55)", 3, 1],
+    ["#ffffff", 1.3, 1],
+  ];
+  // The inner ring is where a soft brush begins to fade.
+  if (softness > 0 && softness < 1) rings.push(["rgba(255, 255, 255, 0.6)", 1, 1 - softness]);
+  for (const [colour, wide, share] of rings) {
     context.beginPath();
-    context.arc(x, y, Math.max(1, radius * view.scale), 0, 2 * Math.PI);
+    context.arc(x, y, Math.max(1, radius * share * view.scale), 0, 2 * Math.PI);
     context.strokeStyle = colour;
     context.lineWidth = wide;
     context.stroke();

@@ -3,7 +3,7 @@
 import { checkLayout } from "./checks.js";
 import { CELL, toPixels, withLeastSize, toShares } from "./geometry.js";
 import { History } from "./history.js";
-import { forgetMask, isSoft, limitMasks, loadSoftMask } from "./masks.js";
+import { forgetMask, limitMasks, loadSoftMask } from "./masks.js";
 import * as state from "./state.js";
 
 export class Editor {
@@ -13,6 +13,7 @@ export class Editor {
     this.listeners = [];
     this.tool = "select";
     this.brush = 24; // radius in pixels of a canvas whose longer side is 512
+    this.softness = 0; // share of the radius along which the brush fades
     this.snap = true;
     this.selected = null;
     this.isHeld = false; // while a gesture lasts
@@ -20,8 +21,10 @@ export class Editor {
     this.notice = "";
     this.result = null; // a picture of the last run
     this.picture = null; // the picture that is connected
-    this.offer = null; // the layout that is connected, as text
-    this.shows = { result: true, opacity: 1 };
+    this.offer = null; // the layout that is connected, see offer.js
+    this.maps = null; // what the phrases looked at in the last run, see attention.js
+    this.ran = null; // what that run was of
+    this.shows = { result: true, opacity: 1, maps: true, mapOpacity: 0.85 };
     this.read("");
   }
 
@@ -93,17 +96,8 @@ export class Editor {
    */
   commit(layout, { tag = null, select = this.selected } = {}) {
     if (this.problem !== null) return;
-    for (const region of layout.regions) {
-      this.warnOfHardMask(state.findRegion(this.history.state, region.key), region);
-    }
     if (layout !== this.history.state) this.history.push(layout, tag);
     this.settle(layout, select, tag !== null);
-  }
-
-  /** The editor draws with hard masks only, so what it changes or copies of a soft one becomes hard. */
-  warnOfHardMask(before, after) {
-    if (!isSoft(before?.mask) || !after.mask || isSoft(after.mask)) return;
-    this.say(`“${after.phrase}” has a hard mask now, because soft ones cannot be edited. Undo takes that back.`);
   }
 
   settle(layout, select = this.selected, goesOn = false) {
@@ -159,6 +153,12 @@ export class Editor {
     this.tell("tool");
   }
 
+  /** Takes the share of the radius along which the brush fades, in steps of a tenth. */
+  setSoftness(softness) {
+    this.softness = Math.min(Math.max(Math.round(softness * 10) / 10, 0), 1);
+    this.tell("tool");
+  }
+
   setSnap(snap) {
     const { snap: _, ...others } = this.layout.editor;
     this.commit({ ...this.layout, editor: snap ? others : { ...others, snap } });
@@ -190,7 +190,6 @@ export class Editor {
   duplicate(key) {
     const [layout, copy] = state.duplicateRegion(this.layout, key, CELL);
     if (!copy) return;
-    this.warnOfHardMask(state.findRegion(layout, key), state.findRegion(layout, copy));
     this.commit(layout, { select: copy });
   }
 

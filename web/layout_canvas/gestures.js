@@ -15,19 +15,21 @@ import {
   toShares,
   withLeastSize,
 } from "./geometry.js";
-import { boundsOf, copyPixels, emptyPixels, fillBox, maskSize, paintLine, readMask, writeMask } from "./masks.js";
+import { readMask, writeMask } from "./masks.js";
+import { fillBox, paintLine } from "./painting.js";
+import { boundsOf, copyPixels, emptyPixels, maskSize } from "./pixels.js";
 import { addRegion, boxOf, settle, updateRegion } from "./state.js";
-import { maskBitmap } from "./drawing.js";
+import { maskBitmap } from "./bitmaps.js";
 
 const STILL = 3; // pixels of the screen that a click may wander
 const SNAP_REACH = 6; // pixels of the screen within which an edge is drawn to a line
 
 /** Begins the gesture that fits the tool and the place; it has move(point, event, screen) and end(point, event). */
-export function startGesture(surface, event, screen, point) {
+export function startGesture(surface, event, screen, point, tool) {
   const { editor } = surface;
   if (event.button === 1 || surface.isPanning) return pan(surface, screen);
-  if (editor.tool === "brush" || editor.tool === "eraser") return paint(surface, point, editor.tool === "brush");
-  if (editor.tool === "box") return drawBox(surface, point);
+  if (tool === "brush" || tool === "eraser") return paint(surface, point, tool === "brush");
+  if (tool === "box") return drawBox(surface, point);
   const handle = surface.handleAt(point);
   if (handle) return reshape(surface, point, handle);
   const behind = event.ctrlKey || event.metaKey;
@@ -153,7 +155,7 @@ function paint(surface, from, adds) {
   let touched = region.box ?? boxOf(region, before);
   const stamp = (point) => {
     const next = inMask(point);
-    const changed = paintLine(pixels, last, next, Math.max(0.6, surface.radius * scale), adds ? 1 : 0);
+    const changed = paintLine(pixels, last, next, Math.max(0.6, surface.radius * scale), adds, editor.softness);
     maskBitmap(pixels, region.tint, changed);
     last = next;
     if (!adds || changed[0] >= changed[2] || changed[1] >= changed[3]) return;

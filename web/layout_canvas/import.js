@@ -1,18 +1,9 @@
 // Reads layouts of others: our own JSON, COCO, GLIGEN-style boxes, Ideogram 4's JSON prompt and ComfyUI's own boxes.
 
-import {
-  boundsOf,
-  decodeRuns,
-  emptyPixels,
-  fillPolygon,
-  isLegalSize,
-  maskSize,
-  MOST_PIXELS,
-  pixelsOfRuns,
-  readMask,
-  warpPixels,
-  writeMask,
-} from "./masks.js";
+import { isLegalSize, MOST_PIXELS, readMask, writeMask } from "./masks.js";
+import { fillPolygon, warpPixels } from "./painting.js";
+import { boundsOf, emptyPixels, FULL, maskSize } from "./pixels.js";
+import { decodeRuns, pixelsOfRuns } from "./runs.js";
 import { addRegion, LayoutTextError, layoutOf } from "./state.js";
 
 const GRID = 1000; // elements of ComfyUI's box editor count from 0 to this along each side
@@ -49,6 +40,13 @@ export function importText(text, layout) {
   return result;
 }
 
+/** Puts the regions of one layout in front of those of another; where nothing is drawn, it takes its place. */
+export function addLayout(front, layout) {
+  if (!layout.regions.length) return { ...front, editor: layout.editor };
+  const places = front.regions.map(({ key: _, tint: __, ...place }) => place);
+  return places.reduce((joined, place) => addRegion(joined, place)[0], layout);
+}
+
 function readerOf(data) {
   if (isObject(data) && Array.isArray(data.annotations)) return readCoco;
   return isObject(data) && data[COMPOSITION] !== undefined ? readJsonPrompt : readBoxes;
@@ -58,7 +56,7 @@ function readerOf(data) {
 function areaOf({ box, mask }) {
   if (!mask) return (box[2] - box[0]) * (box[3] - box[1]);
   const { data } = readMask(mask);
-  return data.reduce((sum, value) => sum + value, 0) / data.length;
+  return data.reduce((sum, value) => sum + value, 0) / (FULL * data.length);
 }
 
 /** COCO: boxes in pixels of the first picture, segmentations as polygons or runs, its caption as the prompt. */
@@ -110,7 +108,7 @@ function readSegmentation(segmentation, width, height, layout, phrase) {
     const whole = [0, 0, 1, 1];
     pixels = warpPixels(readRuns(segmentation.counts, columns, rows, phrase), whole, whole, size.width, size.height);
   }
-  return pixels.data.includes(1) ? pixels : null;
+  return pixels.data.includes(FULL) ? pixels : null;
 }
 
 function readRuns(counts, columns, rows, phrase) {
@@ -207,10 +205,16 @@ function readBox(box, width, height, inPixels) {
     return [Math.min(left, right), Math.min(top, bottom), Math.max(left, right), Math.max(top, bottom)];
   }
   if (pixels) {
-    const [x, y, wide, high] = pixels;
+    const [x, y, wide, high] = contentOf(pixels, box);
     return [x / width, y / height, (x + wide) / width, (y + high) / height];
   }
   throw new LayoutTextError("A box has no known form; expected x0 y0 x1 y1, or x, y, width and height in pixels.");
+}
+
+/** The box around what a padded layer really shows, where its node says so; as the server's boxes.py reads it. */
+function contentOf([x, y, wide, high], { metadata }) {
+  const rect = isObject(metadata) && isBox(metadata.content_rect) ? metadata.content_rect : null;
+  return rect && rect[2] > 0 && rect[3] > 0 ? [x + rect[0], y + rect[1], rect[2], rect[3]] : [x, y, wide, high];
 }
 
 function nameOf(box, phrase) {

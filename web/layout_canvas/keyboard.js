@@ -6,6 +6,7 @@ import { settle, updateRegion } from "./state.js";
 
 const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] };
 const ZOOM = 1.25;
+const SOFTER = 0.1; // of the brush's radius, a step of its softness
 
 export function handleKey(event, surface) {
   const isOurs = act(event, surface);
@@ -27,6 +28,8 @@ function act(event, surface) {
     " ": () => surface.setPanning(true),
     "[": () => editor.setBrush(editor.brush / 1.25),
     "]": () => editor.setBrush(editor.brush * 1.25),
+    "{": () => editor.setSoftness(editor.softness - SOFTER),
+    "}": () => editor.setSoftness(editor.softness + SOFTER),
     "+": () => surface.zoom(ZOOM),
     "=": () => surface.zoom(ZOOM),
     "-": () => surface.zoom(1 / ZOOM),
@@ -59,15 +62,25 @@ export function run(command, surface) {
     undo: () => editor.undo(),
     redo: () => editor.redo(),
     snap: () => editor.setSnap(!editor.snap),
-    result: () => actions.toggleResult(),
+    result: () => actions.toggle("result"),
+    maps: () => actions.toggle("maps"),
+    window: () => actions.window(),
     fit: () => surface.fit(),
     help: () => actions.help(),
-    escape: () => surface.cancel() || (editor.tool === "select" ? editor.select(null) : editor.setTool("select")),
+    escape: () => surface.cancel() || letGo(editor) || actions.leaveWindow(),
   };
   // A step back in the middle of a gesture would pull the ground away from under it.
   if (surface.gesture && command !== "escape") return true;
   if (command in toAll) toAll[command]();
   else if (region) toRegion[command]();
+  return true;
+}
+
+/** Lets go of the tool or of the region; false where nothing was held. */
+function letGo(editor) {
+  if (editor.tool !== "select") editor.setTool("select");
+  else if (editor.selected !== null) editor.select(null);
+  else return false;
   return true;
 }
 

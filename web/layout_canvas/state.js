@@ -1,6 +1,8 @@
 // The layout as the editor holds it, and the one text that carries it. States never change; edits make new ones.
 
-import { boundsOf, maskSize, readMask, warpPixels, writeMask } from "./masks.js";
+import { readMask, writeMask } from "./masks.js";
+import { warpPixels } from "./painting.js";
+import { boundsOf, maskSize } from "./pixels.js";
 
 export const SMALLEST_SIDE = 16;
 export const LARGEST_SIDE = 16384;
@@ -223,7 +225,7 @@ export function settle({ warp, ...region }, layout) {
   const pixels = readMask(region.mask, layout.width, layout.height);
   const warped = pixels && warpPixels(pixels, warp.from, warp.to);
   const mask = warped && writeMask(warped);
-  // A mask that is not readable, is soft and nowhere inside, or too thin for its new size stays where and what it was.
+  // A mask that is not readable, is nowhere inside, or too thin for its new size stays where and what it was.
   if (!mask) return { ...region, box: warp.from };
   return { ...region, mask, box: boundsOf(warped) };
 }

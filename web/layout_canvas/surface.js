@@ -2,13 +2,14 @@
 
 import { element, keepKeys } from "./dom.js";
 import { draw } from "./drawing.js";
-import { contains, cursorOf, fitView, handleAt, zoomView } from "./geometry.js";
+import { cursorOf, fitView, zoomView } from "./geometry.js";
 import { startGesture } from "./gestures.js";
+import { handleOf, regionAt } from "./hits.js";
 import { handleKey } from "./keyboard.js";
-import { readMask } from "./masks.js";
-import { boxOf } from "./state.js";
+import { Touches } from "./touches.js";
 
-const REACH = 7; // pixels of the screen around a handle that still take it
+const [REACH, FINGER] = [7, 18]; // pixels of the screen around a handle that still take it, of a mouse and a finger
+const ERASER = 5; // the button of a pen's other end
 const SHARPEST = 3; // canvas pixels to one pixel of the page
 
 export class Surface {
@@ -19,6 +20,7 @@ export class Surface {
     this.view = { scale: 1, x: 0, y: 0 };
     this.isFitted = true;
     this.gesture = null;
+    this.touches = new Touches(this);
     this.canvas = element("canvas", { class: "stage-picture" });
     this.context = this.canvas.getContext("2d");
     this.element = keepKeys(element("div", { class: "stage-surface", tabindex: 0, role: "application" }, this.canvas));
@@ -148,7 +150,10 @@ export class Surface {
     surface.addEventListener("pointerdown", (event) => this.press(event));
     surface.addEventListener("pointermove", (event) => this.move(event));
     surface.addEventListener("pointerup", (event) => this.release(event));
-    surface.addEventListener("pointercancel", () => this.cancel());
+    surface.addEventListener("pointercancel", (event) => {
+      this.touches.release(event);
+      this.cancel();
+    });
     surface.addEventListener("pointerleave", () => {
       if (this.gesture) return;
       this.pointer = this.hover = null;
@@ -172,7 +177,7 @@ export class Surface {
   }
 
   get reach() {
-    return REACH / this.view.scale;
+    return (this.isFinger ? FINGER : REACH) / this.view.scale;
   }
 
   /** The brush's radius in pixels of the canvas. */
@@ -181,18 +186,25 @@ export class Surface {
   }
 
   press(event) {
-    if (event.button > 1 || this.gesture) return;
+    const screen = this.screenPoint(event);
+    if (this.touches.press(event, screen)) return;
+    const isErased = event.pointerType === "pen" && event.button === ERASER;
+    if ((event.button > 1 && !isErased) || this.gesture) return;
+    this.isFinger = event.pointerType === "touch";
     this.element.focus({ preventScroll: true });
     this.element.setPointerCapture(event.pointerId);
     this.sharpen();
-    const screen = this.screenPoint(event);
-    this.gesture = startGesture(this, event, screen, this.canvasPoint(screen));
+    this.holder = event.pointerId;
+    this.gesture = startGesture(this, event, screen, this.canvasPoint(screen), isErased ? "eraser" : this.editor.tool);
     this.editor.hold();
     this.request();
   }
 
   move(event) {
     const screen = this.screenPoint(event);
+    if (this.touches.move(event, screen)) return;
+    // Another finger or the mouse beside a pen has no part in what the first one does.
+    if (this.gesture && event.pointerId !== this.holder) return;
     this.pointer = this.canvasPoint(screen);
     if (this.gesture) {
       this.gesture.move(this.pointer, event, screen);
@@ -204,8 +216,9 @@ export class Surface {
   }
 
   release(event) {
+    this.touches.release(event);
     const gesture = this.gesture;
-    if (!gesture) return;
+    if (!gesture || event.pointerId !== this.holder) return;
     this.gesture = this.guides = this.draft = null;
     gesture.end(this.canvasPoint(this.screenPoint(event)), event);
     this.stroke = null;
@@ -252,33 +265,11 @@ export class Surface {
 
   /** The handle of the selected region at a point (canvas pixels), or null. */
   handleAt(point) {
-    const { region, tool } = this.editor;
-    if (!region || region.hidden || region.locked || tool !== "select") return null;
-    const box = this.editor.pixelBox(region);
-    return box && handleAt(box, point, this.reach);
+    return handleOf(this.editor, point, this.reach);
   }
 
   /** The nearest region at a point; `below` names one to look behind. */
   regionAt(point, below = null) {
-    const { layout } = this.editor;
-    const share = [point[0] / layout.width, point[1] / layout.height];
-    const hit = layout.regions
-      .filter((region) => !region.hidden && !region.locked && this.isInside(region, point, share))
-      .reverse();
-    const at = hit.findIndex((region) => region.key === below);
-    return hit[(at + 1) % hit.length] ?? null;
-  }
-
-  isInside(region, point, share) {
-    const { layout } = this.editor;
-    const pixels = readMask(region.mask, layout.width, layout.height);
-    if (pixels) {
-      const [x, y] = [Math.floor(share[0] * pixels.width), Math.floor(share[1] * pixels.height)];
-      if (x < 0 || y < 0 || x >= pixels.width || y >= pixels.height) return false;
-      const isSelected = region.key === this.editor.selected;
-      return pixels.data[y * pixels.width + x] === 1 || (isSelected && contains(boxOf(region, layout), share));
-    }
-    const box = this.editor.pixelBox(region);
-    return box !== null && contains(box, point);
+    return regionAt(this.editor, point, below);
   }
 }

@@ -1,6 +1,7 @@
 // The bar above the canvas, its menu, and the help.
 
-import { button, element, keepKeys } from "./dom.js";
+import { showsMaps } from "./attention.js";
+import { button, element, keepKeys, relabel } from "./dom.js";
 import { run } from "./keyboard.js";
 import { keysOf, SHORTCUTS } from "./shortcuts.js";
 
@@ -10,6 +11,13 @@ const TOOLS = [
   ["brush", "Brush: paint the region's mask"],
   ["eraser", "Eraser"],
 ];
+
+function slider(label, keys, [min, max, step], set) {
+  const title = keys ? `${label} (${keys})` : label;
+  const made = element("input", { type: "range", min, max, step, "aria-label": label, title, class: "stage-slider" });
+  made.addEventListener("input", () => set(Number(made.value)));
+  return made;
+}
 
 export class Toolbar {
   /** @param entries the menu's: [{text, hint, isShown(), act()}] */
@@ -23,28 +31,18 @@ export class Toolbar {
     this.snap = command("snap", "snap", "Snap to the latent grid and to other regions");
     this.fit = command("fit", "fit", "Zoom to fit");
     this.result = command("result", "result", "Show the last result below the boxes");
-    this.size = element("input", {
-      type: "range",
-      min: 2,
-      max: 120,
-      "aria-label": "Size of the brush",
-      title: "Size of the brush ([ and ])",
-      class: "stage-slider",
-    });
-    this.size.addEventListener("input", () => editor.setBrush(Number(this.size.value)));
-    this.opacity = element("input", {
-      type: "range",
-      min: 0.1,
-      max: 1,
-      step: 0.05,
-      "aria-label": "Opacity of the picture",
-      title: "Opacity of the picture",
-      class: "stage-slider",
-    });
-    this.opacity.addEventListener("input", () => {
-      editor.shows.opacity = Number(this.opacity.value);
+    this.maps = command("maps", "maps", "Show what the selected region's phrase looked at in the last run");
+    this.window = command("window", "window", "Full window");
+    this.size = slider("Size of the brush", "[ and ]", [2, 120, 1], (value) => editor.setBrush(value));
+    this.softness = slider("Softness of the brush", "Shift + [ and ]", [0, 1, 0.1], (value) =>
+      editor.setSoftness(value),
+    );
+    const show = (name) => (value) => {
+      editor.shows[name] = value;
       editor.tell("view");
-    });
+    };
+    this.opacity = slider("Opacity of the picture", "", [0.1, 1, 0.05], show("opacity"));
+    this.mapOpacity = slider("Opacity of the attention map", "", [0.1, 1, 0.05], show("mapOpacity"));
     this.menuButton = button("menu", "Import, export and more", () => this.toggleMenu());
     this.menuButton.setAttribute("aria-haspopup", "menu");
     this.help = command("help", "help", "Help: the keys");
@@ -55,11 +53,14 @@ export class Toolbar {
       { class: "stage-toolbar", role: "toolbar", "aria-label": "Layout tools" },
       group("Tools", ...this.tools),
       this.size,
+      this.softness,
       group("Steps", this.undo, this.redo),
       group("View", this.snap, this.fit, this.result),
       this.opacity,
+      group("Attention", this.maps),
+      this.mapOpacity,
       element("span", { class: "stage-space" }),
-      group("More", this.menuButton, this.help),
+      group("More", this.window, this.menuButton, this.help),
     );
     editor.listen(() => this.update());
     this.update();
@@ -76,10 +77,17 @@ export class Toolbar {
     this.undo.disabled = !editor.history.canUndo;
     this.redo.disabled = !editor.history.canRedo;
     this.result.disabled = !editor.result;
-    this.size.hidden = editor.tool !== "brush" && editor.tool !== "eraser";
+    press(this.maps, showsMaps(editor));
+    this.maps.disabled = !editor.maps;
+    this.size.hidden = this.softness.hidden = editor.tool !== "brush" && editor.tool !== "eraser";
     this.opacity.hidden = !editor.result && !editor.picture;
+    this.mapOpacity.hidden = !showsMaps(editor);
     this.size.value = editor.brush;
+    this.softness.value = editor.softness;
     this.opacity.value = editor.shows.opacity;
+    this.mapOpacity.value = editor.shows.mapOpacity;
+    const isInWindow = this.surface.actions.isInWindow();
+    relabel(this.window, isInWindow ? "node" : "window", isInWindow ? "Back into the node (W or Esc)" : "Full window (W)");
   }
 
   toggleMenu() {

@@ -1,46 +1,66 @@
 // Puts the editor together: one element to show, one text to keep.
 
-import { element, icon, keepKeys } from "./dom.js";
+import { Attention, mapNote } from "./attention.js";
+import { element, icon } from "./dom.js";
 import { Editor } from "./editor.js";
-import { importText } from "./import.js";
+import { Importer } from "./importer.js";
 import { handleKey } from "./keyboard.js";
 import { List } from "./list.js";
+import { OfferLine, readOffer, taken } from "./offer.js";
 import { Pictures } from "./pictures.js";
-import { LayoutTextError, toData } from "./state.js";
+import { toData } from "./state.js";
 import { Surface } from "./surface.js";
 import { openHelp, Toolbar } from "./toolbar.js";
+import { Trouble } from "./trouble.js";
+import { FullWindow } from "./window.js";
 
 const NOTICE_SECONDS = 6;
 const isField = (target) => target.matches?.("input:not([type=range]):not([type=color]), textarea, select");
 
 export class LayoutCanvas {
-  /** @param host {changed(goesOn), upload(file), urlOf(image), wheel(event)} */
+  /** @param host {changed(goesOn), upload(file), urlOf(image), wheel(event), read(text, width, height)} */
   constructor(host) {
     this.own = null; // its own text, while it shows another's
     this.editor = new Editor(host);
     this.pictures = new Pictures(this.editor, host);
+    this.attention = new Attention(this.editor, this.pictures);
+    this.importer = new Importer(this.editor);
     this.surface = new Surface(this.editor, {
       name: () => this.list.focusName(),
       help: () => openHelp(this.main, () => this.focus()),
-      toggleResult: () => {
-        this.editor.shows.result = !this.editor.shows.result;
+      toggle: (shown) => {
+        this.editor.shows[shown] = !this.editor.shows[shown];
         this.editor.tell("view", "tool");
       },
-      wheel: (event) => host.wheel(event),
+      window: () => this.window.toggle(),
+      leaveWindow: () => this.window.close(),
+      isInWindow: () => Boolean(this.window?.isOpen), // asked for before there is one
+      wheel: (event) => this.window.isOpen || host.wheel(event),
     });
     this.list = new List(this.editor, this.pictures, { focus: () => this.focus() });
     this.toolbar = new Toolbar(this.editor, this.surface, this.menuEntries());
+    this.offerLine = new OfferLine(this.editor, () => this.takeOver());
+    this.note = element("div", { class: "stage-note", role: "status" });
+    this.surface.element.append(this.offerLine.element, this.note);
     this.status = element("div", { class: "stage-status", role: "status", "aria-live": "polite" });
     this.left = element("div", { class: "stage-left" }, this.surface.element, this.status);
     this.main = element("div", { class: "stage-main" }, this.left, this.list.element);
-    // The second class is ComfyUI's own: the Vue rendering gives such a widget all the height that the node has. The
-    // empty title keeps the input's long tooltip from following the mouse over the canvas.
-    this.element = element(
+    // The empty title keeps the input's long tooltip from following the mouse over the canvas.
+    this.body = element(
       "div",
-      { class: "stage-canvas widget-expands", role: "group", "aria-label": "Layout canvas", title: "" },
+      { class: "stage-canvas", role: "group", "aria-label": "Layout canvas", title: "" },
       this.toolbar.element,
       this.main,
     );
+    // The second class is ComfyUI's own: the Vue rendering gives such a widget all the height that the node has.
+    this.element = element("div", { class: "stage-holder widget-expands" }, this.body);
+    this.window = new FullWindow(this.element, this.body, {
+      focus: () => this.focus(),
+      changed: () => this.editor.tell("view", "tool"),
+    });
+    this.trouble = new Trouble(this.editor, this.main, () => {
+      this.surface.cancel(); // it would not hear the end of a gesture any more
+    });
     this.editor.listen((kinds) => this.update(kinds));
     this.listen();
     this.update(new Set(["text", "layout"]));
@@ -61,7 +81,8 @@ export class LayoutCanvas {
     if (text === null && this.own === null) return;
     const own = this.value;
     this.own = text === null ? null : own;
-    this.element.inert = text !== null;
+    this.element.inert = this.body.inert = text !== null;
+    if (text !== null) this.window.close();
     if ((text ?? own) !== this.editor.text) this.editor.read(text ?? own);
     this.showStatus();
   }
@@ -75,14 +96,15 @@ export class LayoutCanvas {
   }
 
   disconnect() {
+    this.window.close();
     this.surface.disconnect();
     clearTimeout(this.timer);
   }
 
   /** Goes on where the canvas of the same node stopped, as after an undo of the graph. */
   inherit({ editor }) {
-    const { tool, brush, result, picture, offer, shows } = editor;
-    Object.assign(this.editor, { tool, brush, result, picture, offer, shows });
+    const { tool, brush, softness, result, picture, offer, maps, ran, shows } = editor;
+    Object.assign(this.editor, { tool, brush, softness, result, picture, offer, maps, ran, shows });
     this.editor.tell("tool", "view");
   }
 
@@ -91,13 +113,28 @@ export class LayoutCanvas {
     if (!output) return;
     if (output.stage_image?.length) this.pictures.showConnected(output.stage_image[0]);
     else this.editor.picture = null;
-    this.editor.offer = output.stage_start?.length ? String(output.stage_start[0]) : null;
+    this.takeOffer(output.stage_start?.length ? String(output.stage_start[0]) : null);
     if (output.stage_warnings?.length) this.editor.say(String(output.stage_warnings[0]));
     this.editor.tell("view", "tool");
   }
 
+  async takeOffer(text) {
+    const { offer } = this.editor;
+    // Of a run that brought the same, what somebody has put away stays away.
+    if (text === null || text !== offer?.text)
+      this.editor.offer = await readOffer(text, () => this.editor.tell("view"));
+    this.editor.tell("view", "tool");
+  }
+
+  takeOver() {
+    this.editor.commit(taken(this.editor.offer, this.editor.layout), { select: null });
+    this.editor.tell("view");
+    this.focus();
+    this.editor.say("The connected things are yours now: name them, move them, paint on them. Undo brings them back.");
+  }
+
   listen() {
-    const root = this.element;
+    const root = this.body;
     // The graph editor must neither drag the node nor read keys while somebody draws.
     for (const name of ["pointerdown", "pointermove", "pointerup"])
       root.addEventListener(name, (event) => event.stopPropagation());
@@ -114,7 +151,10 @@ export class LayoutCanvas {
   key(event) {
     const isCommand = event.ctrlKey || event.metaKey;
     if (isField(event.target)) {
-      if (event.key === "Escape") this.focus();
+      if (event.key === "Escape") {
+        event.preventDefault();
+        this.focus();
+      }
       if (!isCommand) event.stopPropagation();
     } else if (!this.surface.element.contains(event.target)) {
       // A button that has the focus keeps the keys that press it or leave it.
@@ -148,21 +188,7 @@ export class LayoutCanvas {
   }
 
   import(text) {
-    if (this.editor.problem !== null) return;
-    try {
-      const before = this.editor.layout.regions.length;
-      this.editor.commit(importText(text, this.editor.layout), { select: null });
-      this.editor.tell("view");
-      this.editor.say(
-        `Imported: ${this.editor.layout.regions.length} regions now, ${before} before. Undo brings them back.`,
-      );
-    } catch (error) {
-      this.editor.say(
-        error instanceof LayoutTextError
-          ? error.message
-          : `This file has not the form of a layout, of COCO or of boxes: ${error.message}`,
-      );
-    }
+    return this.importer.import(text);
   }
 
   menuEntries() {
@@ -171,9 +197,9 @@ export class LayoutCanvas {
     return [
       {
         text: "Import…",
-        hint: "A layout's JSON, COCO annotations, GLIGEN-style or ComfyUI's bounding boxes, Ideogram 4's JSON prompt",
+        hint: "Whatever the node Layout reads: lines, sentences, JSON of many programs, a language model's answer",
         isShown: () => true,
-        act: () => this.chooseImport(),
+        act: () => this.importer.choose(),
       },
       {
         text: "Export as JSON",
@@ -191,7 +217,7 @@ export class LayoutCanvas {
         text: "Take over the connected layout",
         hint: "Draws on with what came in at “start” or “boxes” in the last run",
         isShown: () => Boolean(editor.offer),
-        act: () => this.import(editor.offer),
+        act: () => this.takeOver(),
       },
       {
         text: "Canvas size from the picture",
@@ -208,20 +234,21 @@ export class LayoutCanvas {
     ];
   }
 
-  chooseImport() {
-    const input = element("input", { type: "file", accept: ".json,application/json" });
-    input.addEventListener("change", async () => input.files[0] && this.import(await input.files[0].text()));
-    input.click();
-  }
-
   update(kinds) {
     if (kinds.has("notice")) {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.editor.say(""), NOTICE_SECONDS * 1000);
       if (!this.editor.notice) clearTimeout(this.timer);
     }
-    if (kinds.has("text") || kinds.has("layout")) this.showProblem();
+    if (kinds.has("text") || kinds.has("layout")) this.trouble.show();
     if (!kinds.has("drag")) this.showStatus();
+    this.showNote();
+  }
+
+  showNote() {
+    const text = mapNote(this.editor);
+    if (this.note.textContent !== text) this.note.textContent = text;
+    this.note.hidden = !text;
   }
 
   showStatus() {
@@ -246,48 +273,6 @@ export class LayoutCanvas {
       ...(more ? [more] : []),
     );
     this.status.title = notice || warnings.map((warning) => warning.text).join("\n");
-  }
-
-  /** Says what is wrong with a text that is no layout, keeps it, and offers the ways out. */
-  showProblem() {
-    const { problem } = this.editor;
-    const trouble = problem === null ? null : `${problem}\n${this.editor.text}`;
-    if (trouble === this.shownTrouble) return;
-    this.shownTrouble = trouble;
-    this.trouble?.remove();
-    // What lies below the text must not take keys that would draw over it.
-    for (const part of [this.toolbar.element, this.left, this.list.element]) part.inert = problem !== null;
-    if (problem === null) return;
-    this.surface.cancel(); // it would not hear the end of a gesture any more
-    const text = element("textarea", {
-      "aria-label": "The text of the layout",
-      spellcheck: "false",
-      value: this.editor.text,
-    });
-    const act = (label, onclick, kind = "") =>
-      keepKeys(element("button", { type: "button", class: `stage-action ${kind}`, text: label, onclick }));
-    const retry = () => {
-      this.editor.read(text.value);
-      this.editor.host.changed(false);
-    };
-    this.trouble = element(
-      "div",
-      { class: "stage-trouble", role: "alert" },
-      element("h2", { text: "This text cannot be shown as a layout" }),
-      element("p", { text: problem }),
-      element("p", {
-        class: "stage-faint",
-        text: "It is kept as it is, and the node still receives it. Correct it here, or start anew.",
-      }),
-      text,
-      element(
-        "div",
-        { class: "stage-actions" },
-        act("Try again", retry, "is-main"),
-        act("Start anew", () => this.editor.startAnew()),
-      ),
-    );
-    this.main.append(this.trouble);
   }
 }
 

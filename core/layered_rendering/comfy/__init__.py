@@ -3,6 +3,7 @@
 Alg. 1                render.render_in_layers
 its settings          settings.Rendering
 layers of a layout    make_layers.make_layers
+LoRAs that they wear  loras.Wardrobe
 whose vector is what  sources.Deltas
 constant deltas       deltas.colour_latent
 on prompts' entries   entry.LayerEntry

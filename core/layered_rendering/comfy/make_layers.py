@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ...attention.comfy.families import takes_repeated_text
 from ...comfy.captions import captions_of_rows, embed_captions, rows_of_one_length
-from ...comfy.loras import Wardrobe, Worn
 from ...comfy.types import Clip, Model, Vae
 from ...layout.layout import Layout
 from ...layout.prompts import fill_prompt
 from ...layout.region import LayoutError, Region
+from .loras import Wardrobe, Worn
 from .settings import Layer, LayerSettings, Rendering, settings_by_region
 from .sources import Deltas, stacked
 

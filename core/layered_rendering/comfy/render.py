@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ...comfy.entries import prepared_by
-from ...comfy.loras import Worn
 from ...comfy.types import Clip, Conditioning, Model, Options, Vae
 from ...layout.layout import Layout
 from .entry import GivenPart, HandOver
 from .follow import follow_layers
+from .loras import Worn
 from .make_layers import make_layers
 from .settings import TRAJECTORIES, Layer, Rendering, share_negative
 

@@ -8,12 +8,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ...comfy.loras import Worn
 from ...comfy.types import Conditioning, Options
 from ...layout.layout import Layout
 from ...layout.region import LayoutError
 from ..vision_guidance import AS_PUBLISHED, VisionGuidance
 from .entry import LayerEntry, VisionEntry
+from .loras import Worn
 
 BACKGROUND = "background"
 PAPER, TRAJECTORIES = "paper", "trajectories"

@@ -4,7 +4,9 @@ import comfy.sample
 import pytest
 import torch
 from stagecraft.core.attention.comfy.maps import Reading, attention_maps
+from stagecraft.core.attention.heat_maps import scaled_map
 from stagecraft.core.clip.comfy.words import phrase_positions
+from stagecraft.core.drawing.packed_greys import unpack_greys
 from stagecraft.core.layout.reading import parse_layout
 from stagecraft.core.layout.region import LayoutError
 from stagecraft.evaluation.baselines.slow_guidance import SlowGuidance
@@ -43,6 +45,12 @@ def test_the_maps_node_draws_every_phrase_of_every_picture(model, clip, vae):
     assert text == "Attention maps were read in: down 0 (6 x 4), middle 0 (6 x 4)."
     assert drawn.shape == (4, 512, 768, 3) and masks.shape == (4, 64, 96)
     assert 0 <= drawn.min() and drawn.max() <= 1 and torch.equal(masks.amax((1, 2)), torch.ones(4))
+    (shown,) = StageAttentionMaps.execute(model, clip, vae, pictures, "", "", *given, layout).ui["stage_maps"]
+    assert shown["layout"] == layout.fingerprint() and [each["phrase"] for each in shown["maps"]] == ["a dog", "a cat"]
+    for each, mask in zip(shown["maps"], masks, strict=False):  # those of the first picture
+        small = unpack_greys(each["map"], 96, 96 * 96)
+        assert small.shape == (8, 12) and small.max() == 1
+        torch.testing.assert_close(scaled_map(small, 64, 96), mask, atol=0.02, rtol=0)
     one = StageAttentionMaps.execute(model, clip, vae, pictures[:1], PROMPT, "meadow", *given).args[1]
     assert len(one) == 1
     alone = StageAttentionMaps.execute(model, clip, vae, pictures, PROMPT, "a cat\na dog", *given).args[1]

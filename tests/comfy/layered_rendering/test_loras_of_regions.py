@@ -6,7 +6,7 @@ import comfy.sd
 import pytest
 import torch
 from safetensors.torch import save_file
-from stagecraft.core.comfy.loras import find_lora
+from stagecraft.core.layered_rendering.comfy.loras import find_lora
 from stagecraft.core.layered_rendering.comfy.render import render_in_layers
 from stagecraft.core.layered_rendering.comfy.settings import Rendering
 from stagecraft.core.layout.layout import LayoutError

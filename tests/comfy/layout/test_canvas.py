@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 
 import folder_paths
 import numpy as np
@@ -47,7 +48,8 @@ def run(text, **inputs):
 def test_official_types_are_spoken_by_name():
     schema = StageLayoutCanvas.GET_SCHEMA()
     types = {each.id: each.get_io_type() for each in schema.inputs}
-    assert types["boxes"] == "BOUNDING_BOX,BOUNDING_BOXES,ARRAY,LAYERS,STRING" and types["start"] == "STAGE_LAYOUT"
+    assert types["boxes"] == "BOUNDING_BOX,BOUNDING_BOXES,ARRAY,LAYERS,STRING,MASK,SEGS,BBOX"
+    assert types["start"] == "STAGE_LAYOUT"
     outputs = {each.display_name: each.get_io_type() for each in schema.outputs}
     assert [outputs[name] for name in ("boxes", "elements", "layers")] == ["BOUNDING_BOX", "ARRAY", "LAYERS"]
     assert StageLayoutCanvas.validate_inputs(EXAMPLE) is True
@@ -65,7 +67,9 @@ def test_every_output_shows_the_same_layout(folders):
     dog, cat = outputs["references"]
     assert dog.mean((0, 1)).tolist() == [1, 0, 0] and cat.mean((0, 1)).tolist() == [1, 1, 1]  # transparent on white
     assert outputs["layers"]["layers"][1]["image"].shape == (1, 64, 32, 4)
-    assert sent == {"stage_warnings": []}
+    text = drawing(DOG, CAT, prompt="a dog and a cat", background="on grass")
+    ran = {"text": zlib.crc32(text.encode()), "layout": layout.fingerprint()}
+    assert sent == {"stage_warnings": [], "stage_ran": [ran]}
 
 
 def test_the_editor_hears_what_is_connected(folders):

@@ -34,7 +34,7 @@ def test_what_is_drawn_wins_over_what_is_connected():
     layer = {"image": torch.zeros(1, 8, 16, 3), "type": "raster", "x": 8, "y": 4}
     layers = read_canvas(empty, None, {"version": 1, "canvas": (64, 32), "layers": [layer]})
     assert (layers.width, layers.height) == (64, 32) and layers.regions[0].phrase == "thing 1"
-    assert offered_layout(None, [], 64, 64) is None
+    assert offered_layout(None, [], (64, 64)) is None
     with pytest.raises(LayoutError, match="Nothing is drawn"):
         read_canvas(empty, None, [])
     with pytest.raises(LayoutError, match="2 layouts are connected to start"):

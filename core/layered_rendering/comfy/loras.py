@@ -11,8 +11,8 @@ import comfy.lora_convert
 import comfy.utils
 import folder_paths
 
-from ..layout.region import LayoutError, Region, read_loras
-from .types import Clip, Model, Options
+from ...comfy.types import Clip, Model, Options
+from ...layout.region import LayoutError, Region, read_loras
 
 KIND = "loras"  # of ComfyUI's model folders
 NEAREST = 3  # names that an error offers

@@ -26,19 +26,26 @@ class Shown:
     node: int
 
 
+# Shows something rare, and its nodes at their usual work less well than others do.
+SPECIAL = ("two_looks",)
+
+
 def shown_in(files: Iterable[Path]) -> dict[str, Shown]:
     """Find the workflow that shows each kind of node: of those that have it, the one with the fewest nodes.
+
+    A special one is taken only where no other has the node.
 
     Args:
         files: workflows of the editor; nodes inside subgraphs are not counted.
     """
-    found: dict[str, tuple[int, Shown]] = {}
+    found: dict[str, tuple[tuple[bool, int], Shown]] = {}
     for path in sorted(files):
         nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        rank = path.stem in SPECIAL, len(nodes)
         for node in nodes:
             before = found.get(node["type"])
-            if before is None or len(nodes) < before[0]:
-                found[node["type"]] = (len(nodes), Shown(path, node["id"]))
+            if before is None or rank < before[0]:
+                found[node["type"]] = (rank, Shown(path, node["id"]))
     return {kind: shown for kind, (_, shown) in found.items()}
 
 

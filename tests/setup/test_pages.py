@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stagecraft.commands.messages import SetupProblem
-from stagecraft.commands.pages.choice import BELOW, BETWEEN, around, arranged, shown_in
+from stagecraft.commands.pages.choice import BELOW, BETWEEN, SPECIAL, around, arranged, shown_in
 from stagecraft.commands.pages.main import chosen
 from stagecraft.commands.pages.picture import LARGEST_FILE, encoded, joined
 
@@ -25,6 +25,19 @@ def test_a_node_is_shown_in_the_smallest_workflow_that_has_it(tmp_path):
         "D": ("other", 11),
         "E": ("other", 12),
         "F": ("other", 13),
+    }
+
+
+def test_a_special_workflow_shows_only_what_no_other_does(tmp_path):
+    for name, kinds in {SPECIAL[0]: ("A", "B"), "usual": ("A", "C", "D")}.items():
+        nodes = [{"id": number, "type": kind} for number, kind in enumerate(kinds)]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"nodes": nodes}), encoding="utf-8")
+    found = shown_in(tmp_path.glob("*.json"))
+    assert {kind: shown.workflow.stem for kind, shown in found.items()} == {
+        "A": "usual",
+        "B": SPECIAL[0],
+        "C": "usual",
+        "D": "usual",
     }
 
 

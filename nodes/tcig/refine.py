@@ -139,8 +139,8 @@ class StageTCIGRefine(io.ComfyNode):
                 ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="The drafts, with a noise mask that says for what share of the run each place may change, for "
-                    "a sampler of your own behind Differential Diffusion.",
+                    tooltip="The drafts, with a noise mask that says for what share of the run each place may change, "
+                    "for a sampler of your own behind Differential Diffusion.",
                 ),
                 io.Sigmas.Output(
                     display_name="sigmas",

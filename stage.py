@@ -28,6 +28,7 @@ COMMANDS = {
     "test": ("commands.test", "run ruff and the tests; arguments go to pytest"),
     "fuzz": ("commands.fuzz.fuzz", "random graphs, interrupts and repeated runs against a real server"),
     "pages": ("commands.pages.main", "renew the pictures of the nodes' help pages, in a browser"),
+    "languages": ("commands.languages", "what of the translations is missing or older than its English"),
     "evaluate": ("evaluation.cli", "layout scores per method on the fixed sets"),
     "train": ("sticker_world.cli", "train the embedded models again; resumable, on CPU or GPU"),
     "bench": ("evaluation.bench.bench", "speed and memory against baselines measured in the same run"),

@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { loadTexts } from "./layout_canvas/languages.js";
 import { Places } from "./layout_canvas/places.js";
 import { nodeInside, Promotion } from "./layout_canvas/promotion.js";
 import { LayoutCanvas } from "./layout_canvas/widget.js";
@@ -163,6 +164,9 @@ function giveMaps(maps, run) {
 
 app.registerExtension({
   name: "Stagecraft.LayoutCanvas",
+  async init() {
+    await loadTexts(api);
+  },
   getCustomWidgets: () => ({ [WIDGET]: addCanvas }),
   beforeRegisterNodeDef(_, definition) {
     if (definition.name !== NODE) return;

@@ -1,6 +1,7 @@
 // What the phrases looked at in the last run: the maps of the node Attention Maps, and whether they are still those of
 // what is drawn.
 
+import { t } from "./languages.js";
 import { loadSoftMask, readMask } from "./masks.js";
 import { checksum } from "./zlib.js";
 
@@ -75,11 +76,17 @@ export const shownMap = (editor) =>
 export function mapNote(editor) {
   if (!showsMaps(editor)) return "";
   const phrase = editor.region?.phrase.trim();
-  if (!editor.region) return "Select a region to see where its phrase looks";
-  if (!shownMap(editor)) return `The last run has no attention map of “${phrase || "this region"}”`;
-  if (isFresh(editor)) return `Where “${phrase}” looks`;
+  if (!editor.region) return t("Select a region to see where its phrase looks");
+  if (!shownMap(editor)) {
+    return phrase
+      ? t("The last run has no attention map of “{phrase}”", { phrase })
+      : t("The last run has no attention map of this region");
+  }
+  if (isFresh(editor)) return t("Where “{phrase}” looks", { phrase });
   const { maps, ran } = editor;
   const isOfLast = !ran || maps.run === ran.run;
-  const looked = `Where “${phrase}” looked in ${isOfLast ? "the last" : "an earlier"} run`;
-  return isOfLast && maps.layout === ran?.layout ? `${looked}; the layout is another one now` : looked;
+  if (!isOfLast) return t("Where “{phrase}” looked in an earlier run", { phrase });
+  return maps.layout === ran?.layout
+    ? t("Where “{phrase}” looked in the last run; the layout is another one now", { phrase })
+    : t("Where “{phrase}” looked in the last run", { phrase });
 }

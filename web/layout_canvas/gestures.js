@@ -15,6 +15,7 @@ import {
   toShares,
   withLeastSize,
 } from "./geometry.js";
+import { t } from "./languages.js";
 import { readMask, writeMask } from "./masks.js";
 import { fillBox, paintLine } from "./painting.js";
 import { boundsOf, copyPixels, emptyPixels, maskSize } from "./pixels.js";
@@ -131,13 +132,16 @@ function paint(surface, from, adds) {
   const { width, height } = before;
   let region = editor.region;
   if (region && (region.locked || region.hidden)) {
+    const phrase = region.phrase || t("unnamed");
     editor.say(
-      `“${region.phrase || "This region"}” is ${region.locked ? "locked" : "hidden"}, so it cannot be painted.`,
+      region.locked
+        ? t("“{phrase}” is locked, so it cannot be painted.", { phrase })
+        : t("“{phrase}” is hidden, so it cannot be painted.", { phrase }),
     );
     return { move() {}, end() {} };
   }
   if (!region && !adds) {
-    editor.say("Select the region to erase from first.");
+    editor.say(t("Select the region to erase from first."));
     return { move() {}, end() {} };
   }
   const isNew = !region;
@@ -180,7 +184,7 @@ function paint(surface, from, adds) {
         editor.selected = null;
         return editor.preview(before);
       }
-      if (!mask) editor.say("Nothing of the mask was left, so the region is a box again.");
+      if (!mask) editor.say(t("Nothing of the mask was left, so the region is a box again."));
       editor.commit(updateRegion(editor.layout, region.key, shape));
       if (isNew) surface.actions.name();
     },

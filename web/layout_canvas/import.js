@@ -1,5 +1,6 @@
 // Reads layouts of others: our own JSON, COCO, GLIGEN-style boxes, Ideogram 4's JSON prompt and ComfyUI's own boxes.
 
+import { t } from "./languages.js";
 import { isLegalSize, MOST_PIXELS, readMask, writeMask } from "./masks.js";
 import { fillPolygon, warpPixels } from "./painting.js";
 import { boundsOf, emptyPixels, FULL, maskSize } from "./pixels.js";
@@ -25,7 +26,7 @@ export function importText(text, layout) {
   try {
     data = JSON.parse(text);
   } catch (error) {
-    throw new LayoutTextError(`This file is not valid JSON: ${error.message}`);
+    throw new LayoutTextError(t("This file is not valid JSON: {error}", { error: error.message }));
   }
   if (isObject(data) && Array.isArray(data.regions)) {
     return layoutOf({ width: layout.width, height: layout.height, ...data });
@@ -36,7 +37,7 @@ export function importText(text, layout) {
   // Larger things are laid behind smaller ones where a format knows no order.
   sized.sort((a, b) => a.order - b.order || b.area - a.area);
   for (const { place } of sized) result = addRegion(result, place)[0];
-  if (result.regions.length === layout.regions.length) throw new LayoutTextError("There is no box in this file.");
+  if (result.regions.length === layout.regions.length) throw new LayoutTextError(t("There is no box in this file."));
   return result;
 }
 
@@ -64,23 +65,27 @@ function readCoco({ images, annotations, categories }) {
   const image = Array.isArray(images) ? images[0] : null;
   const { width, height } = image ?? {};
   if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) {
-    throw new LayoutTextError('The first picture in "images" of this COCO file has no width and height in pixels.');
+    throw new LayoutTextError(
+      t("The first picture in \"images\" of this COCO file has no width and height in pixels."),
+    );
   }
   const own = annotations.filter((each) => image.id === undefined || each.image_id === image.id);
   const things = own.filter((each) => each.bbox !== undefined || each.segmentation !== undefined);
-  if (!things.length) throw new LayoutTextError("The first picture of this COCO file has no box and no outline.");
+  if (!things.length) throw new LayoutTextError(t("The first picture of this COCO file has no box and no outline."));
   const names = new Map((categories ?? []).map(({ id, name }) => [id, name]));
   const caption = own.map((each) => each.caption).find((words) => typeof words === "string");
   const places = (layout) =>
     things.map((thing) => {
       const phrase = thing.phrase || thing.category_name || names.get(thing.category_id);
       if (typeof phrase !== "string") {
-        throw new LayoutTextError(`A COCO annotation has the category ${thing.category_id}, which has no name.`);
+        throw new LayoutTextError(
+          t("A COCO annotation has the category {category}, which has no name.", { category: thing.category_id }),
+        );
       }
       const mask = readSegmentation(thing.segmentation, width, height, layout, phrase);
       if (mask) return { phrase, mask: writeMask(mask), box: boundsOf(mask) };
       if (!isBox(thing.bbox)) {
-        throw new LayoutTextError(`“${phrase}” has neither a bbox nor an outline with an inside.`);
+        throw new LayoutTextError(t("“{phrase}” has neither a bbox nor an outline with an inside.", { phrase }));
       }
       const [x, y, w, h] = thing.bbox;
       return { phrase, box: onCanvas([x / width, y / height, (x + w) / width, (y + h) / height]) };
@@ -102,7 +107,12 @@ function readSegmentation(segmentation, width, height, layout, phrase) {
     const [rows, columns] = segmentation.size;
     if (!isLegalSize(columns, rows)) {
       throw new LayoutTextError(
-        `The outline of “${phrase}” has ${columns} × ${rows} pixels; at most ${MOST_PIXELS} are read.`,
+        t("The outline of “{phrase}” has {columns} × {rows} pixels; at most {most} are read.", {
+          phrase,
+          columns,
+          rows,
+          most: MOST_PIXELS,
+        }),
       );
     }
     const whole = [0, 0, 1, 1];
@@ -115,7 +125,9 @@ function readRuns(counts, columns, rows, phrase) {
   try {
     return pixelsOfRuns(typeof counts === "string" ? decodeRuns(counts) : counts, columns, rows);
   } catch (error) {
-    throw new LayoutTextError(`The outline of “${phrase}” cannot be read: ${error.message}.`);
+    throw new LayoutTextError(
+      t("The outline of “{phrase}” cannot be read: {error}.", { phrase, error: error.message }),
+    );
   }
 }
 
@@ -125,15 +137,21 @@ function readJsonPrompt(data, layout) {
   const elements = isObject(composition) ? composition.elements : null;
   if (!Array.isArray(elements) || !elements.every(isObject)) {
     throw new LayoutTextError(
-      `The "${COMPOSITION}" of this JSON prompt has no list of elements with "desc" and ` +
-        '"bbox": [ymin, xmin, ymax, xmax] from 0 to 1000.',
+      t(
+        "The \"{part}\" of this JSON prompt has no list of elements with \"desc\" and " +
+          "\"bbox\": [ymin, xmin, ymax, xmax] from 0 to 1000.",
+        { part: COMPOSITION },
+      ),
     );
   }
   const withoutPlace = elements.find((each) => each.bbox === undefined);
   if (withoutPlace) {
     throw new LayoutTextError(
-      `The element “${nameOf(withoutPlace)}” of this JSON prompt has no place. Give it a "bbox": ` +
-        "[ymin, xmin, ymax, xmax] from 0 to 1000, or take it out.",
+      t(
+        "The element “{phrase}” of this JSON prompt has no place. Give it a \"bbox\": " +
+          "[ymin, xmin, ymax, xmax] from 0 to 1000, or take it out.",
+        { phrase: nameOf(withoutPlace) },
+      ),
     );
   }
   const style = isObject(data.style_description) ? data.style_description : {};
@@ -154,7 +172,7 @@ function readBoxes(data, layout) {
   const list = isObject(data)
     ? (data.boxes ?? data.locations ?? data.gligen_boxes ?? data.bboxes ?? data.elements ?? [data])
     : data;
-  if (!Array.isArray(list)) throw new LayoutTextError("This JSON holds neither a layout nor boxes.");
+  if (!Array.isArray(list)) throw new LayoutTextError(t("This JSON holds neither a layout nor boxes."));
   // ComfyUI's editor puts the boxes of every frame into a list of their own; a layout is one frame.
   const boxes = list.length === 1 && Array.isArray(list[0]) && !isBox(list[0]) ? list[0] : list;
   // One box alone has a size too, which is its own.
@@ -208,7 +226,7 @@ function readBox(box, width, height, inPixels) {
     const [x, y, wide, high] = contentOf(pixels, box);
     return [x / width, y / height, (x + wide) / width, (y + high) / height];
   }
-  throw new LayoutTextError("A box has no known form; expected x0 y0 x1 y1, or x, y, width and height in pixels.");
+  throw new LayoutTextError(t("A box has no known form; expected x0 y0 x1 y1, or x, y, width and height in pixels."));
 }
 
 /** The box around what a padded layer really shows, where its node says so; as the server's boxes.py reads it. */
@@ -227,6 +245,7 @@ function nameOf(box, phrase) {
 
 function onCanvas(box) {
   const [x0, y0, x1, y1] = box.map((value) => Math.round(Math.min(Math.max(value, 0), 1) * 1e6) / 1e6);
-  if (!(x0 < x1 && y0 < y1)) throw new LayoutTextError(`The box ${box.join(" ")} has no area on the canvas.`);
+  if (!(x0 < x1 && y0 < y1))
+    throw new LayoutTextError(t("The box {box} has no area on the canvas.", { box: box.join(" ") }));
   return [x0, y0, x1, y1];
 }

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { addLayout, importText } from "./import.js";
+import { t } from "./languages.js";
 import { LayoutTextError, layoutOf } from "./state.js";
 
 export class Importer {
@@ -18,7 +19,7 @@ export class Importer {
       const reason =
         error instanceof LayoutTextError
           ? error.message
-          : `This file has not the form of a layout, of COCO or of boxes: ${error.message}`;
+          : t("This file has not the form of a layout, of COCO or of boxes: {error}", { error: error.message });
       await this.byServer(text, reason);
     }
   }
@@ -26,7 +27,7 @@ export class Importer {
   /** Lets the reader of the node Layout try, which also knows lines, sentences and language models' answers. */
   async byServer(text, reason) {
     const { editor } = this;
-    editor.say("Reading…");
+    editor.say(t("Reading…"));
     try {
       const { width, height } = editor.layout;
       const { layout, whole, error } = await editor.host.read(text, width, height);
@@ -45,7 +46,12 @@ export class Importer {
     const before = this.editor.layout.regions.length;
     this.editor.commit(layout, { select: null });
     this.editor.tell("view");
-    this.editor.say(`Imported: ${layout.regions.length} regions now, ${before} before. Undo brings them back.`);
+    this.editor.say(
+      t("Imported: {now} regions now, {before} before. Undo brings them back.", {
+        now: layout.regions.length,
+        before,
+      }),
+    );
   }
 
   choose() {

@@ -1,6 +1,7 @@
 // The panel beside the canvas: the canvas' own settings, and the regions from near to far.
 
 import { button, element, isHistoryOfOthers } from "./dom.js";
+import { t } from "./languages.js";
 import { Row } from "./rows.js";
 import { LARGEST_SIDE, SMALLEST_SIDE } from "./state.js";
 
@@ -19,19 +20,19 @@ const STEP = 64; // sides of presets are multiples of this, which every model ta
 export class List {
   constructor(editor, pictures, actions) {
     Object.assign(this, { editor, pictures, actions, rows: new Map() });
-    this.rowList = element("ol", { class: "stage-rows", "aria-label": "Regions, nearest first" });
+    this.rowList = element("ol", { class: "stage-rows", "aria-label": t("Regions, nearest first") });
     this.empty = element("p", {
       class: "stage-empty",
-      text: "Nothing here yet. Drag on the canvas to say where something goes.",
+      text: t("Nothing here yet. Drag on the canvas to say where something goes."),
     });
     this.count = element("span", { class: "stage-count" });
     const heading = element(
       "div",
       { class: "stage-heading" },
-      element("span", { text: "Regions" }),
+      element("span", { text: t("Regions") }),
       this.count,
       element("span", { class: "stage-space" }),
-      element("span", { class: "stage-faint", text: "nearest first" }),
+      element("span", { class: "stage-faint", text: t("nearest first") }),
     );
     this.element = element("div", { class: "stage-panel" }, this.makeCanvas(), heading, this.rowList, this.empty);
     editor.listen((kinds) => {
@@ -42,14 +43,14 @@ export class List {
 
   makeCanvas() {
     const { editor } = this;
-    const side = (name, label) => {
+    const side = (name, label, hint) => {
       const made = element("input", {
         type: "number",
         min: SMALLEST_SIDE,
         max: LARGEST_SIDE,
         step: 8,
         "aria-label": label,
-        title: `${label} of the canvas in pixels`,
+        title: hint,
         class: "stage-number",
       });
       made.addEventListener("change", () => {
@@ -62,14 +63,14 @@ export class List {
       });
       return made;
     };
-    this.width = side("width", "Width");
-    this.height = side("height", "Height");
+    this.width = side("width", t("Width"), t("Width of the canvas in pixels"));
+    this.height = side("height", t("Height"), t("Height of the canvas in pixels"));
     this.preset = element("select", {
-      "aria-label": "Aspect",
-      title: "Aspect of the canvas; the area stays about the same",
+      "aria-label": t("Aspect"),
+      title: t("Aspect of the canvas; the area stays about the same"),
     });
     this.preset.append(
-      element("option", { value: "", text: "free" }),
+      element("option", { value: "", text: t("free") }),
       ...PRESETS.map(([name]) => element("option", { value: name, text: name })),
     );
     this.preset.addEventListener("change", () => this.takePreset());
@@ -79,20 +80,20 @@ export class List {
       this.width,
       element("span", { class: "stage-faint", text: "×" }),
       this.height,
-      button("swap", "Swap width and height", () => editor.resize(editor.layout.height, editor.layout.width)),
+      button("swap", t("Swap width and height"), () => editor.resize(editor.layout.height, editor.layout.width)),
       this.preset,
     );
     this.prompt = this.words(
       "prompt",
-      "Prompt of the whole picture; empty: the phrases and the background, joined",
-      "Prompt of the whole picture",
+      t("Prompt of the whole picture; empty: the phrases and the background, joined"),
+      t("Prompt of the whole picture"),
       "textarea",
       { rows: 2 },
     );
     this.background = this.words(
       "background",
-      "Prompt of the background, such as: on a green meadow",
-      "Background",
+      t("Prompt of the background, such as: on a green meadow"),
+      t("Background"),
       "input",
       { type: "text", autocomplete: "off" },
     );
@@ -153,7 +154,7 @@ export class List {
         region,
         region.key === selected,
         warningOf.get(region.key),
-        `${index + 1} of ${count} from near to far`,
+        t("{place} of {count} from near to far", { place: index + 1, count }),
       );
     });
     if (selected !== this.shown) this.rows.get(selected)?.element.scrollIntoView?.({ block: "nearest" });

@@ -1,6 +1,7 @@
 // What is connected to the node and came in with the last run: shown where it lies, and taken over to be edited.
 
 import { button, element, keepKeys } from "./dom.js";
+import { t } from "./languages.js";
 import { limitMasks, loadSoftMask } from "./masks.js";
 import { LayoutTextError, parseLayout } from "./state.js";
 
@@ -62,10 +63,10 @@ export class OfferLine {
     this.words = element("span");
     this.element = element(
       "div",
-      { class: "stage-offer", role: "group", "aria-label": "Connected things" },
+      { class: "stage-offer", role: "group", "aria-label": t("Connected things") },
       this.words,
-      keepKeys(element("button", { type: "button", class: "stage-action is-main", text: "Edit them", onclick: take })),
-      button("close", "Leave them connected, and show them no more", () => {
+      keepKeys(element("button", { type: "button", class: "stage-action is-main", text: t("Edit them"), onclick: take })),
+      button("close", t("Leave them connected, and show them no more"), () => {
         editor.offer.isDismissed = true;
         editor.tell("view");
       }),
@@ -82,7 +83,8 @@ export class OfferLine {
     if (!regions.length) return;
     const names = regions.slice(0, NAMES).map(({ phrase }) => phrase);
     const more = regions.length > NAMES ? ", …" : "";
-    const count = regions.length === 1 ? "1 thing" : `${regions.length} things`;
-    this.words.textContent = `${count} came in: ${names.join(", ")}${more}`;
+    const values = { count: regions.length, names: `${names.join(", ")}${more}` };
+    this.words.textContent =
+      regions.length === 1 ? t("1 thing came in: {names}", values) : t("{count} things came in: {names}", values);
   }
 }

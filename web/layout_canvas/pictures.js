@@ -1,6 +1,7 @@
 // Pictures from the server: what the last run made, what is connected, and the regions' references.
 
 import { element } from "./dom.js";
+import { t } from "./languages.js";
 import { findRegion } from "./state.js";
 
 const SAME_ASPECT = 0.02; // how far a result's aspect may be from the canvas' to count as a picture of this layout
@@ -51,8 +52,8 @@ export class Pictures {
   showReference(made, name) {
     if (made.dataset.name === name) return;
     made.dataset.name = name;
-    made.title = name || "Choose a picture, or copy one and press Ctrl + V on the canvas";
-    if (!name) return made.replaceChildren(element("span", { text: "Paste or choose" }));
+    made.title = name || t("Choose a picture, or copy one and press Ctrl + V on the canvas");
+    if (!name) return made.replaceChildren(element("span", { text: t("Paste or choose") }));
     const at = name.lastIndexOf("/");
     const image = { filename: name.slice(at + 1), subfolder: name.slice(0, Math.max(at, 0)), type: "input" };
     const shown = element("img", { src: this.server.urlOf(image), alt: "" });
@@ -67,20 +68,20 @@ export class Pictures {
 
   /** Uploads a picture and makes it a region's reference. */
   async useReference(key, file) {
-    this.editor.say("Uploading the reference picture…");
+    this.editor.say(t("Uploading the reference picture…"));
     try {
       const reference = await this.server.upload(file);
       this.editor.whenFree(() => this.setReference(key, reference));
     } catch (error) {
-      this.editor.say(`The reference picture could not be uploaded: ${error.message}`);
+      this.editor.say(t("The reference picture could not be uploaded: {error}", { error: error.message }));
     }
   }
 
   setReference(key, reference) {
     if (!findRegion(this.editor.layout, key)) {
-      return this.editor.say("The region of the reference picture is gone. Select another one and choose it again.");
+      return this.editor.say(t("The region of the reference picture is gone. Select another one and choose it again."));
     }
     this.editor.change(key, { reference });
-    this.editor.say("The reference picture is set.");
+    this.editor.say(t("The reference picture is set."));
   }
 }

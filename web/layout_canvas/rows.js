@@ -1,6 +1,7 @@
 // One region in the list: its name, its colour, and, while it is selected, everything else about it.
 
 import { button, element, isHistoryOfOthers, relabel } from "./dom.js";
+import { t } from "./languages.js";
 
 /** A field whose edits are one step to undo as long as the focus stays. */
 function field(editor, tag, name, label, properties, read) {
@@ -26,7 +27,7 @@ export class Row {
     this.list = list;
     this.editor = editor;
     this.key = region.key;
-    this.grip = button("grip", "Drag to put nearer or farther", null, {
+    this.grip = button("grip", t("Drag to put nearer or farther"), null, {
       class: "stage-button stage-grip",
       tabindex: -1,
     });
@@ -34,21 +35,21 @@ export class Row {
       editor,
       "input",
       "tint",
-      "Colour of the outline",
-      { type: "color", class: "stage-swatch", title: "Colour of the outline" },
+      t("Colour of the outline"),
+      { type: "color", class: "stage-swatch", title: t("Colour of the outline") },
       (value) => value,
     );
     this.phrase = field(
       editor,
       "input",
       "phrase",
-      "Phrase",
-      { type: "text", class: "stage-phrase", placeholder: "What is it? a dog", autocomplete: "off" },
+      t("Phrase"),
+      { type: "text", class: "stage-phrase", placeholder: t("What is it? a dog"), autocomplete: "off" },
       (value) => value,
     );
     this.warning = element("span", { class: "stage-warning", role: "img" });
-    this.eye = button("eye", "Hide", () => editor.change(this.key, { hidden: !this.region.hidden }));
-    this.lock = button("unlock", "Lock", () => editor.change(this.key, { locked: !this.region.locked }));
+    this.eye = button("eye", t("Hide"), () => editor.change(this.key, { hidden: !this.region.hidden }));
+    this.lock = button("unlock", t("Lock"), () => editor.change(this.key, { locked: !this.region.locked }));
     this.head = element(
       "div",
       { class: "stage-row-head" },
@@ -83,11 +84,11 @@ export class Row {
     this.element.classList.toggle("is-selected", isSelected);
     this.element.classList.toggle("is-hidden", region.hidden);
     this.element.setAttribute("aria-current", isSelected ? "true" : "false");
-    this.element.setAttribute("aria-label", `${region.phrase || "unnamed"}, ${place}`);
+    this.element.setAttribute("aria-label", `${region.phrase || t("unnamed")}, ${place}`);
     show(this.tint, region.tint);
     show(this.phrase, region.phrase);
-    relabel(this.eye, region.hidden ? "hidden" : "eye", region.hidden ? "Show (H)" : "Hide from the run (H)");
-    relabel(this.lock, region.locked ? "lock" : "unlock", region.locked ? "Unlock (L)" : "Lock (L)");
+    relabel(this.eye, region.hidden ? "hidden" : "eye", region.hidden ? t("Show (H)") : t("Hide from the run (H)"));
+    relabel(this.lock, region.locked ? "lock" : "unlock", region.locked ? t("Unlock (L)") : t("Lock (L)"));
     this.lock.classList.toggle("is-on", region.locked);
     this.eye.classList.toggle("is-on", region.hidden);
     this.warning.hidden = !warning;
@@ -118,15 +119,15 @@ export class Row {
       editor,
       "textarea",
       "prompt",
-      "Longer prompt",
-      { rows: 2, placeholder: "Longer prompt, for its own layer (optional)", spellcheck: "true" },
+      t("Longer prompt"),
+      { rows: 2, placeholder: t("Longer prompt, for its own layer (optional)"), spellcheck: "true" },
       (value) => value,
     );
     this.strength = field(
       editor,
       "input",
       "strength",
-      "Strength",
+      t("Strength"),
       { type: "range", min: 0, max: 3, step: 0.05 },
       number,
     );
@@ -134,14 +135,14 @@ export class Row {
       editor,
       "input",
       "strength",
-      "Strength as a number",
+      t("Strength as a number"),
       { type: "number", step: 0.05, class: "stage-number" },
       number,
     );
     const strength = element(
       "label",
-      { class: "stage-line", title: "Multiplies a method's guidance here; 0 switches it off" },
-      element("span", { text: "Strength" }),
+      { class: "stage-line", title: t("Multiplies a method's guidance here; 0 switches it off") },
+      element("span", { text: t("Strength") }),
       this.strength,
       this.number,
     );
@@ -149,22 +150,22 @@ export class Row {
       editor,
       "input",
       "colour",
-      "Colour to pull towards",
-      { type: "text", placeholder: "no colour", autocomplete: "off" },
+      t("Colour to pull towards"),
+      { type: "text", placeholder: t("no colour"), autocomplete: "off" },
       (value) => value.trim(),
     );
     this.pick = field(
       editor,
       "input",
       "colour",
-      "Pick the colour to pull towards",
+      t("Pick the colour to pull towards"),
       { type: "color", class: "stage-swatch" },
       (value) => value,
     );
     const colour = element(
       "label",
-      { class: "stage-line", title: "What vision guidance pulls towards: red, #ff8800, or nothing" },
-      element("span", { text: "Pull to" }),
+      { class: "stage-line", title: t("What vision guidance pulls towards: red, #ff8800, or nothing") },
+      element("span", { text: t("Pull to") }),
       this.colour,
       this.pick,
     );
@@ -173,26 +174,26 @@ export class Row {
       class: "stage-reference",
       onclick: () => list.pictures.chooseReference(this.key),
     });
-    this.dropReference = button("close", "Remove the reference picture", () =>
+    this.dropReference = button("close", t("Remove the reference picture"), () =>
       editor.change(this.key, { reference: "" }),
     );
     const reference = element(
       "div",
       { class: "stage-line" },
-      element("span", { text: "Reference" }),
+      element("span", { text: t("Reference") }),
       this.reference,
       this.dropReference,
     );
-    this.toBox = button("box", "Turn the mask back into a box", () => editor.change(this.key, { mask: null }));
+    this.toBox = button("box", t("Turn the mask back into a box"), () => editor.change(this.key, { mask: null }));
     const actions = element(
       "div",
-      { class: "stage-actions", role: "group", "aria-label": "Region" },
-      button("nearer", "Nearer (Page Up)", () => editor.shift(this.key, 1)),
-      button("farther", "Farther (Page Down)", () => editor.shift(this.key, -1)),
+      { class: "stage-actions", role: "group", "aria-label": t("Region") },
+      button("nearer", t("Nearer (Page Up)"), () => editor.shift(this.key, 1)),
+      button("farther", t("Farther (Page Down)"), () => editor.shift(this.key, -1)),
       this.toBox,
       element("span", { class: "stage-space" }),
-      button("duplicate", "Duplicate (Ctrl + D)", () => editor.duplicate(this.key)),
-      button("delete", "Delete (Delete)", () => editor.remove(this.key)),
+      button("duplicate", t("Duplicate (Ctrl + D)"), () => editor.duplicate(this.key)),
+      button("delete", t("Delete (Delete)"), () => editor.remove(this.key)),
     );
     return element("div", { class: "stage-details" }, this.prompt, strength, colour, reference, actions);
   }

@@ -1,5 +1,6 @@
 // The layout as the editor holds it, and the one text that carries it. States never change; edits make new ones.
 
+import { mark, t } from "./languages.js";
 import { readMask, writeMask } from "./masks.js";
 import { warpPixels } from "./painting.js";
 import { boundsOf, maskSize } from "./pixels.js";
@@ -35,10 +36,10 @@ export function parseLayout(text) {
   try {
     data = JSON.parse(text);
   } catch (error) {
-    throw new LayoutTextError(`This is not valid JSON: ${error.message}`);
+    throw new LayoutTextError(t("This is not valid JSON: {error}", { error: error.message }));
   }
   if (Array.isArray(data)) data = { regions: data };
-  if (!isObject(data)) throw new LayoutTextError("This is JSON, but not a layout: expected an object with regions.");
+  if (!isObject(data)) throw new LayoutTextError(t("This is JSON, but not a layout: expected an object with regions."));
   return layoutOf(data);
 }
 
@@ -50,16 +51,20 @@ export function layoutOf(data) {
     ["height", height],
   ]) {
     if (!Number.isInteger(side) || side < 1) {
-      throw new LayoutTextError(`The ${name} is ${shown(side)}; expected whole pixels from 16 to 16384.`);
+      throw new LayoutTextError(
+        t("The {name} is {found}; expected whole pixels from 16 to 16384.", { name, found: shown(side) }),
+      );
     }
   }
   for (const [name, words] of [
     ["prompt", prompt],
     ["background", background],
   ]) {
-    if (typeof words !== "string") throw new LayoutTextError(`The ${name} is ${shown(words)}; expected text.`);
+    if (typeof words !== "string")
+      throw new LayoutTextError(t("The {name} is {found}; expected text.", { name, found: shown(words) }));
   }
-  if (!Array.isArray(regions)) throw new LayoutTextError(`The regions are ${shown(regions)}; expected a list.`);
+  if (!Array.isArray(regions))
+    throw new LayoutTextError(t("The regions are {found}; expected a list.", { found: shown(regions) }));
   const read = regions.map((region, index) => readRegion(region, index));
   // Farthest first from here on: the place in the list is the order. The sort keeps equal orders as they stand.
   read.sort((a, b) => a.order - b.order);
@@ -84,18 +89,18 @@ const shown = (value) => {
 };
 
 function readRegion(data, index) {
-  const name = `Region ${index + 1}`;
-  if (!isObject(data))
-    throw new LayoutTextError(`${name} is ${shown(data)}; expected an object with a phrase and a box.`);
+  const wrong = (text, value, key) => new LayoutTextError(t(text, { region: index + 1, found: shown(value), key }));
+  if (!isObject(data)) throw wrong(mark("Region {region} is {found}; expected an object with a phrase and a box."), data);
   const { box, mask, hidden = false, order = 0, editor = {}, color, ...others } = data;
   const { phrase = "", prompt = "", strength = 1, reference = "", colour = color ?? "", ...rest } = others;
   for (const [key, words] of Object.entries({ phrase, prompt, reference, colour })) {
-    if (typeof words !== "string") throw new LayoutTextError(`${name} has the ${key} ${shown(words)}; expected text.`);
+    if (typeof words !== "string") throw wrong(mark("Region {region} has the {key} {found}; expected text."), words, key);
   }
-  if (!isNumber(strength)) throw new LayoutTextError(`${name} has the strength ${shown(strength)}; expected a number.`);
-  if (!isNumber(order)) throw new LayoutTextError(`${name} has the order ${shown(order)}; expected a whole number.`);
+  if (!isNumber(strength))
+    throw wrong(mark("Region {region} has the strength {found}; expected a number."), strength);
+  if (!isNumber(order)) throw wrong(mark("Region {region} has the order {found}; expected a whole number."), order);
   if (box != null && !(Array.isArray(box) && box.length === 4 && box.every(isNumber))) {
-    throw new LayoutTextError(`${name} has the box ${shown(box)}; expected four numbers x0 y0 x1 y1 in 0..1.`);
+    throw wrong(mark("Region {region} has the box {found}; expected four numbers x0 y0 x1 y1 in 0..1."), box);
   }
   const own = isObject(editor) ? editor : {};
   const { locked = false, colour: tint, ...kept } = own;

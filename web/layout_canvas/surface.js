@@ -6,6 +6,7 @@ import { cursorOf, fitView, zoomView } from "./geometry.js";
 import { startGesture } from "./gestures.js";
 import { handleOf, regionAt } from "./hits.js";
 import { handleKey } from "./keyboard.js";
+import { t } from "./languages.js";
 import { Touches } from "./touches.js";
 
 const [REACH, FINGER] = [7, 18]; // pixels of the screen around a handle that still take it, of a mouse and a finger
@@ -24,7 +25,7 @@ export class Surface {
     this.canvas = element("canvas", { class: "stage-picture" });
     this.context = this.canvas.getContext("2d");
     this.element = keepKeys(element("div", { class: "stage-surface", tabindex: 0, role: "application" }, this.canvas));
-    this.element.setAttribute("aria-roledescription", "layout canvas");
+    this.element.setAttribute("aria-roledescription", t("layout canvas"));
     this.element.stageSurface = this; // a way in for the console and the tests
     this.listenToPointer();
     this.element.addEventListener("keydown", (event) => handleKey(event, this));
@@ -132,14 +133,19 @@ export class Surface {
   /** What a screen reader says of the canvas. */
   describe() {
     const { layout, region } = this.editor;
-    const count = `${layout.regions.length} region${layout.regions.length === 1 ? "" : "s"}`;
     const box = this.editor.pixelBox(region)?.map(Math.round);
-    const place = box ? `, from ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]} pixels` : "";
-    const chosen = region ? ` Selected: ${region.phrase || "unnamed"}${place}.` : "";
-    this.element.setAttribute(
-      "aria-label",
-      `Layout canvas, ${layout.width} by ${layout.height} pixels, ${count}.${chosen} Press ? for the keys.`,
-    );
+    const [x0, y0, x1, y1] = box ?? [];
+    const values = { phrase: region?.phrase || t("unnamed"), x0, y0, x1, y1 };
+    const chosen = box
+      ? t("Selected: {phrase}, from {x0}, {y0} to {x1}, {y1} pixels.", values)
+      : region && t("Selected: {phrase}.", values);
+    const { width, height, regions } = layout;
+    const size = t("Layout canvas, {width} by {height} pixels, regions: {count}.", {
+      width,
+      height,
+      count: regions.length,
+    });
+    this.element.setAttribute("aria-label", [size, chosen, t("Press ? for the keys.")].filter(Boolean).join(" "));
   }
 
   // The pointer

@@ -3,13 +3,14 @@
 import { showsMaps } from "./attention.js";
 import { button, element, keepKeys, relabel } from "./dom.js";
 import { run } from "./keyboard.js";
+import { mark, t } from "./languages.js";
 import { keysOf, SHORTCUTS } from "./shortcuts.js";
 
 const TOOLS = [
-  ["select", "Select, move and resize"],
-  ["box", "Draw a box"],
-  ["brush", "Brush: paint the region's mask"],
-  ["eraser", "Eraser"],
+  ["select", mark("Select, move and resize")],
+  ["box", mark("Draw a box")],
+  ["brush", mark("Brush: paint the region's mask")],
+  ["eraser", mark("Eraser")],
 ];
 
 function slider(label, keys, [min, max, step], set) {
@@ -25,42 +26,42 @@ export class Toolbar {
     Object.assign(this, { editor, surface, entries });
     const command = (name, icon, label) =>
       button(icon, `${label} (${keysOf(name)})`, () => run(name, surface), { "data-command": name });
-    this.tools = TOOLS.map(([name, label]) => command(name, name, label));
-    this.undo = command("undo", "undo", "Undo");
-    this.redo = command("redo", "redo", "Redo");
-    this.snap = command("snap", "snap", "Snap to the latent grid and to other regions");
-    this.fit = command("fit", "fit", "Zoom to fit");
-    this.result = command("result", "result", "Show the last result below the boxes");
-    this.maps = command("maps", "maps", "Show what the selected region's phrase looked at in the last run");
-    this.window = command("window", "window", "Full window");
-    this.size = slider("Size of the brush", "[ and ]", [2, 120, 1], (value) => editor.setBrush(value));
-    this.softness = slider("Softness of the brush", "Shift + [ and ]", [0, 1, 0.1], (value) =>
+    this.tools = TOOLS.map(([name, label]) => command(name, name, t(label)));
+    this.undo = command("undo", "undo", t("Undo"));
+    this.redo = command("redo", "redo", t("Redo"));
+    this.snap = command("snap", "snap", t("Snap to the latent grid and to other regions"));
+    this.fit = command("fit", "fit", t("Zoom to fit"));
+    this.result = command("result", "result", t("Show the last result below the boxes"));
+    this.maps = command("maps", "maps", t("Show what the selected region's phrase looked at in the last run"));
+    this.window = command("window", "window", t("Full window"));
+    this.size = slider(t("Size of the brush"), "[ and ]", [2, 120, 1], (value) => editor.setBrush(value));
+    this.softness = slider(t("Softness of the brush"), "Shift + [ and ]", [0, 1, 0.1], (value) =>
       editor.setSoftness(value),
     );
     const show = (name) => (value) => {
       editor.shows[name] = value;
       editor.tell("view");
     };
-    this.opacity = slider("Opacity of the picture", "", [0.1, 1, 0.05], show("opacity"));
-    this.mapOpacity = slider("Opacity of the attention map", "", [0.1, 1, 0.05], show("mapOpacity"));
-    this.menuButton = button("menu", "Import, export and more", () => this.toggleMenu());
+    this.opacity = slider(t("Opacity of the picture"), "", [0.1, 1, 0.05], show("opacity"));
+    this.mapOpacity = slider(t("Opacity of the attention map"), "", [0.1, 1, 0.05], show("mapOpacity"));
+    this.menuButton = button("menu", t("Import, export and more"), () => this.toggleMenu());
     this.menuButton.setAttribute("aria-haspopup", "menu");
-    this.help = command("help", "help", "Help: the keys");
+    this.help = command("help", "help", t("Help: the keys"));
     const group = (label, ...made) =>
       element("div", { class: "stage-group", role: "group", "aria-label": label }, ...made);
     this.element = element(
       "div",
-      { class: "stage-toolbar", role: "toolbar", "aria-label": "Layout tools" },
-      group("Tools", ...this.tools),
+      { class: "stage-toolbar", role: "toolbar", "aria-label": t("Layout tools") },
+      group(t("Tools"), ...this.tools),
       this.size,
       this.softness,
-      group("Steps", this.undo, this.redo),
-      group("View", this.snap, this.fit, this.result),
+      group(t("Steps"), this.undo, this.redo),
+      group(t("View"), this.snap, this.fit, this.result),
       this.opacity,
-      group("Attention", this.maps),
+      group(t("Attention"), this.maps),
       this.mapOpacity,
       element("span", { class: "stage-space" }),
-      group("More", this.window, this.menuButton, this.help),
+      group(t("More"), this.window, this.menuButton, this.help),
     );
     editor.listen(() => this.update());
     this.update();
@@ -87,7 +88,8 @@ export class Toolbar {
     this.opacity.value = editor.shows.opacity;
     this.mapOpacity.value = editor.shows.mapOpacity;
     const isInWindow = this.surface.actions.isInWindow();
-    relabel(this.window, isInWindow ? "node" : "window", isInWindow ? "Back into the node (W or Esc)" : "Full window (W)");
+    const label = isInWindow ? t("Back into the node (W or Esc)") : t("Full window (W)");
+    relabel(this.window, isInWindow ? "node" : "window", label);
   }
 
   toggleMenu() {
@@ -107,7 +109,7 @@ export class Toolbar {
         }),
       ),
     );
-    this.menu = element("div", { class: "stage-menu", role: "menu", "aria-label": "Layout" }, ...items);
+    this.menu = element("div", { class: "stage-menu", role: "menu", "aria-label": t("Layout") }, ...items);
     this.menu.addEventListener("keydown", (event) => this.keyInMenu(event, items));
     this.menu.addEventListener("focusout", (event) => {
       if (!this.menu?.contains(event.relatedTarget) && event.relatedTarget !== this.menuButton) this.closeMenu();
@@ -148,23 +150,23 @@ export function openHelp(root, returnFocus) {
     element(
       "section",
       {},
-      element("h3", { text: title }),
+      element("h3", { text: t(title) }),
       element(
         "dl",
         {},
-        ...rows.flatMap(([what, keys]) => [element("dt", { text: what }), element("dd", { text: keys })]),
+        ...rows.flatMap(([what, keys]) => [element("dt", { text: t(what) }), element("dd", { text: t(keys) })]),
       ),
     ),
   );
-  const closing = button("close", "Close (Esc)", close);
+  const closing = button("close", t("Close (Esc)"), close);
   const help = element(
     "div",
-    { class: "stage-help", role: "dialog", "aria-label": "Keys of the layout canvas" },
+    { class: "stage-help", role: "dialog", "aria-label": t("Keys of the layout canvas") },
     element(
       "header",
       {},
-      element("h2", { text: "Keys" }),
-      element("p", { class: "stage-faint", text: "Click the canvas first; on a Mac, Command does what Ctrl does." }),
+      element("h2", { text: t("Keys") }),
+      element("p", { class: "stage-faint", text: t("Click the canvas first; on a Mac, Command does what Ctrl does.") }),
       closing,
     ),
     element("div", { class: "stage-help-sections", tabindex: -1 }, ...sections),

@@ -1,6 +1,7 @@
 // Says what is wrong with a text that is no layout, keeps it, and offers the ways out.
 
 import { element, keepKeys } from "./dom.js";
+import { t } from "./languages.js";
 
 export class Trouble {
   /**
@@ -22,7 +23,7 @@ export class Trouble {
     for (const part of covered) if (part && part !== this.main) part.inert = problem !== null;
     if (problem === null) return;
     this.begins();
-    const text = element("textarea", { "aria-label": "The text of the layout", spellcheck: "false", value: found });
+    const text = element("textarea", { "aria-label": t("The text of the layout"), spellcheck: "false", value: found });
     const act = (label, onclick, kind = "") =>
       keepKeys(element("button", { type: "button", class: `stage-action ${kind}`, text: label, onclick }));
     const retry = () => {
@@ -32,18 +33,18 @@ export class Trouble {
     this.element = element(
       "div",
       { class: "stage-trouble", role: "alert" },
-      element("h2", { text: "This text cannot be shown as a layout" }),
+      element("h2", { text: t("This text cannot be shown as a layout") }),
       element("p", { text: problem }),
       element("p", {
         class: "stage-faint",
-        text: "It is kept as it is, and the node still receives it. Correct it here, or start anew.",
+        text: t("It is kept as it is, and the node still receives it. Correct it here, or start anew."),
       }),
       text,
       element(
         "div",
         { class: "stage-actions" },
-        act("Try again", retry, "is-main"),
-        act("Start anew", () => this.editor.startAnew()),
+        act(t("Try again"), retry, "is-main"),
+        act(t("Start anew"), () => this.editor.startAnew()),
       ),
     );
     this.main.append(this.element);

@@ -5,6 +5,7 @@ import { element, icon } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Importer } from "./importer.js";
 import { handleKey } from "./keyboard.js";
+import { t } from "./languages.js";
 import { List } from "./list.js";
 import { OfferLine, readOffer, taken } from "./offer.js";
 import { Pictures } from "./pictures.js";
@@ -48,7 +49,7 @@ export class LayoutCanvas {
     // The empty title keeps the input's long tooltip from following the mouse over the canvas.
     this.body = element(
       "div",
-      { class: "stage-canvas", role: "group", "aria-label": "Layout canvas", title: "" },
+      { class: "stage-canvas", role: "group", "aria-label": t("Layout canvas"), title: "" },
       this.toolbar.element,
       this.main,
     );
@@ -130,7 +131,7 @@ export class LayoutCanvas {
     this.editor.commit(taken(this.editor.offer, this.editor.layout), { select: null });
     this.editor.tell("view");
     this.focus();
-    this.editor.say("The connected things are yours now: name them, move them, paint on them. Undo brings them back.");
+    this.editor.say(t("The connected things are yours now: name them, move them, paint on them. Undo brings them back."));
   }
 
   listen() {
@@ -184,7 +185,7 @@ export class LayoutCanvas {
 
   useImage(file, region) {
     if (region) this.pictures.useReference(region.key, file);
-    else this.editor.say("Select the region that the picture belongs to, then paste it again.");
+    else this.editor.say(t("Select the region that the picture belongs to, then paste it again."));
   }
 
   import(text) {
@@ -196,38 +197,38 @@ export class LayoutCanvas {
     const text = () => JSON.stringify(toData(editor.layout), null, 1);
     return [
       {
-        text: "Import…",
-        hint: "Whatever the node Layout reads: lines, sentences, JSON of many programs, a language model's answer",
+        text: t("Import…"),
+        hint: t("Whatever the node Layout reads: lines, sentences, JSON of many programs, a language model's answer"),
         isShown: () => true,
         act: () => this.importer.choose(),
       },
       {
-        text: "Export as JSON",
-        hint: "Saves the layout as a file",
+        text: t("Export as JSON"),
+        hint: t("Saves the layout as a file"),
         isShown: () => editor.problem === null,
         act: () => save("layout.json", text()),
       },
       {
-        text: "Copy as JSON",
-        hint: "Puts the layout into the clipboard",
+        text: t("Copy as JSON"),
+        hint: t("Puts the layout into the clipboard"),
         isShown: () => editor.problem === null && Boolean(navigator.clipboard),
         act: () => navigator.clipboard.writeText(text()),
       },
       {
-        text: "Take over the connected layout",
-        hint: "Draws on with what came in at “start” or “boxes” in the last run",
+        text: t("Take over the connected layout"),
+        hint: t("Draws on with what came in at “start” or “boxes” in the last run"),
         isShown: () => Boolean(editor.offer),
         act: () => this.takeOver(),
       },
       {
-        text: "Canvas size from the picture",
-        hint: "Takes the size of the connected picture",
+        text: t("Canvas size from the picture"),
+        hint: t("Takes the size of the connected picture"),
         isShown: () => Boolean(editor.picture),
         act: () => editor.resize(editor.picture.naturalWidth, editor.picture.naturalHeight),
       },
       {
-        text: "Clear all regions",
-        hint: "Undo brings them back",
+        text: t("Clear all regions"),
+        hint: t("Undo brings them back"),
         isShown: () => editor.layout.regions.length > 0,
         act: () => editor.commit({ ...editor.layout, regions: [] }),
       },
@@ -257,15 +258,19 @@ export class LayoutCanvas {
     const [notice, warnings] = isFed ? ["", []] : [this.editor.notice, this.editor.warnings];
     const [worst] = warnings;
     const count = layout.regions.length;
-    const size = `${count} region${count === 1 ? "" : "s"} on ${layout.width} × ${layout.height} pixels`;
-    const text = notice || worst?.text || size + (isFed ? ", drawn outside on the subgraph's node" : "");
+    const { width, height } = layout;
+    const size =
+      count === 1
+        ? t("1 region on {width} × {height} pixels", { width, height })
+        : t("{count} regions on {width} × {height} pixels", { count, width, height });
+    const text = notice || worst?.text || size + (isFed ? t(", drawn outside on the subgraph's node") : "");
     if (this.status.dataset.text === text) return;
     this.status.dataset.text = text;
     this.status.classList.toggle("is-warning", !notice && Boolean(worst) && count > 0);
     const words = element("span", { text });
     const more =
       !notice && warnings.length > 1
-        ? element("span", { class: "stage-faint", text: `and ${warnings.length - 1} more` })
+        ? element("span", { class: "stage-faint", text: t("and {count} more", { count: warnings.length - 1 }) })
         : null;
     this.status.replaceChildren(
       ...(!notice && worst && count ? [icon("warning")] : []),

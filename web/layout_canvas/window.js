@@ -1,6 +1,7 @@
 // The canvas floating free of its node, over the whole window. It is the same canvas, moved there and back again.
 
 import { element } from "./dom.js";
+import { t } from "./languages.js";
 
 const FOCUSABLE = "button, input, textarea, select, [tabindex]";
 
@@ -30,7 +31,7 @@ export class FullWindow {
       class: "stage-window",
       role: "dialog",
       "aria-modal": "true",
-      "aria-label": "Layout canvas in the full window. Escape leaves.",
+      "aria-label": t("Layout canvas in the full window. Escape leaves."),
     });
     // ComfyUI's own dialogs, such as that for a workflow's name, come later and above; they take keys as always.
     this.covered = [...document.body.children].filter((each) => !each.inert && !/^(SCRIPT|STYLE)$/.test(each.tagName));

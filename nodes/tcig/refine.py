@@ -137,14 +137,10 @@ class StageTCIGRefine(io.ComfyNode):
                     display_name="changes",
                     tooltip="For what share of its run each pixel was free to change; white where it always was.",
                 ),
-                io.Model.Output(
-                    display_name="model",
-                    tooltip="With latent and sigmas: stage two for a sampler of your own (SamplerCustomAdvanced). It "
-                    "lets each place change when the run has come down to its share.",
-                ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="The drafts, with a noise mask that says for what share of the run each place may change.",
+                    tooltip="The drafts, with a noise mask that says for what share of the run each place may change, "
+                    "for a sampler of your own behind Differential Diffusion.",
                 ),
                 io.Sigmas.Output(
                     display_name="sigmas",
@@ -201,7 +197,6 @@ class StageTCIGRefine(io.ComfyNode):
             report["refined"],
             report_json(report),
             made.changes,
-            again.model,
             {"samples": again.latent, "noise_mask": again.mask},
             again.sigmas,
             ui=shown,

@@ -19,7 +19,8 @@ FILES = [path for path in sorted((CLONE / "workflows").glob("*.json")) if LOADER
 STEPS = 4
 # What a workflow says that needs networks which belong to the U-Net.
 FUSERS = "These CnC fusers belong to Sticker World"
-SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS}
+LORA = 'The LoRA "sticker_world/neon.safetensors" of the region "a panda" has nothing for this model'
+SAYS = {"cnc_depth": FUSERS, "cnc_looks": FUSERS, "two_looks": LORA}
 # Text2Layer has networks of its own and takes only the checkpoint's text encoder.
 SAME_PICTURE = ("text2layer", "text2layer_n")
 # For the things that were asked for, which fewer steps do not paint.

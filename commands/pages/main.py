@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from ..browser import chromium
@@ -48,11 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 
         page = GraphPage(browser, server, known=next(iter(shown)))
         for workflow in sorted({each.workflow for each in shown.values()}):
-            page.open(json.loads(workflow.read_text(encoding="utf-8")))
+            opened = json.loads(workflow.read_text(encoding="utf-8"))
+            page.open(opened)
             page.run()
+            own = {node["id"] for node in opened["nodes"] if node["type"].startswith("Stage")}
             nodes = {kind: each for kind, each in shown.items() if each.workflow == workflow}
             for kind, each in nodes.items():
-                (PICTURES / f"{kind}.webp").write_bytes(_picture(page, each))
+                (PICTURES / f"{kind}.webp").write_bytes(_picture(page, each, own))
             say(f"{workflow.stem}: {', '.join(nodes)}")
     return 0
 
@@ -71,24 +73,19 @@ def chosen(names: Sequence[str] | None) -> dict[str, Shown]:
     return {kind: shown[kind] for kind in names or sorted(shown)}
 
 
-def _picture(page: GraphPage, shown: Shown) -> bytes:
+def _picture(page: GraphPage, shown: Shown, own: Container[int]) -> bytes:
+    """A node and its neighbours, those of this pack first, whose ids are `own`, beside the workflow's result."""
     from PIL import Image
 
     from .picture import encoded, joined
 
     areas = page.areas()
-    sources, targets = (sorted(side, key=_is_others(shown)) for side in page.linked(shown.node))
+    sources, targets = (sorted(side, key=lambda node: node not in own) for side in page.linked(shown.node))
     places = arranged(shown.node, areas, sources, targets, _TALLEST)
     page.place(shown.node, places)
     left, top, *_ = part = around(places.values())
     graph = page.picture(part)
-    own = areas[shown.node]
+    framed = areas[shown.node]
     page.place(shown.node, areas)
     with Image.open(shown.workflow.with_suffix(".jpg"), formats=["JPEG"]) as result:
-        return encoded(joined(graph, (own[0] - left, own[1] - top, own[2], own[3]), result))
-
-
-def _is_others(shown: Shown) -> Callable[[int], bool]:
-    """Whether a node of a workflow, by its id, is not one of this pack: its own are shown first."""
-    kinds = {node["id"]: node["type"] for node in json.loads(shown.workflow.read_text(encoding="utf-8"))["nodes"]}
-    return lambda node: not kinds[node].startswith("Stage")
+        return encoded(joined(graph, (framed[0] - left, framed[1] - top, framed[2], framed[3]), result))

@@ -43,9 +43,10 @@ def _mask(builder: GraphBuilder, name: str) -> Link:
     return [builder.add("LoadImageMask", image=name, channel="red"), 0]
 
 
-def _sampled(
+def sampled(
     builder: GraphBuilder, model: Link, positive: Link, negative: Link, vae: Link, latent: Link, seed: int
 ) -> Graph:
+    """Add KSampler and all that comes after it; returns the finished graph."""
     sampler = builder.add(
         "KSampler",
         model=model,
@@ -90,7 +91,7 @@ def edited(edit: PictureEdit, files: Files, *, colours: bool = False) -> Graph:
         edits=[edits, 0],
         **SETTINGS,
     )
-    return _sampled(builder, [run, 0], [run, 1], [run, 2], vae, [run, 3], edit.seed)
+    return sampled(builder, [run, 0], [run, 1], [run, 2], vae, [run, 3], edit.seed)
 
 
 def edited_with_colours(edit: PictureEdit, files: Files) -> Graph:
@@ -114,7 +115,7 @@ def inpainted(edit: PictureEdit, files: Files) -> Graph:
     # What a replaced thing is called, Edit Picture in Layers is not told either.
     unwanted = with_article(edit.gone) if edit.kind == REMOVE else NEGATIVE
     prompts = (builder.encode(clip, text) for text in (edit.prompt, unwanted))
-    return _sampled(builder, model, *prompts, vae, [masked, 0], edit.seed)
+    return sampled(builder, model, *prompts, vae, [masked, 0], edit.seed)
 
 
 def _pasted(builder: GraphBuilder, picture: Link, mask: Link, box: Box, shift: tuple[float, float]) -> Link:

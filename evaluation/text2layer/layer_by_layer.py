@@ -18,7 +18,7 @@ from ...sticker_world.shipped import TEXT2LAYER_FILE
 from ...sticker_world.world.captions import plain_prompt
 from ...sticker_world.world.concepts import CANVAS
 from ..base_family import all_present
-from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder
+from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder, Link
 from ..image_lines import image_line
 from ..judging.yardsticks import Yardsticks
 from ..painter import TIMEOUT, Painter
@@ -61,19 +61,26 @@ class Painted:
     seconds: float
 
 
-def graph(prompt: PresencePrompt, steps: int = STEPS) -> Graph:
-    """Paint a prompt layer by layer, and lay the layers over each other again."""
-    builder = GraphBuilder()
+def layers_painted(builder: GraphBuilder, prompt: str, seed: int, steps: int = STEPS, **more: Link) -> str:
+    """Add the node with all that it needs, from the embedded file; returns its id.
+
+    Args:
+        builder: that gets the nodes.
+        prompt: of the picture; "" where a layout is among `more`.
+        seed: of the lowest layer.
+        steps: of each layer.
+        more: further links of the node, by input.
+    """
     _, clip, _ = builder.load()
     file = builder.add("StageText2LayerLoader", text2layer_name=TEXT2LAYER_FILE.name)
-    painted = builder.add(
+    return builder.add(
         "StageLayerByLayer",
         model=[file, 0],
         layered_vae=[file, 1],
         clip=clip,
-        prompt=prompt.prompt,
+        prompt=prompt,
         background="",
-        seed=prompt.seed,
+        seed=seed,
         steps=steps,
         cfg=CFG,
         sampler_name=SAMPLER,
@@ -81,7 +88,14 @@ def graph(prompt: PresencePrompt, steps: int = STEPS) -> Graph:
         width=CANVAS,
         height=CANVAS,
         negative=NEGATIVE,
+        **more,
     )
+
+
+def graph(prompt: PresencePrompt, steps: int = STEPS) -> Graph:
+    """Paint a prompt layer by layer, and lay the layers over each other again."""
+    builder = GraphBuilder()
+    painted = layers_painted(builder, prompt.prompt, prompt.seed, steps)
     again = builder.add(
         "StageComposite",
         layers=[painted, 2],

@@ -1,14 +1,14 @@
 """One layout by the methods whose evaluations ask for something else than a layout: depth, layers, a draft, an edit."""
 
 from ...core.layout.layout import Layout
-from ...core.soft_guidance.soft_guidance import PUBLISHED
-from ...sticker_world.shipped import CNC_FILE, TEXT2LAYER_FILE
-from ...sticker_world.world.concepts import CANVAS
-from ..editing.graphs import SETTINGS
-from ..graphs.builder import CFG, NEGATIVE, PICTURES, SAMPLER, SCHEDULER, STEPS, Graph, GraphBuilder
+from ...sticker_world.shipped import CNC_FILE
+from ..editing.graphs import SETTINGS, sampled
+from ..graphs.builder import NEGATIVE, PICTURES, Graph, GraphBuilder
+from ..graphs.soft import soft_guidance
 from ..painter import Painter
 from ..sets.sets import Item
 from ..tcig.graphs import TCIG, refined
+from ..text2layer.layer_by_layer import layers_painted
 
 
 def composed(layout: Layout, seed: int) -> Graph:
@@ -16,16 +16,7 @@ def composed(layout: Layout, seed: int) -> Graph:
     builder = GraphBuilder()
     model, clip, vae = builder.load()
     placed = builder.layout(layout)
-    soft = builder.add(
-        "StageSoftGuidance",
-        model=model,
-        positive=builder.encode(clip, layout.prompt),
-        negative=builder.encode(clip, NEGATIVE),
-        clip=clip,
-        layout=placed,
-        strength=1.0,
-        rule=PUBLISHED,
-    )
+    model, positive, negative = soft_guidance(builder, model, clip, layout.prompt, 1.0, 0.0, layout=placed)
     depths = builder.add(
         "StageDepthPair",
         source="layout",
@@ -38,9 +29,9 @@ def composed(layout: Layout, seed: int) -> Graph:
     )
     made = builder.add(
         "StageDepthCompose",
-        model=[soft, 0],
-        positive=[soft, 1],
-        negative=[soft, 2],
+        model=model,
+        positive=positive,
+        negative=negative,
         cnc=[builder.add("StageCnCLoader", cnc_name=CNC_FILE.name), 0],
         foreground_depth=[depths, 0],
         background_depth=[depths, 1],
@@ -56,26 +47,7 @@ def composed(layout: Layout, seed: int) -> Graph:
 def layered(layout: Layout, seed: int) -> Graph:
     """Layer by Layer: a background, and a layer for each region."""
     builder = GraphBuilder()
-    _, clip, _ = builder.load()
-    file = builder.add("StageText2LayerLoader", text2layer_name=TEXT2LAYER_FILE.name)
-    painted = builder.add(
-        "StageLayerByLayer",
-        model=[file, 0],
-        layered_vae=[file, 1],
-        clip=clip,
-        prompt="",
-        background="",
-        layout=builder.layout(layout),
-        seed=seed,
-        steps=STEPS,
-        cfg=CFG,
-        sampler_name=SAMPLER,
-        scheduler=SCHEDULER,
-        width=CANVAS,
-        height=CANVAS,
-        negative=NEGATIVE,
-    )
-    return builder.show([painted, 0])
+    return builder.show([layers_painted(builder, "", seed, layout=builder.layout(layout)), 0])
 
 
 def inserted(layout: Layout, seed: int) -> Graph:
@@ -96,20 +68,7 @@ def inserted(layout: Layout, seed: int) -> Graph:
         edits=[builder.add("StageEditInsert", layout=builder.layout(layout)), 0],
         **SETTINGS,
     )
-    sampler = builder.add(
-        "KSampler",
-        model=[edit, 0],
-        positive=[edit, 1],
-        negative=[edit, 2],
-        latent_image=[edit, 3],
-        seed=seed,
-        steps=STEPS,
-        cfg=CFG,
-        sampler_name=SAMPLER,
-        scheduler=SCHEDULER,
-        denoise=1.0,
-    )
-    return builder.show([builder.add("VAEDecode", samples=[sampler, 0], vae=vae), 0])
+    return sampled(builder, [edit, 0], [edit, 1], [edit, 2], vae, [edit, 3], seed)
 
 
 def drafted(painter: Painter, item: Item) -> Graph:

@@ -26,16 +26,14 @@ DENOISE_MASK = "denoise_mask_function"  # ComfyUI's name of the option
 
 @dataclass(frozen=True)
 class Run:
-    """All drafts as one run, for a sampler, a guider or a noise of the user's.
+    """All drafts as one run, for a sampler of the user's behind `hold_until_due` or ComfyUI's Differential Diffusion.
 
     Attributes:
-        model: lets go of each place when the run has come down to its share.
         latent: (b c h w), or (b c 1 h w) of a model with frames: the drafts.
         mask: (b 1 h w) of the latent's size, the share of the run that each place takes part in.
         sigmas: noise levels of as many steps as the draft with the most of them takes.
     """
 
-    model: Model
     latent: Tensor
     mask: Tensor
     sigmas: Tensor
@@ -134,7 +132,7 @@ def _as_one_run(model: Model, vae: Vae, drafts: Tensor, plans: Sequence[Plan], s
     most = max(plan.steps for plan in plans)
     changes = [_change(plan, *drafts.shape[1:3]) * plan.steps / max(most, 1) for plan in plans]
     mask = resample_by_area(torch.stack(changes), *latent.shape[-2:])[:, None]
-    return Run(hold_until_due(model), latent, mask, sampling.sigmas(model, most))
+    return Run(latent, mask, sampling.sigmas(model, most))
 
 
 def _change(plan: Plan, height: int, width: int) -> Tensor:

@@ -74,7 +74,7 @@ def test_a_sampler_outside_paints_the_same(model, vae, prompts, hold):
     made = refined(model, vae, prompts, Denoising(0.25, 0.75, hold=hold))
     again = made.again
     assert len(again.sigmas) == RUN.steps * made.shares[0] + 1 and again.sigmas[-1] == 0
-    guider = CFGGuider(again.model)
+    guider = CFGGuider(hold_until_due(model))
     guider.set_conds(*prompts)
     guider.set_cfg(RUN.cfg)
     noise = comfy.sample.prepare_noise(again.latent, RUN.seed)

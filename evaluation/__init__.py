@@ -12,5 +12,6 @@ regions with LoRAs           two_looks.evaluate.evaluate
 scenes taken apart           splitting.evaluate.evaluate
 lines without a layout       image_lines.image_line
 rows of results              result_rows.result_row
+pictures in a grid           tiles.tile
 the base family's numbers    base_family.measures
 """

@@ -19,10 +19,9 @@ from ..graphs import sali
 from ..graphs.builder import Method
 from ..graphs.methods import METHODS
 from ..painter import Painter
+from ..tiles import tile
 
 FILE = CLONE / "assets" / "gallery.jpg"
-GAP = 8  # pixels between pictures
-PAPER = (250, 250, 248)
 SHOWN: tuple[Method, ...] = (METHODS["plain"], METHODS["lrdiff"], sali.METHODS[sali.BOTH])
 # (seed, background, regions)
 LAYOUTS = (
@@ -63,13 +62,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _preview(layout: Layout) -> np.ndarray:
     picture = Image.fromarray((draw_layout(layout)[0] * 255).round().byte().numpy())
     return np.asarray(picture.resize((CANVAS, CANVAS), Image.Resampling.LANCZOS))
-
-
-def tile(rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
-    """Lay pictures out in a grid: uint8 (h w 3) of `CANVAS` size each."""
-    step = CANVAS + GAP
-    sheet = Image.new("RGB", (step * len(rows[0]) + GAP, step * len(rows) + GAP), PAPER)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            sheet.paste(Image.fromarray(picture), (GAP + x * step, GAP + y * step))
-    return sheet

@@ -6,12 +6,14 @@ and what layered rendering painted for them, cut out of the README's first pictu
 
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from ...commands.environment import CLONE
 from ...sticker_world.world.concepts import CANVAS
 from ..sets.sets import Placement, paste
-from .gallery import FILE, GAP, PAPER
+from ..tiles import GAP, PAPER, tile
+from .gallery import FILE
 
 ICON, BANNER = CLONE / "assets" / "icon.png", CLONE / "assets" / "banner.jpg"
 ICON_SIDE = 400  # pixels, the registry's size
@@ -47,14 +49,10 @@ def icon() -> Image.Image:
 def banner(gallery: Image.Image) -> Image.Image:
     """Layouts, and below each what was painted, on paper of the registry's shape."""
     step = CANVAS + GAP
-    rows = (LAYOUTS, PAINTED)
-    width = len(COLUMNS) * step + GAP
+    corners = [[(GAP + column * step, GAP + row * step) for column in COLUMNS] for row in (LAYOUTS, PAINTED)]
+    parts = [[gallery.crop((x, y, x + CANVAS, y + CANVAS)) for x, y in line] for line in corners]
+    tiles = tile([[np.asarray(part) for part in line] for line in parts])
     wide, high = BANNER_SHAPE
-    sheet = Image.new("RGB", (width, width * high // wide), PAPER)
-    top = (sheet.height - len(rows) * step + GAP) // 2
-    for down, row in enumerate(rows):
-        for right, column in enumerate(COLUMNS):
-            left, upper = GAP + column * step, GAP + row * step
-            part = gallery.crop((left, upper, left + CANVAS, upper + CANVAS))
-            sheet.paste(part, (GAP + right * step, top + down * step))
+    sheet = Image.new("RGB", (tiles.width, tiles.width * high // wide), PAPER)
+    sheet.paste(tiles, (0, (sheet.height - tiles.height) // 2))
     return sheet

@@ -8,7 +8,6 @@ picked the seeds: they are 1 and 2.
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from ...commands.environment import CLONE
 from ...core.layout.preview import draw_layout
@@ -19,6 +18,7 @@ from ..painter import Painter, evaluation_server
 from ..records.provenance import provenance
 from ..result_rows import RESULTS, write_results
 from ..sets.sets import Item
+from ..tiles import tile
 from ..two_networks.evaluate import CHECKPOINTS, TRANSFORMER
 from .ways import WAYS, Way
 
@@ -26,7 +26,7 @@ NAME = "which_method"
 FOLDER = CLONE / "assets" / NAME
 SEEDS = (1, 2)
 SIDE, GAP = 144, 4  # pixels
-PAPER, NOTHING = (250, 250, 248), (225, 225, 222)
+NOTHING = (225, 225, 222)  # where there is no picture
 BACKGROUND = "on a green meadow"
 REGIONS = ("a house: polygon 0.06 0.3 0.3 0.06 0.54 0.3 0.54 0.66 0.06 0.66", "a dog: ellipse 0.42 0.42 0.82 0.92")
 Picture = np.ndarray | None
@@ -77,10 +77,7 @@ def save(lines: Sequence[Sequence[Picture]], name: str) -> None:
         lines: uint8 (h w 3) or None, the same number in each line.
         name: of the file, without ending.
     """
-    step = SIDE + GAP
-    sheet = Image.new("RGB", (step * len(lines[0]) - GAP, step * len(lines) - GAP), PAPER)
-    for down, line in enumerate(lines):
-        for right, picture in enumerate(line):
-            shown = Image.new("RGB", (SIDE, SIDE), NOTHING) if picture is None else Image.fromarray(picture)
-            sheet.paste(shown.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (right * step, down * step))
+    nothing = np.full((SIDE, SIDE, 3), NOTHING, np.uint8)
+    sheet = tile([[nothing if picture is None else picture for picture in line] for line in lines], SIDE, GAP)
+    sheet = sheet.crop((GAP, GAP, sheet.width - GAP, sheet.height - GAP))
     sheet.save(FOLDER / f"{name}.webp", quality=82, method=6)

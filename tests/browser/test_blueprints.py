@@ -1,6 +1,5 @@
 """The blueprints of `subgraphs/`: found by name in the editor, queued with a checkpoint, their pictures scored."""
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +12,12 @@ from stagecraft.commands.environment import CLONE
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.evaluation.sets.sets import Placement, paste
 from stagecraft.sticker_world.shipped import CHECKPOINT_FILE, SEGMENTER_FOLDER
+from stagecraft.tests.things import LEAST, labels_of, opened
 
 FOLDER = CLONE / "subgraphs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ON_MEADOW = "a dog on a green meadow"
 DOG = Placement("dog", 0.4, 0.0, False, 140, 130)
-LEAST = 0.01  # of the picture, for a thing to be there
 # The blueprint's node, of which the graph has one.
 HOST = "app.graph.nodes.find((node) => node.subgraph)"
 # Connects what a blueprint takes to loaders, and what it gives to previews; the first picture is the result.
@@ -119,17 +118,10 @@ def test_a_blueprint_paints_what_it_is_asked_for(editor, pinned, picture, segmen
     known = set(pinned.get_json("/history"))
     editor.page.evaluate("app.queuePrompt(0)")
     result = pinned.result_of_new(known, 300)
-    found = torch.stack([labels_of(segmenter, file) for file in result.images[shown[tried.output]]])
+    found = torch.stack([labels_of(segmenter, opened(file)) for file in result.images[shown[tried.output]]])
     shares = {thing: float((found == segmenter.class_of(thing)).float().mean()) for thing in tried.things + tried.gone}
     assert all(shares[thing] > LEAST for thing in tried.things), shares
     assert all(shares[thing] < LEAST for thing in tried.gone), shares
-
-
-def labels_of(segmenter, file):
-    """Class of each pixel of a PNG file's content: (h w)."""
-    with Image.open(io.BytesIO(file), formats=["PNG"]) as opened:
-        pixels = torch.from_numpy(np.asarray(opened.convert("RGB")).copy()).float() / 255
-    return segmenter.labels(pixels[None])[0]
 
 
 def test_the_newest_editor_has_them_too_with_the_same_inputs(editors, newest):

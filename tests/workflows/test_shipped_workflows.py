@@ -1,23 +1,21 @@
 """Every workflow file that a user finds in the template browser runs as it is and saves a picture."""
 
-import io
 import json
 import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from stagecraft.commands.environment import CLONE
 from stagecraft.commands.workflow import to_api
 from stagecraft.core.segmentation.segmenter import Segmenter
 from stagecraft.sticker_world.shipped import SEGMENTER_FOLDER
 from stagecraft.sticker_world.world.concepts import CONCEPT_NAMES
+from stagecraft.tests.things import found_in, opened
 
 FILES = sorted((CLONE / "workflows").glob("*.json"))
 # A picture of one colour, or of the faint noise that a failed decoder leaves, has less contrast than this.
 SMALLEST_DEVIATION = 10.0
-LEAST = 0.01  # of a picture, for a thing to be in it: a tenth of its sides
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +28,6 @@ def named_in(workflow):
     nodes = (node for node in workflow["nodes"] if node["type"] != "MarkdownNote")
     words = " ".join(str(value) for node in nodes for value in node.get("widgets_values") or ())
     return {name for name in CONCEPT_NAMES if re.search(rf"\b{name}\b", words)}
-
-
-def found_in(segmenter, pictures):
-    """The things that are in any of these pictures."""
-    found = set()
-    for picture in pictures:
-        pixels = torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).float() / 255
-        labels = segmenter.labels(pixels[None])
-        found |= {name for name in CONCEPT_NAMES if (labels == segmenter.class_of(name)).float().mean() > LEAST}
-    return found
 
 
 def test_there_are_workflows():
@@ -60,13 +48,11 @@ def test_it_runs_and_saves_pictures_with_all_that_it_speaks_of(server, object_in
     saved = {node: pictures for node, pictures in result.images.items() if prompt[node]["class_type"] == "SaveImage"}
     assert saved
     for picture in (picture for pictures in saved.values() for picture in pictures):
-        image = Image.open(io.BytesIO(picture), formats=["PNG"])
+        image = opened(picture)
         assert np.asarray(image.convert("RGB"), float).std() > SMALLEST_DEVIATION
         # Dropped into the editor, the picture opens the workflow that made it.
         assert json.loads(image.info["workflow"])["nodes"]
-    shown = [
-        Image.open(io.BytesIO(picture), formats=["PNG"]) for all_of in result.images.values() for picture in all_of
-    ]
+    shown = [opened(picture) for all_of in result.images.values() for picture in all_of]
     named = named_in(workflow)
     assert named or path.stem == "recompose"  # which loads its layers
     assert named <= found_in(segmenter, (picture for picture in shown if picture.width == picture.height))
